@@ -1,0 +1,2 @@
+//! A tiny HTTP/1.1 echo server for Kubernetes.
+pub mod text;
