@@ -1,30 +1,404 @@
-//! To and from text: durations, sizes, numbers, dates and the escapes of the two log formats.
+//! To and from text: durations, sizes, dates, numbers, and the escapes of the log and of JSON.
 //!
-//! Everything here works on bytes and writes into a `Vec<u8>`, so that it can be tested with tables and costs no
-//! allocation once the vector has grown.
+//! What is read comes from a setting, a path or `/admin`; a reader gives `None` and its caller words the error. What is
+//! written goes to the end of a `Vec<u8>`, which costs no allocation once it has grown; the escapes, whose result can be
+//! six times as long as what they are given, are put out in runs.
 
 use std::time::Duration;
 
-/// Reads a duration such as `250ms`, `2s`, `1m30s`, `1h` or a plain `0`; `None` if it is none.
-///
-/// Units, each at most once and from large to small: `h`, `m`, `s`, `ms`, `us`.
+/// Units of durations in microseconds, from large to small.
+const TIME_UNITS: [(&str, u64); 5] =
+    [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];
+
+/// Reads a duration: `250ms`, `2s`, `1m30s` or a plain `0`. Each unit stands at most once, from large to small.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 5] =
-        [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];
     if text == "0" {
         return Some(Duration::ZERO);
     }
     let (mut rest, mut micros, mut larger) = (text, 0u64, u64::MAX);
     while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let unit_len = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (number, tail) = (&rest[..digits], &rest[digits + unit_len..]);
-        let &(_, unit) = UNITS.iter().find(|(name, _)| *name == &rest[digits..digits + unit_len])?;
+        let (number, tail) = split_number(rest)?;
+        let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let &(_, unit) = TIME_UNITS.iter().find(|(name, _)| *name == &tail[..letters])?;
         if unit >= larger {
             return None;
         }
-        micros = micros.checked_add(number.parse::<u64>().ok()?.checked_mul(unit)?)?;
-        (rest, larger) = (tail, unit);
+        micros = micros.checked_add(number.checked_mul(unit)?)?;
+        (rest, larger) = (&tail[letters..], unit);
     }
-    (larger != u64::MAX).then(|| Duration::from_micros(micros))
+    (!text.is_empty()).then(|| Duration::from_micros(micros))
+}
+
+/// Writes a duration as [`parse_duration`] reads it, exact to the microsecond.
+pub fn show_duration(duration: Duration) -> String {
+    let mut micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    for (name, unit) in TIME_UNITS {
+        if micros >= unit {
+            text += &format!("{}{name}", micros / unit);
+            micros %= unit;
+        }
+    }
+    if text.is_empty() { "0s".into() } else { text }
+}
+
+/// Reads a size in bytes: `512`, `64KiB`, `1MiB`, `1GiB`; also the decimal `kB`, `MB`, `GB`.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = split_number(text)?;
+    let factor = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+/// The decimal number that the text begins with, and what follows it.
+fn split_number(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    Some((text[..digits].parse().ok()?, &text[digits..]))
+}
+
+/// A short number as text, without an allocation.
+pub struct Digits {
+    bytes: [u8; 24],
+    start: usize,
+}
+
+impl std::ops::Deref for Digits {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+/// A number in decimal.
+pub fn decimal(number: u64) -> Digits {
+    fixed(number, 0)
+}
+
+/// A duration in seconds with six decimals, such as `1.234567`.
+pub fn seconds(duration: Duration) -> Digits {
+    fixed(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), 6)
+}
+
+/// A duration in milliseconds with three decimals, such as `1234.567`.
+pub fn millis(duration: Duration) -> Digits {
+    fixed(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), 3)
+}
+
+/// A number with a point before its last `decimals` digits.
+fn fixed(mut number: u64, decimals: usize) -> Digits {
+    let mut digits = Digits { bytes: [0; 24], start: 24 };
+    let mut push = |digit| {
+        digits.start -= 1;
+        digits.bytes[digits.start] = digit;
+    };
+    for written in 1.. {
+        push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if written == decimals {
+            push(b'.');
+        } else if number == 0 && written > decimals {
+            break;
+        }
+    }
+    digits
+}
+
+/// Writes a number in decimal with leading zeros, `width` digits in all.
+fn padded(out: &mut Vec<u8>, mut number: u64, width: usize) {
+    let end = out.len() + width;
+    out.resize(end, b'0');
+    for digit in out[end - width..].iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
+/// A moment in UTC, taken apart for the three date formats that HTTP and logs want.
+#[derive(Clone, Copy)]
+pub struct Date {
+    year: u64,
+    month: usize,
+    day: u64,
+    weekday: usize,
+    second_of_day: u64,
+}
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+
+impl Date {
+    /// The date of a Unix time in seconds, after the Gregorian calendar.
+    pub fn of(unix_seconds: u64) -> Date {
+        let days = unix_seconds / 86_400;
+        // Years are counted from a first of March, so that a leap day is a year's last: 400 years have 146,097 days.
+        let since_march_0000 = days + 719_468;
+        let (era, day_of_era) = (since_march_0000 / 146_097, since_march_0000 % 146_097);
+        let leap_days = day_of_era / 1_460 - day_of_era / 36_524 + day_of_era / 146_096;
+        let year_of_era = (day_of_era - leap_days) / 365;
+        let day_of_year = day_of_era - (year_of_era * 365 + year_of_era / 4 - year_of_era / 100);
+        // From March on, months have 153 days in every five.
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = (month_from_march as usize + 2) % 12;
+        let year = era * 400 + year_of_era + u64::from(month < 2);
+        Date { year, month, day, weekday: (days % 7) as usize, second_of_day: unix_seconds % 86_400 }
+    }
+
+    /// Writes the date of HTTP (IMF-fixdate, RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn http(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(WEEKDAYS[self.weekday].as_bytes());
+        out.extend_from_slice(b", ");
+        self.day_month_year(out, b' ');
+        out.push(b' ');
+        self.time(out);
+        out.extend_from_slice(b" GMT");
+    }
+
+    /// Writes the date of the common log format: `06/Nov/1994:08:49:37 +0000`.
+    pub fn common_log(self, out: &mut Vec<u8>) {
+        self.day_month_year(out, b'/');
+        out.push(b':');
+        self.time(out);
+        out.extend_from_slice(b" +0000");
+    }
+
+    /// Writes the date of RFC 3339 with milliseconds: `1994-11-06T08:49:37.000Z`.
+    pub fn rfc3339(self, out: &mut Vec<u8>, millis: u32) {
+        padded(out, self.year, 4);
+        out.push(b'-');
+        padded(out, self.month as u64 + 1, 2);
+        out.push(b'-');
+        padded(out, self.day, 2);
+        out.push(b'T');
+        self.time(out);
+        out.push(b'.');
+        padded(out, u64::from(millis), 3);
+        out.push(b'Z');
+    }
+
+    fn day_month_year(self, out: &mut Vec<u8>, between: u8) {
+        padded(out, self.day, 2);
+        out.push(between);
+        out.extend_from_slice(MONTHS[self.month].as_bytes());
+        out.push(between);
+        padded(out, self.year, 4);
+    }
+
+    fn time(self, out: &mut Vec<u8>) {
+        padded(out, self.second_of_day / 3600, 2);
+        out.push(b':');
+        padded(out, self.second_of_day / 60 % 60, 2);
+        out.push(b':');
+        padded(out, self.second_of_day % 60, 2);
+    }
+}
+
+/// Puts out bytes for a quoted value of the text log: printable ASCII as it is, `"` and `\` after a `\`, others `\xHH`.
+pub fn escape_log(bytes: &[u8], mut put: impl FnMut(&[u8])) {
+    escape(bytes, &mut put, |rest, put| {
+        match rest[0] {
+            b @ (b'"' | b'\\') => put(&[b'\\', b]),
+            b => put(&[b'\\', b'x', hex_digit(b >> 4), hex_digit(b)]),
+        }
+        1
+    });
+}
+
+/// Puts out bytes for a JSON string: ASCII alone, other characters as `\uHHHH`, bytes that are no UTF-8 as U+FFFD.
+///
+/// Nothing but printable ASCII stands in the result, so that it can drive neither a terminal nor a line reader.
+pub fn escape_json(bytes: &[u8], mut put: impl FnMut(&[u8])) {
+    escape(bytes, &mut put, |rest, put| {
+        let (character, length) = first_char(rest);
+        match character {
+            '"' | '\\' => put(&[b'\\', rest[0]]),
+            '\n' => put(b"\\n"),
+            _ => {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    let [high, low] = unit.to_be_bytes();
+                    let digits = [high >> 4, high, low >> 4, low].map(hex_digit);
+                    put(b"\\u");
+                    put(&digits);
+                }
+            }
+        }
+        length
+    });
+}
+
+/// Puts out runs of plain bytes as they are, and has `special` put out the others; it tells how many bytes it took.
+fn escape<P: FnMut(&[u8])>(mut rest: &[u8], put: &mut P, special: impl Fn(&[u8], &mut P) -> usize) {
+    loop {
+        let plain = rest.iter().position(|b| !matches!(b, b' '..=b'~') || matches!(b, b'"' | b'\\'));
+        let plain = plain.unwrap_or(rest.len());
+        put(&rest[..plain]);
+        rest = &rest[plain..];
+        if rest.is_empty() {
+            return;
+        }
+        rest = &rest[special(rest, put)..];
+    }
+}
+
+/// The first character of some bytes and its length in bytes; U+FFFD where they are no UTF-8.
+fn first_char(bytes: &[u8]) -> (char, usize) {
+    let head = &bytes[..bytes.len().min(4)];
+    let valid = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    valid.chars().next().map_or((char::REPLACEMENT_CHARACTER, 1), |c| (c, c.len_utf8()))
+}
+
+fn hex_digit(nibble: u8) -> u8 {
+    b"0123456789abcdef"[usize::from(nibble & 15)]
+}
+
+/// Writes a number as 16 hexadecimal digits.
+pub fn hex64(out: &mut Vec<u8>, number: u64) {
+    out.extend(number.to_be_bytes().iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(*byte)]));
+}
+
+/// A run of bytes that a log line may hold: at most `limit` of them.
+pub fn cut(bytes: &[u8], limit: usize) -> &[u8] {
+    &bytes[..bytes.len().min(limit)]
+}
+
+/// The parts of a comma-separated list (RFC 9110 section 5.6.1) without the white space around them.
+pub fn list(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn durations() {
+        for (text, micros) in [
+            ("0", Some(0)),
+            ("0s", Some(0)),
+            ("250ms", Some(250_000)),
+            ("2s", Some(2_000_000)),
+            ("1m30s", Some(90_000_000)),
+            ("1h0m1us", Some(3_600_000_001)),
+            ("", None),
+            ("2", None),
+            ("s", None),
+            ("banana", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("1s1m", None),
+            ("1s1s", None),
+            ("1s ", None),
+            ("1é", None),
+            ("99999999999999999999s", None),
+            ("9999999999999999999s", None),
+        ] {
+            assert_eq!(parse_duration(text), micros.map(Duration::from_micros), "{text:?}");
+        }
+        for text in ["0s", "250ms", "2s", "1m30s", "1h1us"] {
+            assert_eq!(show_duration(parse_duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("512", Some(512)),
+            ("64KiB", Some(65_536)),
+            ("1MiB", Some(1_048_576)),
+            ("2kB", Some(2_000)),
+            ("", None),
+            ("KiB", None),
+            ("1 KiB", None),
+            ("-1", None),
+            ("1mib", None),
+            ("99999999999GiB", None),
+        ] {
+            assert_eq!(parse_size(text), bytes, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn dates() {
+        for (unix, http, log, rfc3339) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT", "01/Jan/1970:00:00:00 +0000", "1970-01-01T00:00:00.007Z"),
+            (
+                784_111_777,
+                "Sun, 06 Nov 1994 08:49:37 GMT",
+                "06/Nov/1994:08:49:37 +0000",
+                "1994-11-06T08:49:37.007Z",
+            ),
+            (
+                951_782_400,
+                "Tue, 29 Feb 2000 00:00:00 GMT",
+                "29/Feb/2000:00:00:00 +0000",
+                "2000-02-29T00:00:00.007Z",
+            ),
+            (
+                4_107_542_399,
+                "Sun, 28 Feb 2100 23:59:59 GMT",
+                "28/Feb/2100:23:59:59 +0000",
+                "2100-02-28T23:59:59.007Z",
+            ),
+            (
+                4_107_542_400,
+                "Mon, 01 Mar 2100 00:00:00 GMT",
+                "01/Mar/2100:00:00:00 +0000",
+                "2100-03-01T00:00:00.007Z",
+            ),
+        ] {
+            assert_eq!(written(|out| Date::of(unix).http(out)), http);
+            assert_eq!(written(|out| Date::of(unix).common_log(out)), log);
+            assert_eq!(written(|out| Date::of(unix).rfc3339(out, 7)), rfc3339);
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        let shown = |digits: Digits| String::from_utf8(digits.to_vec()).unwrap();
+        assert_eq!(shown(decimal(0)), "0");
+        assert_eq!(shown(decimal(10)), "10");
+        assert_eq!(shown(decimal(u64::MAX)), "18446744073709551615");
+        assert_eq!(shown(seconds(Duration::from_micros(1_000_042))), "1.000042");
+        assert_eq!(shown(seconds(Duration::ZERO)), "0.000000");
+        assert_eq!(shown(seconds(Duration::MAX)), "18446744073709.551615");
+        assert_eq!(shown(millis(Duration::from_micros(12_345))), "12.345");
+        assert_eq!(shown(millis(Duration::from_micros(7))), "0.007");
+        assert_eq!(written(|out| hex64(out, 0x00ab_0000_0000_00ff)), "00ab0000000000ff");
+    }
+
+    #[test]
+    fn escapes() {
+        for (bytes, log, json) in [
+            (&b"plain"[..], "plain", "plain"),
+            (b"a\"b\\c", "a\\\"b\\\\c", "a\\\"b\\\\c"),
+            (b"\r\n\t\x1b[0m", "\\x0d\\x0a\\x09\\x1b[0m", "\\u000d\\n\\u0009\\u001b[0m"),
+            (b"\xff\xc3\xa9", "\\xff\\xc3\\xa9", "\\ufffd\\u00e9"),
+            ("\u{9b}\u{1F600}".as_bytes(), "\\xc2\\x9b\\xf0\\x9f\\x98\\x80", "\\u009b\\ud83d\\ude00"),
+            (b"\xf0\x9f", "\\xf0\\x9f", "\\ufffd\\ufffd"),
+            (b"\x7f", "\\x7f", "\\u007f"),
+        ] {
+            assert_eq!(written(|out| escape_log(bytes, |b| out.extend_from_slice(b))), log);
+            assert_eq!(written(|out| escape_json(bytes, |b| out.extend_from_slice(b))), json);
+        }
+    }
 }

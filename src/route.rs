@@ -1,0 +1,139 @@
+//! Where a request goes: one closed set, so that dispatch, metric labels and log levels are total matches.
+
+use crate::request::Method;
+
+macro_rules! routes {
+    ($($name:ident $label:literal $doc:literal,)*) => {
+        /// Where a request goes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Route { $(#[doc = $doc] $name,)* }
+
+        impl Route {
+            /// Every route, in the order of their numbers.
+            pub const ALL: &[Route] = &[$(Route::$name),*];
+
+            /// The name of the route in metrics and logs.
+            pub fn label(self) -> &'static str {
+                match self { $(Route::$name => $label),* }
+            }
+        }
+    };
+}
+
+routes! {
+    Echo "echo" "Everything that is no other route.",
+    Healthz "healthz" "`/healthz`: is the process alive?",
+    Readyz "readyz" "`/readyz`: does it want requests?",
+    Metrics "metrics" "`/metrics`, for Prometheus.",
+    Version "version" "`/version`: what runs here?",
+    Status "status" "`/status/{code}`.",
+    Delay "delay" "`/delay/{duration}`.",
+    Bytes "bytes" "`/bytes/{size}`.",
+    Admin "admin" "`/admin/…`, where a token is set.",
+    Asterisk "asterisk" "`*`, the server as a whole.",
+    None "none" "Refused before it had a route.",
+}
+
+impl Route {
+    /// The route of a path without its query, and what follows the prefix of a route with a parameter.
+    pub fn of(path: &str, with_admin: bool) -> (Route, &str) {
+        let whole = match path {
+            "/" => Route::Echo,
+            "/healthz" => Route::Healthz,
+            "/readyz" => Route::Readyz,
+            "/metrics" => Route::Metrics,
+            "/version" => Route::Version,
+            "/admin" if with_admin => Route::Admin,
+            "*" => Route::Asterisk,
+            _ => return Route::of_prefix(path, with_admin),
+        };
+        (whole, "")
+    }
+
+    fn of_prefix(path: &str, with_admin: bool) -> (Route, &str) {
+        for (prefix, route) in [
+            ("/status/", Route::Status),
+            ("/delay/", Route::Delay),
+            ("/bytes/", Route::Bytes),
+            ("/admin/", Route::Admin),
+        ] {
+            if let Some(parameter) = path.strip_prefix(prefix)
+                && (route != Route::Admin || with_admin)
+            {
+                return (route, parameter);
+            }
+        }
+        (Route::Echo, "")
+    }
+
+    /// The methods that the route takes, as the value of an `Allow` field.
+    pub fn allow(self) -> &'static str {
+        match self {
+            Route::Healthz | Route::Readyz | Route::Metrics | Route::Version | Route::Bytes => "GET, HEAD",
+            Route::Admin => "GET, HEAD, PUT",
+            Route::Asterisk => "OPTIONS",
+            Route::Echo | Route::Status | Route::Delay | Route::None => {
+                "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
+            }
+        }
+    }
+
+    /// Whether the route takes the method; the echo takes also those that have no name here.
+    pub fn takes(self, method: Method) -> bool {
+        match self {
+            Route::Echo | Route::Status | Route::Delay | Route::None => {
+                !matches!(method, Method::Connect | Method::Trace)
+            }
+            _ => self.allow().split(", ").any(|name| name == method.label()),
+        }
+    }
+
+    /// Whether the route is asked by machines again and again: never delayed, never failed, logged at `debug`.
+    pub fn is_probe(self) -> bool {
+        matches!(self, Route::Healthz | Route::Readyz | Route::Metrics)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        for (path, route, parameter) in [
+            ("/", Route::Echo, ""),
+            ("/any/path", Route::Echo, ""),
+            ("/healthz", Route::Healthz, ""),
+            ("/healthz/", Route::Echo, ""),
+            ("/Healthz", Route::Echo, ""),
+            ("/readyz", Route::Readyz, ""),
+            ("/metrics", Route::Metrics, ""),
+            ("/version", Route::Version, ""),
+            ("/status/404", Route::Status, "404"),
+            ("/status", Route::Echo, ""),
+            ("/delay/1s", Route::Delay, "1s"),
+            ("/bytes/1KiB", Route::Bytes, "1KiB"),
+            ("/admin", Route::Admin, ""),
+            ("/admin/settings", Route::Admin, "settings"),
+            ("/administrator", Route::Echo, ""),
+            ("*", Route::Asterisk, ""),
+        ] {
+            assert_eq!(Route::of(path, true), (route, parameter), "{path}");
+        }
+        assert_eq!(Route::of("/admin/settings", false), (Route::Echo, ""));
+        assert_eq!(Route::of("/admin", false), (Route::Echo, ""));
+    }
+
+    #[test]
+    fn methods() {
+        for route in Route::ALL {
+            assert!(!route.takes(Method::Trace) && !route.takes(Method::Connect), "{}", route.label());
+            for name in route.allow().split(", ") {
+                assert!(route.takes(Method::of(name)), "{} {name}", route.label());
+            }
+        }
+        assert!(Route::Echo.takes(Method::Other));
+        assert!(!Route::Healthz.takes(Method::Other));
+        assert!(!Route::Metrics.takes(Method::Post));
+    }
+}
