@@ -1,11 +1,54 @@
-//! Request bodies in chunked coding (RFC 9112 section 7.1), decoded a piece at a time.
+//! Request bodies: the memory they share, and chunked coding (RFC 9112 section 7.1), decoded a piece at a time.
 //!
 //! A body with a length needs no decoder: its bytes are its content. The decoder takes input in pieces of any size, hands
 //! on runs of data, and stops behind the last byte of the body. What it drops (extensions, leading zeros of sizes,
 //! trailers) is bounded together, and nothing but CRLF ends a line.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use crate::limits;
 use crate::request::{Reject, is_token_byte};
+
+/// The memory that all request bodies may take together.
+#[derive(Debug)]
+pub struct Budget {
+    left: AtomicU64,
+}
+
+impl Budget {
+    /// So many bytes.
+    pub fn new(bytes: u64) -> Budget {
+        Budget { left: AtomicU64::new(bytes) }
+    }
+
+    /// A share of nothing, which can grow.
+    pub fn share(&self) -> Share<'_> {
+        Share { budget: self, bytes: 0 }
+    }
+}
+
+/// What one body takes of the budget; dropping it gives it back.
+#[derive(Debug)]
+pub struct Share<'a> {
+    budget: &'a Budget,
+    bytes: u64,
+}
+
+impl Share<'_> {
+    /// Takes so many bytes more.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), Reject> {
+        let taken = self.budget.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes));
+        taken.map_err(|_| Reject::BodyMemory)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.budget.left.fetch_add(self.bytes, Relaxed);
+    }
+}
 
 /// A chunked body that is being read.
 #[derive(Debug)]
@@ -126,6 +169,15 @@ impl Default for Chunked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_of_the_budget() {
+        let budget = Budget::new(10);
+        let (mut a, mut b) = (budget.share(), budget.share());
+        assert_eq!((a.grow(6), b.grow(5), b.grow(4)), (Ok(()), Err(Reject::BodyMemory), Ok(())));
+        drop(a);
+        assert_eq!((b.grow(7), b.grow(6)), (Err(Reject::BodyMemory), Ok(())));
+    }
 
     /// The data and the length of a body fed in pieces of `size`; `None` while it is not complete.
     fn decode(input: &[u8], size: usize) -> Result<Option<(Vec<u8>, usize)>, Reject> {

@@ -218,6 +218,19 @@ pub const SETTINGS: &[Setting] = &[
     },
 ];
 
+/// Where a server with these flags and this environment listens; for the subcommand that asks it.
+pub fn listen_setting(
+    flags: &[String],
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<SocketAddr, Error> {
+    if let Some((flag, _)) = parse_flags(flags)?.iter().find(|(flag, _)| *flag != "listen") {
+        return Err(Error::Usage(format!("healthcheck takes a URL or --listen, not --{flag}: see --help")));
+    }
+    let only_listen = |name: &str| if name == "LISTEN" { environment(name) } else { None };
+    let default = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080));
+    Ok(Config::read(flags, only_listen)?.listen.unwrap_or(default))
+}
+
 /// Why there is no configuration.
 #[derive(Debug, PartialEq)]
 pub enum Error {

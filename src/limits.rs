@@ -15,6 +15,8 @@ pub const FIELDS: usize = 100;
 pub const CHUNK_OVERHEAD: usize = 16 << 10;
 /// What one read asks for, in bytes; most requests fit in one. An idle connection gives its buffers back.
 pub const READ: usize = 4 << 10;
+/// What a read after a long silence asks for, in bytes, so that ten thousand idle connections hold little.
+pub const SMALL_READ: usize = 512;
 /// Answers held back for pipelined requests, in bytes, before they are written anyway.
 pub const HELD: usize = 16 << 10;
 /// How long an idle connection keeps its buffers.
@@ -36,6 +38,8 @@ pub const WRITE_UNIT: u64 = 1 << 20;
 pub const SHED_PLACES: usize = 64;
 /// How long a shed connection may take in all, and how long a newcomer waits for one of these places.
 pub const SHED_TIME: Duration = Duration::from_secs(1);
+/// How long a newcomer waits for the seat of a connection that was told to leave.
+pub const EVICTION_TIME: Duration = Duration::from_millis(100);
 /// How long seats stay lowered after the system refused a thread.
 pub const LOWERED: Duration = Duration::from_secs(10);
 
@@ -73,6 +77,8 @@ pub const LOG_BUFFER: usize = 1 << 20;
 pub const LOG_GATHER: Duration = Duration::from_millis(1);
 /// How long the exit waits for whoever reads the log; below the second that users count on.
 pub const LOG_FLUSH: Duration = Duration::from_millis(900);
+/// A logged method, in bytes.
+pub const LOGGED_METHOD: usize = 32;
 /// A logged target, in bytes; what is longer is cut.
 pub const LOGGED_TARGET: usize = 2048;
 /// A logged user agent, referrer or unparsed request line, in bytes.

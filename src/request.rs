@@ -66,6 +66,7 @@ rejects! {
     Incomplete "incomplete" BAD_REQUEST "the connection ended within a request",
     Method "method" METHOD_NOT_ALLOWED "this route does not take the method",
     Parameter "parameter" BAD_REQUEST "the path or the body does not hold what this route expects",
+    NotFound "not_found" NOT_FOUND "there is nothing of this name under /admin",
     Unauthorized "unauthorized" UNAUTHORIZED "the bearer token is missing or wrong",
     Shed "shed" SERVICE_UNAVAILABLE "every connection of this server is in use",
 }
@@ -228,7 +229,7 @@ pub fn room<'a>() -> Room<'a> {
 /// A request whose head is valid, borrowed from the buffer that it arrived in. An absent field is an empty value.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The method, and as the client wrote it.
+    /// The method.
     pub method: Method,
     /// The method as the client wrote it.
     pub method_text: &'a str,

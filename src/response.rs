@@ -5,6 +5,7 @@
 //! 15.4.5) and HEAD are decided here once, so that no handler can send what its status forbids.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use crate::limits;
 use crate::text;
@@ -169,7 +170,7 @@ impl<'w> Out<'w> {
 
     #[cold]
     fn put_much(&mut self, bytes: &[u8]) {
-        self.flush();
+        self.write_held();
         if bytes.len() < limits::HELD / 2 {
             self.held.extend_from_slice(bytes);
         } else {
@@ -192,8 +193,15 @@ impl<'w> Out<'w> {
         }
     }
 
-    /// Writes what is held.
+    /// Writes what is held, and tells the wire that nothing more is to be written for now.
     pub fn flush(&mut self) {
+        self.write_held();
+        if let (None, Err(error)) = (self.failed, self.wire.flush()) {
+            self.failed = Some(error.kind());
+        }
+    }
+
+    fn write_held(&mut self) {
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
             self.write(&held);
@@ -308,6 +316,14 @@ impl<'o, 'w> Head<'o, 'w> {
     /// Adds whole field lines, each with its line end.
     pub fn lines(&mut self, lines: Value<'_>) {
         self.out.put(lines.0);
+    }
+
+    /// Adds the injected delay as `Server-Timing`, in milliseconds.
+    pub fn server_timing(self, delay: Duration) -> Self {
+        self.out.put(b"Server-Timing: delay;dur=");
+        self.out.put(&text::millis(delay));
+        self.out.put(b"\r\n");
+        self
     }
 
     /// Ends the response with a body of one piece and its type.

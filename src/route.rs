@@ -67,10 +67,11 @@ impl Route {
     }
 
     /// The methods that the route takes, as the value of an `Allow` field.
-    pub fn allow(self) -> &'static str {
+    pub fn allow(self, parameter: &str) -> &'static str {
         match self {
             Route::Healthz | Route::Readyz | Route::Metrics | Route::Version | Route::Bytes => "GET, HEAD",
-            Route::Admin => "GET, HEAD, PUT",
+            Route::Admin if parameter.starts_with("settings/") => "PUT",
+            Route::Admin => "GET, HEAD",
             Route::Asterisk => "OPTIONS",
             Route::Echo | Route::Status | Route::Delay | Route::None => {
                 "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
@@ -79,12 +80,12 @@ impl Route {
     }
 
     /// Whether the route takes the method; the echo takes also those that have no name here.
-    pub fn takes(self, method: Method) -> bool {
+    pub fn takes(self, method: Method, parameter: &str) -> bool {
         match self {
             Route::Echo | Route::Status | Route::Delay | Route::None => {
                 !matches!(method, Method::Connect | Method::Trace)
             }
-            _ => self.allow().split(", ").any(|name| name == method.label()),
+            _ => self.allow(parameter).split(", ").any(|name| name == method.label()),
         }
     }
 
@@ -127,13 +128,17 @@ mod tests {
     #[test]
     fn methods() {
         for route in Route::ALL {
-            assert!(!route.takes(Method::Trace) && !route.takes(Method::Connect), "{}", route.label());
-            for name in route.allow().split(", ") {
-                assert!(route.takes(Method::of(name)), "{} {name}", route.label());
+            for parameter in ["", "settings/ready"] {
+                let takes = |method| route.takes(method, parameter);
+                assert!(!takes(Method::Trace) && !takes(Method::Connect), "{}", route.label());
+                for name in route.allow(parameter).split(", ") {
+                    assert!(takes(Method::of(name)), "{} {name}", route.label());
+                }
             }
         }
-        assert!(Route::Echo.takes(Method::Other));
-        assert!(!Route::Healthz.takes(Method::Other));
-        assert!(!Route::Metrics.takes(Method::Post));
+        assert!(Route::Echo.takes(Method::Other, ""));
+        assert!(!Route::Healthz.takes(Method::Other, ""));
+        assert!(!Route::Metrics.takes(Method::Post, ""));
+        assert!(!Route::Admin.takes(Method::Put, "settings"));
     }
 }

@@ -172,8 +172,8 @@ impl Date {
         out.extend_from_slice(b" +0000");
     }
 
-    /// Writes the date of RFC 3339 with milliseconds: `1994-11-06T08:49:37.000Z`.
-    pub fn rfc3339(self, out: &mut Vec<u8>, millis: u32) {
+    /// Writes the date of RFC 3339 up to the second: `1994-11-06T08:49:37`.
+    pub fn rfc3339(self, out: &mut Vec<u8>) {
         padded(out, self.year, 4);
         out.push(b'-');
         padded(out, self.month as u64 + 1, 2);
@@ -181,9 +181,6 @@ impl Date {
         padded(out, self.day, 2);
         out.push(b'T');
         self.time(out);
-        out.push(b'.');
-        padded(out, u64::from(millis), 3);
-        out.push(b'Z');
     }
 
     fn day_month_year(self, out: &mut Vec<u8>, between: u8) {
@@ -200,6 +197,71 @@ impl Date {
         padded(out, self.second_of_day / 60 % 60, 2);
         out.push(b':');
         padded(out, self.second_of_day % 60, 2);
+    }
+}
+
+/// Writes a fraction of a second behind a date: `.007`.
+pub fn push_millis(out: &mut Vec<u8>, millis: u32) {
+    out.push(b'.');
+    padded(out, u64::from(millis), 3);
+}
+
+/// A moment in the formats that answers and log lines want, written anew only when its second changes.
+pub struct Dates {
+    unix: Duration,
+    bytes: Vec<u8>,
+}
+
+impl Dates {
+    /// Goes to a moment, told since the Unix epoch.
+    pub fn set(&mut self, unix: Duration) {
+        if self.bytes.is_empty() || self.unix.as_secs() != unix.as_secs() {
+            self.bytes.clear();
+            let date = Date::of(unix.as_secs());
+            date.http(&mut self.bytes);
+            date.common_log(&mut self.bytes);
+            date.rfc3339(&mut self.bytes);
+        }
+        self.unix = unix;
+    }
+
+    /// The moment as [`Date::http`] writes it.
+    pub fn http(&self) -> &[u8] {
+        &self.bytes[..29]
+    }
+
+    /// The moment as [`Date::common_log`] writes it.
+    pub fn common_log(&self) -> &[u8] {
+        &self.bytes[29..55]
+    }
+
+    /// The moment as [`Date::rfc3339`] writes it.
+    pub fn rfc3339(&self) -> &[u8] {
+        &self.bytes[55..]
+    }
+
+    /// The milliseconds behind the second.
+    pub fn millis(&self) -> u32 {
+        self.unix.subsec_millis()
+    }
+}
+
+impl Default for Dates {
+    /// The Unix epoch.
+    fn default() -> Self {
+        let mut dates = Dates { unix: Duration::ZERO, bytes: Vec::with_capacity(80) };
+        dates.set(Duration::ZERO);
+        dates
+    }
+}
+
+/// Puts out a message of ours that may quote a user: as [`escape_log`], but quotes and backslashes stay.
+pub fn escape_diagnostic(message: &str, mut put: impl FnMut(&[u8])) {
+    for byte in message.bytes() {
+        match byte {
+            b' '..=b'~' => put(&[byte]),
+            _ => put(&[b'\\', b'x', hex_digit(byte >> 4), hex_digit(byte)]),
+        }
     }
 }
 
@@ -264,9 +326,9 @@ fn hex_digit(nibble: u8) -> u8 {
     b"0123456789abcdef"[usize::from(nibble & 15)]
 }
 
-/// Writes a number as 16 hexadecimal digits.
-pub fn hex64(out: &mut Vec<u8>, number: u64) {
-    out.extend(number.to_be_bytes().iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(*byte)]));
+/// A number as 16 hexadecimal digits.
+pub fn hex64(number: u64) -> [u8; 16] {
+    std::array::from_fn(|i| hex_digit((number >> (60 - 4 * i)) as u8))
 }
 
 /// A run of bytes that a log line may hold: at most `limit` of them.
@@ -340,35 +402,40 @@ mod tests {
     #[test]
     fn dates() {
         for (unix, http, log, rfc3339) in [
-            (0, "Thu, 01 Jan 1970 00:00:00 GMT", "01/Jan/1970:00:00:00 +0000", "1970-01-01T00:00:00.007Z"),
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT", "01/Jan/1970:00:00:00 +0000", "1970-01-01T00:00:00"),
             (
                 784_111_777,
                 "Sun, 06 Nov 1994 08:49:37 GMT",
                 "06/Nov/1994:08:49:37 +0000",
-                "1994-11-06T08:49:37.007Z",
+                "1994-11-06T08:49:37",
             ),
             (
                 951_782_400,
                 "Tue, 29 Feb 2000 00:00:00 GMT",
                 "29/Feb/2000:00:00:00 +0000",
-                "2000-02-29T00:00:00.007Z",
+                "2000-02-29T00:00:00",
             ),
             (
                 4_107_542_399,
                 "Sun, 28 Feb 2100 23:59:59 GMT",
                 "28/Feb/2100:23:59:59 +0000",
-                "2100-02-28T23:59:59.007Z",
+                "2100-02-28T23:59:59",
             ),
             (
                 4_107_542_400,
                 "Mon, 01 Mar 2100 00:00:00 GMT",
                 "01/Mar/2100:00:00:00 +0000",
-                "2100-03-01T00:00:00.007Z",
+                "2100-03-01T00:00:00",
             ),
         ] {
             assert_eq!(written(|out| Date::of(unix).http(out)), http);
             assert_eq!(written(|out| Date::of(unix).common_log(out)), log);
-            assert_eq!(written(|out| Date::of(unix).rfc3339(out, 7)), rfc3339);
+            assert_eq!(written(|out| Date::of(unix).rfc3339(out)), rfc3339);
+            let mut dates = Dates::default();
+            dates.set(Duration::from_millis(unix * 1000 + 7));
+            assert_eq!(dates.millis(), 7);
+            let parts = [dates.http(), dates.common_log(), dates.rfc3339()];
+            assert_eq!(parts, [http, log, rfc3339].map(str::as_bytes));
         }
     }
 
@@ -383,7 +450,7 @@ mod tests {
         assert_eq!(shown(seconds(Duration::MAX)), "18446744073709.551615");
         assert_eq!(shown(millis(Duration::from_micros(12_345))), "12.345");
         assert_eq!(shown(millis(Duration::from_micros(7))), "0.007");
-        assert_eq!(written(|out| hex64(out, 0x00ab_0000_0000_00ff)), "00ab0000000000ff");
+        assert_eq!(&hex64(0x00ab_0000_0000_00ff), b"00ab0000000000ff");
     }
 
     #[test]

@@ -1,0 +1,413 @@
+//! The log: lines into one bounded buffer, and one writer that takes all that is there with one call.
+//!
+//! Connection threads append; the writer lets lines gather for a millisecond and writes them together. A full buffer
+//! makes appenders wait, so that nothing is lost, except those who may not wait. A write to a pipe that nobody reads
+//! cannot be interrupted, so the writer runs outside the server's scope, over a log that lives as long as the process.
+//! The access log on stdout and the diagnostics on stderr are two logs of this one kind. Every byte from a client is
+//! escaped, so that no request can forge or break a line.
+
+use std::io::Write;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::limits;
+use crate::live::Level;
+use crate::text::{self, Dates};
+
+/// A log: the buffer between those who append lines and the one who writes them.
+#[derive(Debug, Default)]
+pub struct Log {
+    state: Mutex<State>,
+    /// Lines came, or the end.
+    more: Condvar,
+    /// A gathering pause may end early.
+    hurry: Condvar,
+    /// Lines were taken or written.
+    room: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<u8>,
+    waiting: u64,
+    being_written: u64,
+    totals: Totals,
+    writer_sleeps: bool,
+    ending: bool,
+}
+
+/// What became of the lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Lines that were written.
+    pub written: u64,
+    /// Lines that found the buffer full, or whose write failed.
+    pub lost: u64,
+    /// Writes that failed.
+    pub errors: u64,
+}
+
+impl Log {
+    /// Adds a line, which ends with a line feed. A full buffer makes those wait who may, until the end begins.
+    pub fn append(&self, line: &[u8], may_wait: bool) {
+        let mut state = self.lock();
+        while state.lines.len() + line.len() > limits::LOG_BUFFER {
+            if !may_wait || state.ending {
+                state.totals.lost += 1;
+                return;
+            }
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.lines.extend_from_slice(line);
+        state.waiting += 1;
+        if std::mem::take(&mut state.writer_sleeps) {
+            drop(state);
+            self.more.notify_one();
+        }
+    }
+
+    /// Writes lines as they come, for as long as the process lives; a broken sink costs its lines and nothing else.
+    ///
+    /// The first failed write is told to `complain`.
+    pub fn write_to(&self, sink: &mut dyn Write, complain: impl Fn(&std::io::Error)) {
+        let mut taken = Vec::new();
+        loop {
+            self.take(&mut taken);
+            let result = sink.write_all(&taken).and_then(|()| sink.flush());
+            taken.clear();
+            if taken.capacity() > limits::LOG_BUFFER / 8 {
+                taken = Vec::new();
+            }
+            let first_error = {
+                let mut state = self.lock();
+                let lines = std::mem::take(&mut state.being_written);
+                match &result {
+                    Ok(()) => state.totals.written += lines,
+                    Err(_) => {
+                        state.totals.lost += lines;
+                        state.totals.errors += 1;
+                    }
+                }
+                state.totals.errors == 1
+            };
+            self.room.notify_all();
+            if let (Err(error), true) = (&result, first_error) {
+                complain(error);
+            }
+        }
+    }
+
+    /// Waits for lines, lets more gather, and takes them all.
+    fn take(&self, taken: &mut Vec<u8>) {
+        let mut state = self.lock();
+        while state.lines.is_empty() {
+            state.writer_sleeps = true;
+            state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !state.ending {
+            let pause = self.hurry.wait_timeout(state, limits::LOG_GATHER);
+            state = pause.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        std::mem::swap(&mut state.lines, taken);
+        state.being_written = std::mem::take(&mut state.waiting);
+        drop(state);
+        self.room.notify_all();
+    }
+
+    /// Lets nobody wait any more: what finds no room from now on is lost.
+    pub fn end_waiting(&self) {
+        self.lock().ending = true;
+        self.room.notify_all();
+        self.hurry.notify_all();
+    }
+
+    /// Waits until every line is written, at most so long; what then still waits is counted as lost.
+    pub fn finish(&self, at_most: Duration) -> Totals {
+        self.end_waiting();
+        let deadline = Instant::now() + at_most;
+        let mut state = self.lock();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let unwritten = state.waiting + state.being_written;
+            if unwritten == 0 || left.is_zero() {
+                let Totals { written, lost, errors } = state.totals;
+                return Totals { written, lost: lost + unwritten, errors };
+            }
+            state = self.room.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// What became of the lines so far.
+    pub fn totals(&self) -> Totals {
+        self.lock().totals
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one line of the access log tells of a request; what is absent is empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Entry<'a> {
+    /// The address of the client.
+    pub client: &'a str,
+    /// The address and port of the peer.
+    pub peer: &'a str,
+    /// The method as the client wrote it.
+    pub method: &'a str,
+    /// The target as the client wrote it, or what came instead of a request line.
+    pub target: &'a [u8],
+    /// The name of the version.
+    pub protocol: &'a str,
+    /// The injected delay.
+    pub delay: Duration,
+    /// The user agent.
+    pub user_agent: &'a [u8],
+    /// The referrer.
+    pub referrer: &'a [u8],
+    /// The id of the request, a token.
+    pub request_id: &'a [u8],
+    /// The trace id.
+    pub trace_id: &'a [u8],
+}
+
+/// What one line tells of the answer, but for its sent bytes and its duration, which only the end of the write tells.
+#[derive(Clone, Copy)]
+pub struct Outcome<'a> {
+    /// The moment of the answer.
+    pub dates: &'a Dates,
+    /// How much the line matters.
+    pub level: Level,
+    /// The label of the route.
+    pub route: &'static str,
+    /// The status code.
+    pub status: u16,
+}
+
+impl Entry<'_> {
+    /// Writes the line up to its sent bytes.
+    pub fn begin(&self, outcome: Outcome<'_>, json: bool, out: &mut Vec<u8>) {
+        if json {
+            self.begin_json(outcome, out);
+        } else {
+            self.begin_text(outcome, out);
+        }
+    }
+
+    /// Writes the line from behind its sent bytes up to its duration.
+    pub fn go_on(&self, outcome: Outcome<'_>, json: bool, out: &mut Vec<u8>) {
+        if json {
+            self.go_on_json(out);
+        } else {
+            self.go_on_text(outcome, out);
+        }
+    }
+
+    fn begin_text(&self, outcome: Outcome<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.client.as_bytes());
+        out.extend_from_slice(b" - - [");
+        out.extend_from_slice(outcome.dates.common_log());
+        out.extend_from_slice(b"] \"");
+        if !self.method.is_empty() {
+            out.extend_from_slice(text::cut(self.method.as_bytes(), limits::LOGGED_METHOD));
+            out.push(b' ');
+        }
+        text::escape_log(text::cut(self.target, limits::LOGGED_TARGET), |bytes| out.extend_from_slice(bytes));
+        if !self.protocol.is_empty() {
+            out.push(b' ');
+            out.extend_from_slice(self.protocol.as_bytes());
+        }
+        out.extend_from_slice(b"\" ");
+        out.extend_from_slice(&text::decimal(outcome.status.into()));
+        out.push(b' ');
+    }
+
+    fn go_on_text(&self, outcome: Outcome<'_>, out: &mut Vec<u8>) {
+        for value in [self.referrer, self.user_agent] {
+            out.extend_from_slice(b" \"");
+            let value = if value.is_empty() { b"-" } else { text::cut(value, limits::LOGGED_VALUE) };
+            text::escape_log(value, |bytes| out.extend_from_slice(bytes));
+            out.push(b'"');
+        }
+        let delay = text::seconds(self.delay);
+        let trace_id = if self.trace_id.is_empty() { b"-" } else { self.trace_id };
+        for (name, value) in [
+            (" level=", outcome.level.label().as_bytes()),
+            (" peer=", self.peer.as_bytes()),
+            (" route=", outcome.route.as_bytes()),
+            (" delay=", &delay),
+            (" request_id=", self.request_id),
+            (" trace_id=", trace_id),
+            (" duration=", b""),
+        ] {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(value);
+        }
+    }
+
+    fn begin_json(&self, outcome: Outcome<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"time\":\"");
+        out.extend_from_slice(outcome.dates.rfc3339());
+        text::push_millis(out, outcome.dates.millis());
+        out.extend_from_slice(b"Z\",\"level\":\"");
+        out.extend_from_slice(outcome.level.label().as_bytes());
+        for (name, value) in [
+            ("\",\"client\":\"", self.client.as_bytes()),
+            ("\",\"peer\":\"", self.peer.as_bytes()),
+            ("\",\"method\":\"", text::cut(self.method.as_bytes(), limits::LOGGED_METHOD)),
+            ("\",\"target\":\"", text::cut(self.target, limits::LOGGED_TARGET)),
+            ("\",\"route\":\"", outcome.route.as_bytes()),
+            ("\",\"protocol\":\"", self.protocol.as_bytes()),
+        ] {
+            out.extend_from_slice(name.as_bytes());
+            text::escape_json(value, |bytes| out.extend_from_slice(bytes));
+        }
+        out.extend_from_slice(b"\",\"status\":");
+        out.extend_from_slice(&text::decimal(outcome.status.into()));
+        out.extend_from_slice(b",\"bytes\":");
+    }
+
+    fn go_on_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"delay\":");
+        out.extend_from_slice(&text::seconds(self.delay));
+        out.extend_from_slice(b",\"user_agent\":\"");
+        for (value, next) in [
+            (text::cut(self.user_agent, limits::LOGGED_VALUE), "\",\"referrer\":\""),
+            (text::cut(self.referrer, limits::LOGGED_VALUE), "\",\"request_id\":\""),
+            (self.request_id, "\",\"trace_id\":\""),
+            (self.trace_id, "\",\"duration\":"),
+        ] {
+            text::escape_json(value, |bytes| out.extend_from_slice(bytes));
+            out.extend_from_slice(next.as_bytes());
+        }
+    }
+}
+
+/// Writes the end of a line, its duration.
+pub fn end_line(json: bool, duration: Duration, out: &mut Vec<u8>) {
+    out.extend_from_slice(&text::seconds(duration));
+    out.extend_from_slice(if json { b"}\n" } else { b"\n" });
+}
+
+/// A line of diagnostics.
+pub fn diagnostic(json: bool, unix: Duration, level: Level, message: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    if json {
+        out.extend_from_slice(b"{\"time\":\"");
+    }
+    text::Date::of(unix.as_secs()).rfc3339(&mut out);
+    text::push_millis(&mut out, unix.subsec_millis());
+    out.push(b'Z');
+    if json {
+        out.extend_from_slice(format!("\",\"level\":\"{}\",\"message\":\"", level.label()).as_bytes());
+        text::escape_json(message.as_bytes(), |bytes| out.extend_from_slice(bytes));
+        out.extend_from_slice(b"\"}\n");
+    } else {
+        out.extend_from_slice(format!(" {} ", level.label()).as_bytes());
+        text::escape_diagnostic(message, |bytes| out.extend_from_slice(bytes));
+        out.push(b'\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: Entry<'_> = Entry {
+        client: "1.2.3.4",
+        peer: "10.0.0.1:5",
+        method: "GET",
+        target: b"/a\"\\\x1b",
+        protocol: "HTTP/1.1",
+        delay: Duration::from_millis(1500),
+        user_agent: b"\xff\"",
+        referrer: b"",
+        request_id: b"id",
+        trace_id: b"",
+    };
+
+    fn line(entry: &Entry<'_>, json: bool) -> String {
+        let mut dates = Dates::default();
+        dates.set(Duration::from_millis(1_795_370_645_007));
+        let outcome = Outcome { dates: &dates, level: Level::Info, route: "echo", status: 200 };
+        let mut out = Vec::new();
+        entry.begin(outcome, json, &mut out);
+        out.extend_from_slice(b"512");
+        entry.go_on(outcome, json, &mut out);
+        end_line(json, Duration::from_micros(1_500_042), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines() {
+        assert_eq!(
+            line(&ENTRY, false),
+            "1.2.3.4 - - [22/Nov/2026:18:04:05 +0000] \"GET /a\\\"\\\\\\x1b HTTP/1.1\" 200 512 \"-\" \"\\xff\\\"\" \
+             level=info peer=10.0.0.1:5 route=echo delay=1.500000 request_id=id trace_id=- duration=1.500042\n"
+        );
+        assert_eq!(
+            line(&ENTRY, true),
+            "{\"time\":\"2026-11-22T18:04:05.007Z\",\"level\":\"info\",\"client\":\"1.2.3.4\",\"peer\":\"10.0.0.1:5\",\
+             \"method\":\"GET\",\"target\":\"/a\\\"\\\\\\u001b\",\"route\":\"echo\",\"protocol\":\"HTTP/1.1\",\
+             \"status\":200,\"bytes\":512,\"delay\":1.500000,\"user_agent\":\"\\ufffd\\\"\",\"referrer\":\"\",\
+             \"request_id\":\"id\",\"trace_id\":\"\",\"duration\":1.500042}\n"
+        );
+        let unparsed = Entry { method: "", protocol: "", target: b"\x16\x03", ..ENTRY };
+        assert!(line(&unparsed, false).contains("] \"\\x16\\x03\" 200 "));
+        let long = vec![b'x'; 10_000];
+        assert!(
+            line(&Entry { target: &long, user_agent: &long, referrer: &long, ..ENTRY }, true).len() < 4_000
+        );
+        let said = diagnostic(false, Duration::from_millis(7), Level::Warn, "a\nb é");
+        assert_eq!(String::from_utf8(said).unwrap(), "1970-01-01T00:00:00.007Z warn a\\x0ab \\xc3\\xa9\n");
+        let said = diagnostic(true, Duration::ZERO, Level::Warn, "a \"b\"\n");
+        let json =
+            "{\"time\":\"1970-01-01T00:00:00.000Z\",\"level\":\"warn\",\"message\":\"a \\\"b\\\"\\n\"}\n";
+        assert_eq!(String::from_utf8(said).unwrap(), json);
+    }
+
+    #[test]
+    fn full_buffer_makes_wait_or_loses_and_the_end_frees() {
+        let log = Log::default();
+        let line = vec![b'\n'; limits::LOG_BUFFER];
+        log.append(&line, true);
+        log.append(b"\n", false);
+        assert_eq!(log.totals().lost, 1);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| log.append(b"\n", true));
+            assert!(!waiting.is_finished());
+            log.end_waiting();
+        });
+        assert_eq!(log.finish(Duration::ZERO), Totals { written: 0, lost: 3, errors: 0 });
+    }
+
+    /// A sink that hands on what it is given.
+    struct Sink(std::sync::mpsc::Sender<Vec<u8>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(std::io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn everything_appended_is_written_in_order_and_a_broken_sink_is_survived() {
+        let (sender, written) = std::sync::mpsc::channel();
+        let log: &'static Log = Box::leak(Box::default());
+        std::thread::spawn(move || log.write_to(&mut Sink(sender), |_| {}));
+        let lines: Vec<String> = (0..1000).map(|i| format!("{i}\n")).collect();
+        lines.iter().for_each(|line| log.append(line.as_bytes(), true));
+        assert_eq!(log.finish(Duration::from_secs(10)), Totals { written: 1000, lost: 0, errors: 0 });
+        assert_eq!(written.try_iter().collect::<Vec<_>>().concat(), lines.concat().as_bytes());
+        drop(written);
+        log.append(b"x\n", true);
+        assert_eq!(log.finish(Duration::from_secs(10)), Totals { written: 1000, lost: 1, errors: 1 });
+    }
+}

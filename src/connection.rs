@@ -1,0 +1,810 @@
+//! One connection, from its first byte to its last: the hot path.
+//!
+//! `serve` reads a head, `answer` reads the body and has the handler write the response, and responses are held back as
+//! long as the next request is already here, so that pipelined answers go out in one write. A kept-alive request costs
+//! one read, one write and no allocation. Log lines and counts follow the write, with the bytes really sent.
+//!
+//! Every time limit is a deadline for the whole thing. The socket's time-outs are set once, and again only after a
+//! partial read or write, to the time that is left. An idle connection gives its buffers back.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind, Write};
+use std::mem;
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use crate::access_log::{self, Entry, Outcome};
+use crate::body::{Chunked, Share};
+use crate::client;
+use crate::context::{self, Context};
+use crate::echo;
+use crate::handlers::{self, Call, Done, Errand, Handler, Plan};
+use crate::limits;
+use crate::live::Level;
+use crate::lobby::Seat;
+use crate::metrics::Answer;
+use crate::request::{self, Framing, HeadScan, Method, Reject, Request};
+use crate::response::{Head, Out, Preamble, Status};
+use crate::route::Route;
+use crate::text::{self, Dates};
+
+/// What a connection needs of its socket; a test brings bytes in memory instead.
+pub trait Wire {
+    /// Reads some bytes; 0 at the end. `WouldBlock` once the time-out is over.
+    fn read(&self, bytes: &mut [u8]) -> io::Result<usize>;
+    /// Writes some bytes. `WouldBlock` once the time-out is over.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Sets how long a read may take; more than zero.
+    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()>;
+    /// Sets how long a write may take; more than zero.
+    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()>;
+    /// Tells the peer that nothing more will be written.
+    fn end_writing(&self);
+}
+
+impl Wire for TcpStream {
+    fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        io::Read::read(&mut &*self, bytes)
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Write::write(&mut &*self, bytes)
+    }
+
+    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        TcpStream::set_read_timeout(self, Some(timeout))
+    }
+
+    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+        TcpStream::set_write_timeout(self, Some(timeout))
+    }
+
+    fn end_writing(&self) {
+        // An error means that the connection has ended already.
+        let _ = self.shutdown(Shutdown::Write);
+    }
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    /// Nothing that could be destroyed: the client has gone, or knows that this was the last answer.
+    Plain,
+    /// The client may still be sending, and a close with unread input would destroy the answer.
+    Linger,
+}
+
+/// Serves one connection to its end; `addresses` are the peer's and our own.
+///
+/// The wire's write time-out has to be the one of the settings already.
+pub fn serve(
+    ctx: Context<'_>,
+    seat: &Seat<'_>,
+    wire: &dyn Wire,
+    addresses: (SocketAddr, SocketAddr),
+    handler: Handler,
+) {
+    let limit = if seat.is_shed() { limits::SHED_TIME } else { ctx.config.write_timeout };
+    let writer = Writer::new(wire, ctx.config.write_timeout, limit);
+    let mut sink = &writer;
+    let mut out = Out::new(&mut sink);
+    let mut input = Input::default();
+    let mut connection = Connection::new(ctx, seat, wire, addresses, handler);
+    let end = loop {
+        let range = match connection.next_head(&mut input, &mut out) {
+            Ok(range) => range,
+            Err(Stop::End(end)) => break end,
+            Err(Stop::Reject(reject)) => break connection.refuse(reject, input.unread(), &mut out),
+        };
+        let (head, rest) = input.unread().split_at(range.end);
+        match connection.answer(&head[range.start..], rest, &mut out) {
+            Answered::More { taken } => input.take(range.end + taken),
+            Answered::MoreSpilled => mem::swap(&mut input, &mut connection.spill),
+            Answered::Last(end) => break end,
+        }
+        if out.failed().is_some() {
+            break End::Plain;
+        }
+    };
+    connection.flush(&mut out);
+    if end == End::Linger && out.failed().is_none() {
+        connection.linger(&mut input);
+    }
+}
+
+/// Why no head came.
+enum Stop {
+    End(End),
+    Reject(Reject),
+}
+
+impl From<Reject> for Stop {
+    fn from(reject: Reject) -> Stop {
+        Stop::Reject(reject)
+    }
+}
+
+/// What follows an answer.
+enum Answered {
+    /// Another request may come, behind so many bytes of the input.
+    More { taken: usize },
+    /// Another request may come, and its first bytes are in the spilled input.
+    MoreSpilled,
+    /// The connection ends.
+    Last(End),
+}
+
+struct Connection<'a> {
+    ctx: Context<'a>,
+    seat: &'a Seat<'a>,
+    wire: &'a dyn Wire,
+    handler: Handler,
+    peer: String,
+    peer_ip: IpAddr,
+    peer_ip_text: String,
+    local: String,
+    random: Rng,
+    dates: RefCell<Dates>,
+    /// The read time-out that the socket has.
+    read_timeout: Duration,
+    /// The end of a shed connection's time.
+    deadline: Option<Instant>,
+    /// The moment of the present request's first byte.
+    started: Instant,
+    /// The last moment that was looked at.
+    now: Instant,
+    /// Room for a body that is not in the input.
+    body: Vec<u8>,
+    /// Input that came with the end of a chunked body.
+    spill: Input,
+    notes: Notes,
+}
+
+impl<'a> Connection<'a> {
+    fn new(
+        ctx: Context<'a>,
+        seat: &'a Seat<'a>,
+        wire: &'a dyn Wire,
+        (peer, local): (SocketAddr, SocketAddr),
+        handler: Handler,
+    ) -> Connection<'a> {
+        let now = Instant::now();
+        let peer_ip = peer.ip().to_canonical();
+        Connection {
+            ctx,
+            seat,
+            wire,
+            handler,
+            peer: SocketAddr::new(peer_ip, peer.port()).to_string(),
+            peer_ip,
+            peer_ip_text: peer_ip.to_string(),
+            local: SocketAddr::new(local.ip().to_canonical(), local.port()).to_string(),
+            random: Rng::new(),
+            dates: RefCell::default(),
+            read_timeout: Duration::ZERO,
+            deadline: seat.is_shed().then(|| now + limits::SHED_TIME),
+            started: now,
+            now,
+            body: Vec::new(),
+            spill: Input::default(),
+            notes: Notes::default(),
+        }
+    }
+
+    /// Waits for a whole head; what is held goes out before anything that can block.
+    fn next_head(&mut self, input: &mut Input, out: &mut Out<'_>) -> Result<Range<usize>, Stop> {
+        if input.unread().is_empty() {
+            self.first_bytes(input, out)?;
+        }
+        self.started = Instant::now();
+        // A shed connection can be cut until its whole head is here.
+        if !self.seat.is_shed() {
+            self.seat.busy();
+        }
+        let mut scan = HeadScan::default();
+        loop {
+            if let Some(range) = scan.find(input.unread())? {
+                self.seat.busy();
+                return Ok(range);
+            }
+            self.flush(out);
+            let left = self.left(self.started, self.ctx.config.header_timeout);
+            match self.read(left, input.room()) {
+                Ok(n) if n > 0 => input.came(n),
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Err(Reject::HeaderTimeout.into()),
+                _ => return Err(self.incomplete()),
+            }
+        }
+    }
+
+    /// Waits for the first bytes of a request.
+    fn first_bytes(&mut self, input: &mut Input, out: &mut Out<'_>) -> Result<(), Stop> {
+        self.flush(out);
+        if out.failed().is_some() {
+            return Err(Stop::End(End::Plain));
+        }
+        if !self.seat.idle(self.now) {
+            return Err(Stop::End(End::Linger));
+        }
+        let limit = self.deadline.map_or(self.ctx.config.idle_timeout, |_| limits::SHED_TIME);
+        let first_look = limit.min(limits::KEEP_BUFFERS);
+        let mut read = self.read(first_look, input.room());
+        if matches!(&read, Err(error) if error.kind() == ErrorKind::TimedOut) && limit > first_look {
+            self.release(input, out);
+            read = self.read(limit - first_look, input.small_room());
+        }
+        match read {
+            Ok(n) if n > 0 => input.came(n),
+            _ => return Err(Stop::End(End::Plain)),
+        }
+        Ok(())
+    }
+
+    /// Gives back what an idle connection does not need.
+    fn release(&mut self, input: &mut Input, out: &mut Out<'_>) {
+        (*input, self.spill, self.body, self.notes) = Default::default();
+        out.release();
+    }
+
+    /// The time that is left of a limit since a moment; a shed connection has its own deadline besides.
+    fn left(&mut self, since: Instant, limit: Duration) -> Duration {
+        self.now = Instant::now();
+        let left = limit.saturating_sub(self.now.saturating_duration_since(since));
+        self.deadline.map_or(left, |deadline| left.min(deadline.saturating_duration_since(self.now)))
+    }
+
+    /// Reads some bytes; `TimedOut` once the time is over, which is counted from the moment last looked at.
+    fn read(&mut self, within: Duration, room: &mut [u8]) -> io::Result<usize> {
+        let mut left = within;
+        loop {
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            if self.read_timeout != left {
+                self.wire.set_read_timeout(left)?;
+                self.read_timeout = left;
+            }
+            match self.wire.read(room) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    left = within.saturating_sub(self.now.elapsed())
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
+                result => return result,
+            }
+        }
+    }
+
+    /// The client left within a request: nobody is there to be told.
+    fn incomplete(&self) -> Stop {
+        self.ctx.metrics.rejected(Reject::Incomplete);
+        Stop::End(End::Plain)
+    }
+
+    /// Reads the body of a request and answers it.
+    fn answer(&mut self, head: &[u8], rest: &[u8], out: &mut Out<'_>) -> Answered {
+        let mut room = request::room();
+        let request = match Request::parse(head, &mut room) {
+            Ok(request) => request,
+            Err(reject) => return Answered::Last(self.refuse(reject, head, out)),
+        };
+        let mut errand = Errand::of(self.ctx, &request, self.seat.is_shed(), &mut self.random);
+        // A client that waits for a 100 gets its refusal instead; one that is shed is not listened to any further.
+        let refused = matches!(errand.plan, Plan::Refuse(_));
+        let waits = request.expects_continue && rest.is_empty() && request.framing != Framing::None;
+        let leave_unread = refused && (waits || errand.route == Route::None);
+        let mut share = self.ctx.bodies.share();
+        let read =
+            if leave_unread { Ok(Content::unread()) } else { self.content(&request, rest, &mut share, out) };
+        let content = match read {
+            Ok(content) => content,
+            Err(Stop::End(end)) => return Answered::Last(end),
+            Err(Stop::Reject(reject)) => {
+                errand.plan = Plan::Refuse(reject);
+                Content::unread()
+            }
+        };
+        self.ctx.metrics.request_bytes.inc_by((head.len() + content.bytes().len()) as u64);
+        if errand.plan.delays() {
+            self.flush(out);
+        }
+        let close = !request.keep_alive || content.next == Next::Unknown || request.method == Method::Connect;
+        let closes = self.respond(&request, errand, content.bytes(), close, out);
+        self.keep_room(content.held);
+        match content.next {
+            // The client asked for this end, so it sends no more.
+            Next::Input { .. } if closes && !request.keep_alive && !request.http10 => {
+                Answered::Last(End::Plain)
+            }
+            _ if closes => Answered::Last(End::Linger),
+            Next::Input { taken } => Answered::More { taken },
+            Next::Spill => Answered::MoreSpilled,
+            Next::Unknown => Answered::Last(End::Linger),
+        }
+    }
+
+    /// Has the handler respond, and takes note of it; whether the connection ends.
+    fn respond(
+        &mut self,
+        request: &Request<'_>,
+        errand: Errand<'_>,
+        body: &[u8],
+        close: bool,
+        out: &mut Out<'_>,
+    ) -> bool {
+        let client = self.other_client(request);
+        let made_id = made_id(&mut self.random);
+        let call = Call {
+            ctx: self.ctx,
+            seat: self.seat,
+            request,
+            errand,
+            body,
+            client: client.as_deref().unwrap_or(&self.peer_ip_text),
+            peer: &self.peer,
+            local: &self.local,
+            request_id: if is_plain_token(request.request_id) { request.request_id } else { &made_id },
+            dates: &self.dates,
+            close,
+        };
+        let start = out.position();
+        let Done { sent, delay } = (self.handler)(&call, &mut self.random, out);
+        let entry = Entry {
+            client: call.client,
+            peer: call.peer,
+            method: request.method_text,
+            target: request.target.as_bytes(),
+            protocol: echo::protocol(request.http10),
+            delay,
+            user_agent: request.user_agent,
+            referrer: request.referrer,
+            request_id: call.request_id,
+            trace_id: trace_id(request.traceparent),
+        };
+        let answer =
+            Pending::new(start..out.position(), errand.route, request.method, sent.status, self.started);
+        self.notes.add(self.ctx, answer, &entry, &self.dates.borrow());
+        sent.close
+    }
+
+    /// The client that trusted proxies name, if it is not the peer.
+    fn other_client(&self, request: &Request<'_>) -> Option<String> {
+        let trusted = &self.ctx.config.trusted_proxies;
+        if trusted.is_empty() {
+            return None;
+        }
+        Some(client::of(self.peer_ip, trusted, request.values("x-forwarded-for")).to_string())
+    }
+
+    /// Refuses what could not be parsed: its first line stands in the log as it came.
+    fn refuse(&mut self, reject: Reject, came: &[u8], out: &mut Out<'_>) -> End {
+        self.ctx.metrics.rejected(reject);
+        self.ctx.metrics.request_bytes.inc_by(came.len() as u64);
+        let request_id = made_id(&mut self.random);
+        self.dates.borrow_mut().set(context::unix_now());
+        let dates = self.dates.borrow();
+        let start = out.position();
+        let preamble = Preamble {
+            common: &self.ctx.identity.common_fields,
+            date: dates.http(),
+            request_id: &request_id,
+            http10: false,
+            head_only: false,
+            close: true,
+        };
+        handlers::refusal(Head::new(out, reject.status(), &preamble), reject);
+        let came = came.trim_ascii_start();
+        let line_end = came.iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(came.len());
+        let entry = Entry {
+            client: &self.peer_ip_text,
+            peer: &self.peer,
+            target: text::cut(&came[..line_end], limits::LOGGED_VALUE),
+            request_id: &request_id,
+            ..Entry::default()
+        };
+        let answer =
+            Pending::new(start..out.position(), Route::None, Method::Other, reject.status(), self.started);
+        self.notes.add(self.ctx, answer, &entry, &dates);
+        End::Linger
+    }
+
+    /// Writes what is held, then the log lines of it; afterwards the connection may be idle.
+    fn flush(&mut self, out: &mut Out<'_>) {
+        if out.holds() || !self.notes.is_empty() {
+            out.flush();
+            self.now = Instant::now();
+            self.notes.written(self.ctx, out, self.now);
+        }
+    }
+
+    /// Reads the body, all of it.
+    fn content<'r>(
+        &mut self,
+        request: &Request<'_>,
+        rest: &'r [u8],
+        share: &mut Share<'_>,
+        out: &mut Out<'_>,
+    ) -> Result<Content<'r>, Stop> {
+        let max = self.ctx.config.max_body;
+        match request.framing {
+            Framing::None => Ok(Content::here(rest, 0)),
+            Framing::Length(length) if length > max => Err(Reject::BodyTooLarge.into()),
+            Framing::Length(length) if length <= rest.len() as u64 => {
+                Ok(Content::here(rest, length as usize))
+            }
+            Framing::Length(length) => {
+                share.grow(length)?;
+                self.continue_if_awaited(request, rest, out);
+                self.read_length(rest, length as usize)
+            }
+            Framing::Chunked => self.read_chunked(request, rest, share, out),
+        }
+    }
+
+    /// Tells a client that waits for it to send its body. The body is about to be read, so what is held goes out too.
+    fn continue_if_awaited(&mut self, request: &Request<'_>, rest: &[u8], out: &mut Out<'_>) {
+        if request.expects_continue && rest.is_empty() {
+            out.put(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        self.flush(out);
+    }
+
+    fn read_length<'r>(&mut self, rest: &[u8], length: usize) -> Result<Content<'r>, Stop> {
+        let since = Instant::now();
+        let mut held = mem::take(&mut self.body);
+        held.extend_from_slice(rest);
+        held.resize(length, 0);
+        let mut at = rest.len();
+        while at < length {
+            at += self.body_bytes(since, &mut held[at..])?;
+        }
+        Ok(Content { held, here: b"", next: Next::Input { taken: rest.len() } })
+    }
+
+    fn read_chunked<'r>(
+        &mut self,
+        request: &Request<'_>,
+        rest: &[u8],
+        share: &mut Share<'_>,
+        out: &mut Out<'_>,
+    ) -> Result<Content<'r>, Stop> {
+        let since = Instant::now();
+        let max = self.ctx.config.max_body as usize;
+        let (mut chunked, mut held) = (Chunked::new(), mem::take(&mut self.body));
+        let mut keep = |data: &[u8]| {
+            if held.len() + data.len() > max {
+                return Err(Reject::BodyTooLarge);
+            }
+            share.grow(data.len() as u64)?;
+            held.extend_from_slice(data);
+            Ok(())
+        };
+        let taken = chunked.decode(rest, &mut keep)?;
+        if chunked.done() {
+            return Ok(Content { held, here: b"", next: Next::Input { taken } });
+        }
+        self.continue_if_awaited(request, rest, out);
+        let mut spill = mem::take(&mut self.spill);
+        while !chunked.done() {
+            spill.clear();
+            let n = self.body_bytes(since, spill.room())?;
+            spill.came(n);
+            let taken = chunked.decode(spill.unread(), &mut keep)?;
+            spill.take(taken);
+        }
+        self.spill = spill;
+        Ok(Content { held, here: b"", next: Next::Spill })
+    }
+
+    /// Reads some bytes of a body within its time limit.
+    fn body_bytes(&mut self, since: Instant, room: &mut [u8]) -> Result<usize, Stop> {
+        let left = self.left(since, self.ctx.config.body_timeout);
+        match self.read(left, room) {
+            Ok(n) if n > 0 => Ok(n),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Err(Reject::BodyTimeout.into()),
+            _ => Err(self.incomplete()),
+        }
+    }
+
+    /// Keeps the room of a body for the next one, unless it is large.
+    fn keep_room(&mut self, mut held: Vec<u8>) {
+        if held.capacity() <= limits::HELD {
+            held.clear();
+            self.body = held;
+        }
+    }
+
+    /// Ends the writing side, and reads what the client still sends, so that no reset destroys the answer.
+    fn linger(&mut self, input: &mut Input) {
+        self.wire.end_writing();
+        // From here on the connection may be asked to make room, as an idle one may.
+        let since = Instant::now();
+        self.seat.idle(since);
+        let mut left = limits::LINGER_BYTES;
+        while left > 0 {
+            input.clear();
+            let within = self.left(since, limits::LINGER);
+            match self.read(within, input.room()) {
+                Ok(n) if n > 0 => left = left.saturating_sub(n),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// The content of a request, and where the next request begins.
+struct Content<'r> {
+    /// The content, where it is not in the input.
+    held: Vec<u8>,
+    /// The content, where it is.
+    here: &'r [u8],
+    next: Next,
+}
+
+/// Where the next request begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Next {
+    /// In the input, so many bytes behind the head.
+    Input { taken: usize },
+    /// In what was spilled.
+    Spill,
+    /// Nobody knows, because the body was not read.
+    Unknown,
+}
+
+impl<'r> Content<'r> {
+    fn here(rest: &'r [u8], length: usize) -> Content<'r> {
+        Content { held: Vec::new(), here: &rest[..length], next: Next::Input { taken: length } }
+    }
+
+    fn unread() -> Content<'r> {
+        Content { held: Vec::new(), here: b"", next: Next::Unknown }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.held.is_empty() { self.here } else { &self.held }
+    }
+}
+
+/// Bytes that came and were not taken yet.
+#[derive(Default)]
+struct Input {
+    /// All of it is initialised, so that a read needs no clearing.
+    bytes: Vec<u8>,
+    from: usize,
+    to: usize,
+}
+
+impl Input {
+    fn unread(&self) -> &[u8] {
+        &self.bytes[self.from..self.to]
+    }
+
+    /// Room to read into; what is unread moves to the front, or the buffer grows.
+    fn room(&mut self) -> &mut [u8] {
+        self.room_of(limits::READ)
+    }
+
+    /// Room for the first bytes after a long silence.
+    fn small_room(&mut self) -> &mut [u8] {
+        self.room_of(limits::SMALL_READ)
+    }
+
+    fn room_of(&mut self, least: usize) -> &mut [u8] {
+        if self.bytes.len() - self.to < least.min(limits::READ / 2) {
+            self.bytes.copy_within(self.from..self.to, 0);
+            (self.from, self.to) = (0, self.to - self.from);
+            if self.bytes.len() - self.to < least {
+                self.bytes.resize(self.to + least, 0);
+            }
+        }
+        &mut self.bytes[self.to..]
+    }
+
+    fn came(&mut self, count: usize) {
+        self.to += count;
+    }
+
+    fn take(&mut self, count: usize) {
+        self.from += count;
+        if self.from == self.to {
+            self.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        (self.from, self.to) = (0, 0);
+    }
+}
+
+/// Answers that are being written, with their log lines but for the sent bytes and the duration.
+#[derive(Default)]
+struct Notes {
+    pending: Vec<Pending>,
+    lines: Vec<u8>,
+    line: Vec<u8>,
+}
+
+/// An answer that is being written.
+struct Pending {
+    /// Where it stands in the output.
+    output: Range<u64>,
+    answer: Answer,
+    started: Instant,
+    /// Its line up to the sent bytes, and up to the duration; empty if it is not logged.
+    line_start: usize,
+    line_middle: usize,
+    line_end: usize,
+}
+
+impl Pending {
+    fn new(output: Range<u64>, route: Route, method: Method, status: Status, started: Instant) -> Pending {
+        let answer = Answer { route, method, status, duration: Duration::ZERO, sent_bytes: 0 };
+        Pending { output, answer, started, line_start: 0, line_middle: 0, line_end: 0 }
+    }
+
+    fn level(&self) -> Level {
+        match self.answer.route {
+            route if route.is_probe() => Level::Debug,
+            Route::Status => Level::Info,
+            _ if self.answer.status.code() >= 500 => Level::Warn,
+            _ => Level::Info,
+        }
+    }
+}
+
+impl Notes {
+    fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    fn add(&mut self, ctx: Context<'_>, mut pending: Pending, entry: &Entry<'_>, dates: &Dates) {
+        let level = pending.level();
+        if ctx.live.logs(level) {
+            let (json, lines) = (ctx.config.log_json, &mut self.lines);
+            let (route, status) = (pending.answer.route.label(), pending.answer.status.code());
+            let outcome = Outcome { dates, level, route, status };
+            pending.line_start = lines.len();
+            entry.begin(outcome, json, lines);
+            pending.line_middle = lines.len();
+            entry.go_on(outcome, json, lines);
+            pending.line_end = lines.len();
+        }
+        self.pending.push(pending);
+    }
+
+    /// Counts and logs what was written, with the bytes that the wire really took.
+    fn written(&mut self, ctx: Context<'_>, out: &Out<'_>, now: Instant) {
+        if out.failed() == Some(ErrorKind::TimedOut) {
+            ctx.metrics.rejected(Reject::WriteTimeout);
+        }
+        for pending in self.pending.drain(..) {
+            let Range { start, end } = pending.output;
+            let sent_bytes = out.written().clamp(start, end) - start;
+            let duration = now.saturating_duration_since(pending.started);
+            let answer = Answer { sent_bytes, duration, ..pending.answer };
+            ctx.metrics.answered(&answer);
+            if pending.line_start < pending.line_end {
+                self.line.clear();
+                self.line.extend_from_slice(&self.lines[pending.line_start..pending.line_middle]);
+                self.line.extend_from_slice(&text::decimal(sent_bytes));
+                self.line.extend_from_slice(&self.lines[pending.line_middle..pending.line_end]);
+                access_log::end_line(ctx.config.log_json, answer.duration, &mut self.line);
+                // Probes, scrapes and shed answers never wait for whoever reads the log.
+                let may_wait = !answer.route.is_probe() && answer.route != Route::None;
+                ctx.log.append(&self.line, may_wait);
+            }
+        }
+        self.lines.clear();
+    }
+}
+
+/// The writing side with its time limit: so long for each MiB that the client takes.
+struct Writer<'a> {
+    wire: &'a dyn Wire,
+    limit: Duration,
+    /// The write time-out that the socket has.
+    timeout: Cell<Duration>,
+    /// The end of the time for the present MiB, and what is left of that.
+    deadline: Cell<Option<Instant>>,
+    unit_left: Cell<u64>,
+    /// Whether the last write was not taken whole.
+    partial: Cell<bool>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(wire: &'a dyn Wire, timeout: Duration, limit: Duration) -> Writer<'a> {
+        Writer {
+            wire,
+            limit,
+            timeout: Cell::new(timeout),
+            deadline: Cell::new(None),
+            unit_left: Cell::new(limits::WRITE_UNIT),
+            partial: Cell::new(false),
+        }
+    }
+
+    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        if self.timeout.replace(timeout) != timeout {
+            self.wire.set_write_timeout(timeout)?;
+        }
+        Ok(())
+    }
+
+    /// The time left for a write. A client that takes its bytes fast costs no change of the socket's time-out.
+    fn time_left(&self) -> Duration {
+        let now = Instant::now();
+        let deadline = self.deadline.get().unwrap_or(now + self.limit);
+        self.deadline.set(Some(deadline));
+        let left = deadline.saturating_duration_since(now);
+        if self.partial.get() || left < self.limit / 2 { left } else { self.limit }
+    }
+
+    /// Counts what the client took; a whole MiB gives the next one its own time.
+    fn count(&self, taken: usize) {
+        match self.unit_left.get().checked_sub(taken as u64) {
+            Some(left) => self.unit_left.set(left),
+            None => self.start_over(),
+        }
+    }
+
+    fn start_over(&self) {
+        self.deadline.set(None);
+        self.unit_left.set(limits::WRITE_UNIT);
+    }
+}
+
+impl Write for &Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let left = self.time_left();
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            self.set_timeout(left)?;
+            match self.wire.write(bytes) {
+                Ok(taken) => {
+                    self.count(taken);
+                    self.partial.set(taken < bytes.len());
+                    return Ok(taken);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                Err(_) => self.partial.set(true),
+            }
+        }
+    }
+
+    /// Everything is written: what comes next has its own time.
+    fn flush(&mut self) -> io::Result<()> {
+        self.start_over();
+        Ok(())
+    }
+}
+
+/// A request id of our own: 64 random bits.
+fn made_id(random: &mut Rng) -> [u8; 16] {
+    text::hex64(random.u64(..))
+}
+
+/// Whether a client's request id may stand in our answers and logs.
+fn is_plain_token(id: &[u8]) -> bool {
+    (1..=limits::REQUEST_ID).contains(&id.len()) && id.iter().copied().all(request::is_token_byte)
+}
+
+/// The trace id of a valid `traceparent` (W3C Trace Context section 3.2): version, trace id, parent id and flags.
+fn trace_id(traceparent: &[u8]) -> &[u8] {
+    let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let not_zero = |part: &[u8]| part.iter().any(|b| *b != b'0');
+    let parts: [&[u8]; 4] = match traceparent {
+        [v @ .., b'-', _, _] if v.len() == 52 && v[2] == b'-' && v[35] == b'-' => {
+            [&v[..2], &v[3..35], &v[36..], &traceparent[53..]]
+        }
+        _ => return b"",
+    };
+    let valid =
+        parts.iter().all(|part| hex(part)) && not_zero(parts[1]) && not_zero(parts[2]) && parts[0] != b"ff";
+    if valid { parts[1] } else { b"" }
+}

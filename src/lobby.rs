@@ -1,0 +1,467 @@
+//! Seats: the admission limit, the list of idle connections, and the drain, in one.
+//!
+//! A connection's stream lives in its place, so that it costs one descriptor: its thread reads and writes it under a read
+//! guard, and whoever wants it to end takes another read guard and calls `shutdown`. A place's activity is one atomic:
+//! free, busy, leaving, or idle since a moment. Only the connection's own thread makes it busy; only from idle can it be
+//! told to leave, and then a request that had already arrived is still answered, with `Connection: close`.
+//!
+//! A newcomer that finds no seat asks the longest-idle connection to leave. Where none is idle it gets one of the shed
+//! places, for a single answer; where those are taken, the oldest without a whole request is cut.
+
+use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use crate::limits;
+use crate::metrics::Moment;
+use crate::process::Capacity;
+
+/// A place for a connection.
+#[derive(Debug)]
+struct Place {
+    stream: RwLock<Option<TcpStream>>,
+    activity: AtomicU64,
+}
+
+/// Nobody is here.
+const FREE: u64 = 0;
+/// A request has begun and its answer has not ended.
+const BUSY: u64 = 1;
+/// The connection was told to end when it was idle.
+const LEAVING: u64 = 2;
+/// From here on: idle since so many milliseconds after the lobby opened, and this.
+const IDLE: u64 = 3;
+
+/// How far the drain has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Connections come and stay.
+    Open,
+    /// Each answer is a connection's last.
+    Draining,
+    /// No connection may wait for a request.
+    NoIdling,
+    /// Everything ends.
+    Cut,
+}
+
+/// Every place, and who may take one.
+#[derive(Debug)]
+pub struct Lobby {
+    places: Box<[Place]>,
+    seats: usize,
+    spare_threads: usize,
+    state: Mutex<State>,
+    freed: Condvar,
+    stage: AtomicU8,
+    pauses_ended: Mutex<bool>,
+    end_of_pauses: Condvar,
+    opened: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    free_seats: Vec<usize>,
+    free_shed_places: Vec<usize>,
+    lowered: Option<(usize, Instant)>,
+}
+
+/// The proof of admission; dropping it closes the connection and frees its place.
+#[derive(Debug)]
+pub struct Seat<'a> {
+    lobby: &'a Lobby,
+    place: usize,
+    shed: bool,
+}
+
+impl Lobby {
+    /// Empty places: seats, and shed places for when those are taken.
+    pub fn new(capacity: &Capacity) -> Lobby {
+        let Capacity { seats, shed_places, spare_threads, .. } = *capacity;
+        let place = || Place { stream: RwLock::new(None), activity: AtomicU64::new(FREE) };
+        Lobby {
+            places: (0..seats + shed_places).map(|_| place()).collect(),
+            seats,
+            spare_threads,
+            state: Mutex::new(State {
+                free_seats: (0..seats).rev().collect(),
+                free_shed_places: (seats..seats + shed_places).rev().collect(),
+                lowered: None,
+            }),
+            freed: Condvar::new(),
+            stage: AtomicU8::new(Stage::Open as u8),
+            pauses_ended: Mutex::new(false),
+            end_of_pauses: Condvar::new(),
+            opened: Instant::now(),
+        }
+    }
+
+    /// How many threads may wait for a next connection.
+    pub fn spare_threads(&self) -> usize {
+        self.spare_threads
+    }
+
+    /// Gives a connection a seat or else a shed place, making room if need be; `None` if there is neither in time.
+    pub fn admit(&self, stream: TcpStream) -> Option<Seat<'_>> {
+        let place = self
+            .take(0..self.seats, limits::EVICTION_TIME)
+            .or_else(|| self.take(self.seats..self.places.len(), limits::SHED_TIME))?;
+        *self.places[place].stream.write().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+        let seat = Seat { lobby: self, place, shed: place >= self.seats };
+        self.places[place].activity.store(self.idle_now(Instant::now()), SeqCst);
+        // Whoever cuts marks the stage first and looks at the places then, so one of both sees the other.
+        (!self.reached(Stage::Cut)).then_some(seat)
+    }
+
+    /// Takes a free place of a range, or the one of a connection that leaves for it.
+    fn take(&self, range: Range<usize>, at_most: Duration) -> Option<usize> {
+        let is_seat = range.start == 0;
+        let mut state = self.lock();
+        let mut deadline = None;
+        loop {
+            let free = if is_seat { state.take_seat(self.seats) } else { state.free_shed_places.pop() };
+            if free.is_some() {
+                return free;
+            }
+            if deadline.is_none() {
+                let leaves = self.evict_longest_idle(range.clone());
+                if is_seat && !leaves {
+                    return None;
+                }
+            }
+            let until = *deadline.get_or_insert_with(|| Instant::now() + at_most);
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.reached(Stage::Cut) {
+                return None;
+            }
+            state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Tells the connection that has been idle for the longest to leave; whether there was one.
+    fn evict_longest_idle(&self, range: Range<usize>) -> bool {
+        loop {
+            let longest = self.places[range.clone()]
+                .iter()
+                .map(|place| (place.activity.load(SeqCst), place))
+                .filter(|(activity, _)| *activity >= IDLE)
+                .min_by_key(|(activity, _)| *activity);
+            match longest {
+                Some((activity, place)) if place.evict(activity) => return true,
+                // It became busy in between: another one is the longest now.
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    }
+
+    /// Takes back as many seats as are free, for a while, because the system has no thread for them.
+    pub fn lower_seats(&self) {
+        let mut state = self.lock();
+        let in_use = self.seats - state.free_seats.len();
+        state.lowered = Some((in_use.saturating_sub(1).max(1), Instant::now() + limits::LOWERED));
+    }
+
+    /// How many seats, shed places and requests there are at this moment.
+    pub fn moment(&self) -> Moment {
+        let mut moment = Moment { draining: self.draining(), ..Moment::default() };
+        for place in &self.places {
+            match place.activity.load(SeqCst) {
+                FREE => continue,
+                IDLE.. => moment.idle += 1,
+                _ => moment.in_flight += 1,
+            }
+            moment.open += 1;
+        }
+        moment.seats = self.lock().limit(self.seats);
+        moment
+    }
+
+    /// Waits so long, or until the drain ends all waiting; tells how long it was.
+    pub fn pause(&self, duration: Duration) -> Duration {
+        if duration.is_zero() {
+            return duration;
+        }
+        let start = Instant::now();
+        let ended = self.pauses_ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self.end_of_pauses.wait_timeout_while(ended, duration, |ended| !*ended);
+        let ended = *result.unwrap_or_else(PoisonError::into_inner).0;
+        if ended { start.elapsed().min(duration) } else { duration }
+    }
+
+    /// Whether the drain has begun.
+    pub fn draining(&self) -> bool {
+        self.reached(Stage::Draining)
+    }
+
+    /// From now on each answer is its connection's last.
+    pub fn begin_drain(&self) {
+        self.reach(Stage::Draining);
+    }
+
+    /// Tells connections that have been idle for so long to leave.
+    pub fn close_idle(&self, for_at_least: Duration) {
+        let since = self.idle_now(Instant::now()).saturating_sub(millis(for_at_least));
+        for place in &self.places {
+            let activity = place.activity.load(SeqCst);
+            if activity >= IDLE && activity <= since {
+                place.evict(activity);
+            }
+        }
+    }
+
+    /// Tells every idle connection to leave, and lets none become idle again.
+    pub fn end_idling(&self) {
+        self.reach(Stage::NoIdling);
+        self.close_idle(Duration::ZERO);
+    }
+
+    /// Ends the pauses of delayed answers.
+    pub fn end_pauses(&self) {
+        *self.pauses_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.end_of_pauses.notify_all();
+    }
+
+    /// Cuts every connection; tells how many had a request in flight.
+    pub fn cut(&self) -> usize {
+        self.reach(Stage::Cut);
+        drop(self.lock());
+        self.freed.notify_all();
+        let in_flight = self.moment().in_flight;
+        self.places.iter().for_each(|place| place.shut_down(Shutdown::Both));
+        in_flight
+    }
+
+    fn reach(&self, stage: Stage) {
+        self.stage.fetch_max(stage as u8, SeqCst);
+    }
+
+    fn reached(&self, stage: Stage) -> bool {
+        self.stage.load(SeqCst) >= stage as u8
+    }
+
+    fn idle_now(&self, now: Instant) -> u64 {
+        IDLE + millis(now.saturating_duration_since(self.opened))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The seats that may be taken at present.
+    fn limit(&mut self, seats: usize) -> usize {
+        match self.lowered {
+            Some((limit, until)) if Instant::now() < until => limit,
+            _ => {
+                self.lowered = None;
+                seats
+            }
+        }
+    }
+
+    fn take_seat(&mut self, seats: usize) -> Option<usize> {
+        let in_use = seats - self.free_seats.len();
+        if in_use < self.limit(seats) { self.free_seats.pop() } else { None }
+    }
+}
+
+impl Place {
+    /// Makes an idle connection leave, unless it has just become busy.
+    fn evict(&self, activity: u64) -> bool {
+        let evicted = self.activity.compare_exchange(activity, LEAVING, SeqCst, SeqCst).is_ok();
+        if evicted {
+            // Only the reading side: what had already arrived is still read, and answered.
+            self.shut_down(Shutdown::Read);
+        }
+        evicted
+    }
+
+    fn shut_down(&self, how: Shutdown) {
+        if let Some(stream) = &*self.stream.read().unwrap_or_else(PoisonError::into_inner) {
+            // An error means that the connection has ended already.
+            let _ = stream.shutdown(how);
+        }
+    }
+}
+
+impl Seat<'_> {
+    /// The connection.
+    pub fn stream(&self) -> RwLockReadGuard<'_, Option<TcpStream>> {
+        self.lobby.places[self.place].stream.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the connection gets one answer and no more.
+    pub fn is_shed(&self) -> bool {
+        self.shed
+    }
+
+    /// Gives the connection one answer and no more.
+    pub fn shed(&mut self) {
+        self.shed = true;
+    }
+
+    /// A request has begun. One that had been told to leave stays leaving.
+    pub fn busy(&self) {
+        let busy = |activity| (activity >= IDLE).then_some(BUSY);
+        // Refused only for one that is leaving.
+        let _ = self.activity().fetch_update(SeqCst, SeqCst, busy);
+    }
+
+    /// An answer has ended; whether the connection may wait for another request.
+    pub fn idle(&self, now: Instant) -> bool {
+        let idle = self.lobby.idle_now(now);
+        let before = self.activity().compare_exchange(BUSY, idle, SeqCst, SeqCst);
+        let stays = before.unwrap_or_else(|activity| activity) != LEAVING;
+        stays && !self.lobby.reached(Stage::NoIdling)
+    }
+
+    /// Whether the next answer is the connection's last.
+    pub fn leaving(&self) -> bool {
+        self.is_shed() || self.lobby.draining() || self.activity().load(SeqCst) == LEAVING
+    }
+
+    fn activity(&self) -> &AtomicU64 {
+        &self.lobby.places[self.place].activity
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let place = &self.lobby.places[self.place];
+        let stream = place.stream.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(stream);
+        place.activity.store(FREE, SeqCst);
+        let mut state = self.lobby.lock();
+        let free =
+            if self.place >= self.lobby.seats { &mut state.free_shed_places } else { &mut state.free_seats };
+        free.push(self.place);
+        drop(state);
+        self.lobby.freed.notify_all();
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    /// A connection: the client's end and ours.
+    fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    fn lobby(seats: usize) -> Lobby {
+        Lobby::new(&Capacity { seats, shed_places: 1, spare_threads: 1, lowered_by: None })
+    }
+
+    fn admit(lobby: &Lobby) -> Option<(TcpStream, Seat<'_>)> {
+        let (client, ours) = connection();
+        Some((client, lobby.admit(ours)?))
+    }
+
+    /// Whether the connection's thread is woken by its end.
+    fn ended(seat: &Seat<'_>) -> bool {
+        let guard = seat.stream();
+        let mut stream = guard.as_ref().unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        matches!(stream.read(&mut [0]), Ok(0))
+    }
+
+    #[test]
+    fn the_longest_idle_leaves_for_a_newcomer() {
+        let lobby = lobby(2);
+        let (_a, first) = admit(&lobby).unwrap();
+        std::thread::scope(|scope| {
+            let (_b, second) = admit(&lobby).unwrap();
+            let later = Instant::now() + Duration::from_millis(5);
+            second.busy();
+            assert!(second.idle(later));
+            let newcomer = scope.spawn(|| admit(&lobby).map(|(_, seat)| seat.is_shed()));
+            while !ended(&first) {}
+            assert!(!ended(&second) && first.leaving() && !second.leaving());
+            drop(first);
+            assert_eq!(newcomer.join().unwrap(), Some(false));
+        });
+    }
+
+    #[test]
+    fn busy_ones_stay_and_a_newcomer_is_shed() {
+        let lobby = lobby(1);
+        let (_a, seat) = admit(&lobby).unwrap();
+        seat.busy();
+        let (_b, shed) = admit(&lobby).unwrap();
+        assert!(shed.is_shed() && shed.leaving() && !seat.leaving() && !ended(&seat));
+        let moment = lobby.moment();
+        assert_eq!((moment.in_flight, moment.idle, moment.open, moment.seats), (1, 1, 2, 1));
+        std::thread::scope(|scope| {
+            let newcomer = scope.spawn(|| admit(&lobby).map(|(_, seat)| seat.is_shed()));
+            while !ended(&shed) {}
+            drop(shed);
+            assert_eq!(newcomer.join().unwrap(), Some(true));
+        });
+        let (_c, shed) = admit(&lobby).unwrap();
+        shed.busy();
+        let start = Instant::now();
+        assert!(admit(&lobby).is_none());
+        assert!(start.elapsed() >= limits::SHED_TIME);
+    }
+
+    #[test]
+    fn one_told_to_leave_answers_what_had_arrived() {
+        let lobby = lobby(1);
+        let (_a, seat) = admit(&lobby).unwrap();
+        assert!(lobby.evict_longest_idle(0..1));
+        seat.busy();
+        assert!(seat.leaving() && !seat.idle(Instant::now()));
+        assert_eq!(lobby.moment().in_flight, 1);
+    }
+
+    #[test]
+    fn lowered_seats_come_back() {
+        let lobby = lobby(3);
+        let (_a, first) = admit(&lobby).unwrap();
+        let (_b, second) = admit(&lobby).unwrap();
+        first.busy();
+        second.busy();
+        lobby.lower_seats();
+        assert_eq!(lobby.moment().seats, 1);
+        assert!(admit(&lobby).unwrap().1.is_shed());
+        lobby.lock().lowered = Some((1, Instant::now()));
+        assert_eq!(lobby.moment().seats, 3);
+        assert!(!admit(&lobby).unwrap().1.is_shed());
+    }
+
+    #[test]
+    fn the_drain() {
+        let lobby = lobby(4);
+        let (_a, idle) = admit(&lobby).unwrap();
+        let (mut client, busy) = admit(&lobby).unwrap();
+        busy.busy();
+        lobby.begin_drain();
+        assert!(busy.leaving() && lobby.draining());
+        lobby.close_idle(Duration::from_secs(1));
+        assert!(!ended(&idle));
+        lobby.end_idling();
+        assert!(ended(&idle) && !ended(&busy) && !busy.idle(Instant::now()));
+        std::thread::scope(|scope| {
+            let pausing = scope.spawn(|| lobby.pause(Duration::from_secs(60)));
+            lobby.end_pauses();
+            assert!(pausing.join().unwrap() < Duration::from_secs(60));
+        });
+        busy.busy();
+        assert_eq!(lobby.cut(), 2);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        assert!(admit(&lobby).is_none());
+    }
+}

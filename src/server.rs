@@ -1,0 +1,330 @@
+//! The server: accept, admit, serve, drain.
+//!
+//! Every thread accepts for itself: it takes a connection from the kernel's queue, sees to it that another thread waits
+//! in `accept`, serves the connection, and comes back to wait for the next. So a connection costs no hand-over, and a new
+//! thread only where none was waiting. The listener's receive time-out ends threads that are too many; the last one
+//! stays. Admission stands before the next thread is let in, so that a full lobby leaves newcomers in the kernel's queue.
+//!
+//! At the drain the port is closed first: a thread that is blocked in `accept` proves that the queue is empty, and where
+//! none is, the queue is emptied without blocking. Then `shutdown` on the listener makes each blocked `accept` return, and
+//! refuses newcomers. From there on threads only end, and the last one tells so.
+
+use std::any::Any;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use crate::connection;
+use crate::context::Context;
+use crate::handlers::Handler;
+use crate::limits;
+use crate::live::Level;
+use crate::metrics::Outcome;
+use crate::signals::{Mailbox, News, Postman};
+
+/// The port of the default address.
+const PORT: u16 = 8080;
+
+/// Opens a port, by default on every IPv6 and IPv4 address, or on IPv4 alone where the host has no IPv6.
+pub fn listen(address: Option<SocketAddr>) -> Result<TcpListener, String> {
+    let every: SocketAddr = (Ipv6Addr::UNSPECIFIED, PORT).into();
+    let wanted = address.unwrap_or(every);
+    let listener = match TcpListener::bind(wanted) {
+        Err(error) if address.is_none() && error.kind() != ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))
+        }
+        result => result,
+    };
+    let listener = listener.map_err(|error| format!("cannot listen on {wanted}: {error}"))?;
+    lengthen_queue(&listener).map_err(|error| format!("cannot lengthen the queue of {wanted}: {error}"))?;
+    Ok(listener)
+}
+
+/// Asks for a longer queue than the 128 that std asks for: with those, a burst of 5,000 connections loses SYNs, and their
+/// clients wait for seconds.
+fn lengthen_queue(listener: &TcpListener) -> io::Result<()> {
+    // listen(2) may be called again on a listening socket, and sets the new length. It takes two integers and touches no
+    // memory of ours: on a descriptor that is no socket it fails, so no argument of it can break a rule of Rust.
+    #[expect(unsafe_code, reason = "no safe function of std sets the length of the queue")]
+    unsafe extern "C" {
+        safe fn listen(socket: i32, backlog: i32) -> i32;
+    }
+    if listen(listener.as_raw_fd(), limits::BACKLOG) == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What the drain did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drained {
+    /// Requests answered since the signal.
+    pub completed: u64,
+    /// Requests that were cut.
+    pub cut: usize,
+}
+
+/// What every thread of the server shares.
+struct Server<'a> {
+    ctx: Context<'a>,
+    listener: &'a TcpListener,
+    /// Our address, where the listener has just one.
+    local: Option<SocketAddr>,
+    handler: Handler,
+    postman: &'a Postman,
+    /// Threads alive, and those of them that wait in `accept`.
+    threads: AtomicUsize,
+    waiting: AtomicUsize,
+    closing: AtomicBool,
+    last_warning: Mutex<Option<Instant>>,
+}
+
+/// Serves connections until the mailbox tells of a signal, then drains.
+pub fn run(
+    listener: &TcpListener,
+    ctx: Context<'_>,
+    mut mailbox: Mailbox,
+    postman: &Postman,
+    handler: Handler,
+) -> io::Result<Drained> {
+    // std has these options for streams alone. On Linux a connection takes them over from its listener, which spares
+    // each connection two system calls; the receive time-out is also the one of `accept`.
+    let socket = TcpStream::from(OwnedFd::from(listener.try_clone()?));
+    socket.set_nodelay(true)?;
+    socket.set_write_timeout(Some(ctx.config.write_timeout))?;
+    socket.set_read_timeout(Some(limits::SPARE_TIME))?;
+    let server = Server {
+        ctx,
+        listener,
+        local: listener.local_addr().ok().filter(|address| !address.ip().is_unspecified()),
+        handler,
+        postman,
+        threads: AtomicUsize::new(0),
+        waiting: AtomicUsize::new(0),
+        closing: AtomicBool::new(false),
+        last_warning: Mutex::new(None),
+    };
+    thread::scope(|scope| {
+        server.spawn_waiting(scope)?;
+        while mailbox.wait(None) != News::Signal {}
+        Ok(server.drain(scope, &mut mailbox, &socket))
+    })
+}
+
+impl<'a> Server<'a> {
+    /// Starts a thread that serves a connection, if there is one at hand, and then accepts more.
+    fn spawn<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        at_hand: Option<TcpStream>,
+    ) -> io::Result<()> {
+        self.threads.fetch_add(1, SeqCst);
+        let alive = Alive(self);
+        let work = move || {
+            let _alive = alive;
+            self.work(scope, at_hand);
+        };
+        // `Scope::spawn` would panic where the system refuses a thread. A refused closure is dropped with all it holds.
+        thread::Builder::new().stack_size(limits::STACK).spawn_scoped(scope, work).map(drop)
+    }
+
+    /// Starts a thread that accepts.
+    fn spawn_waiting<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> io::Result<()> {
+        self.waiting.fetch_add(1, SeqCst);
+        self.spawn(scope, None).inspect_err(|_| {
+            self.waiting.fetch_sub(1, SeqCst);
+        })
+    }
+
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, at_hand: Option<TcpStream>) {
+        if let Some(stream) = at_hand {
+            self.admit_and_serve(scope, stream, false);
+            if !self.may_wait() {
+                return;
+            }
+        }
+        while let Some(stream) = self.next() {
+            let nobody_waits = self.waiting.fetch_sub(1, SeqCst) == 1;
+            self.admit_and_serve(scope, stream, nobody_waits);
+            if !self.may_wait() {
+                return;
+            }
+        }
+        self.waiting.fetch_sub(1, SeqCst);
+    }
+
+    /// Whether a thread that has finished waits for another connection; if so, it counts as waiting.
+    fn may_wait(&self) -> bool {
+        let most = self.ctx.lobby.spare_threads();
+        let one_more = |waiting| (waiting < most).then_some(waiting + 1);
+        self.waiting.fetch_update(SeqCst, SeqCst, one_more).is_ok()
+    }
+
+    /// The next connection; `None` once this thread is one too many, or the port is closed. Whoever gets `None` still
+    /// counts as waiting.
+    fn next(&self) -> Option<TcpStream> {
+        let mut pause = limits::ACCEPT_PAUSE;
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => return Some(stream),
+                Err(_) if self.closing.load(SeqCst) => return None,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.waiting.load(SeqCst) > 1 {
+                        return None;
+                    }
+                }
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(error) => {
+                    self.ctx.metrics.accept_errors.inc();
+                    self.warn(format_args!("accept failed: {error}"));
+                    self.ctx.lobby.pause(pause);
+                    pause = (pause * 2).min(limits::ACCEPT_PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    /// Admits a connection, lets another thread accept if nobody does, and serves the connection.
+    fn admit_and_serve<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        stream: TcpStream,
+        nobody_waits: bool,
+    ) {
+        let local = self.local.map_or_else(|| stream.local_addr(), Ok);
+        let addresses = stream.peer_addr().and_then(|peer| Ok((peer, local?)));
+        let mut seat = self.ctx.lobby.admit(stream);
+        if nobody_waits
+            && !self.closing.load(SeqCst)
+            && let Err(error) = self.spawn_waiting(scope)
+        {
+            self.ctx.metrics.thread_spawn_errors.inc();
+            self.ctx.lobby.lower_seats();
+            self.warn(format_args!("no new thread, fewer seats for a while: {error}"));
+            if let Some(seat) = &mut seat {
+                seat.shed();
+            }
+        }
+        let outcome = match &seat {
+            Some(seat) if seat.is_shed() => Outcome::Shed,
+            Some(_) => Outcome::Served,
+            None => Outcome::Refused,
+        };
+        self.ctx.metrics.connected(outcome);
+        let (Some(seat), Ok(addresses)) = (&seat, addresses) else { return };
+        let guard = seat.stream();
+        let Some(stream) = &*guard else { return };
+        let serve = || connection::serve(self.ctx, seat, stream, addresses, self.handler);
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(serve)) {
+            self.ctx.metrics.panics.inc();
+            let error =
+                format_args!("a panic cost the connection of {}: {}", addresses.0, message(&*payload))
+                    .to_string();
+            self.ctx.say(Level::Error, format_args!("{error}"));
+        }
+    }
+
+    /// From the signal to the last thread.
+    fn drain<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        mailbox: &mut Mailbox,
+        socket: &TcpStream,
+    ) -> Drained {
+        let (ctx, config) = (self.ctx, self.ctx.config);
+        let answers_before = ctx.metrics.answers();
+        ctx.lobby.begin_drain();
+        ctx.say(
+            Level::Info,
+            format_args!(
+                "draining: {:?} of lingering, then {:?} to finish",
+                config.drain_linger, config.drain_timeout
+            ),
+        );
+        let linger_ended = mailbox.wait(Some(Instant::now() + config.drain_linger)) == News::Nothing;
+        self.close_port(scope, socket);
+        ctx.lobby.close_idle(limits::GRACE);
+        let end_idling = || ctx.lobby.end_idling();
+        let end_waiting = || {
+            ctx.lobby.end_pauses();
+            ctx.log.end_waiting();
+        };
+        let steps: [(Duration, &dyn Fn()); 3] = [
+            (limits::GRACE.min(config.drain_timeout), &end_idling),
+            (config.drain_timeout, &end_waiting),
+            (config.drain_timeout + limits::LAST_ANSWERS, &|| {}),
+        ];
+        let closed = Instant::now();
+        let mut news = if linger_ended { News::Nothing } else { News::Signal };
+        for (after, step) in steps {
+            if news == News::Nothing {
+                news = self.wait_for_threads(mailbox, closed + after);
+                step();
+            }
+        }
+        let cut = if news == News::Empty { 0 } else { ctx.lobby.cut() };
+        end_waiting();
+        // The scope joins the threads, which now have nothing left to wait for.
+        self.wait_for_threads(mailbox, Instant::now() + limits::LAST_ANSWERS);
+        Drained { completed: ctx.metrics.answers() - answers_before, cut }
+    }
+
+    /// Waits until every thread has ended, a signal comes, or the time is over.
+    fn wait_for_threads(&self, mailbox: &mut Mailbox, deadline: Instant) -> News {
+        loop {
+            if self.threads.load(SeqCst) == 0 {
+                return News::Empty;
+            }
+            match mailbox.wait(Some(deadline)) {
+                News::Empty => {}
+                news => return news,
+            }
+        }
+    }
+
+    /// Serves what waits in the kernel's queue, then refuses newcomers and wakes those who wait in `accept`.
+    fn close_port<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, socket: &TcpStream) {
+        self.closing.store(true, SeqCst);
+        // Where this fails, the loop below would block: then what waits in the queue is given up.
+        if self.listener.set_nonblocking(true).is_ok() {
+            while let Ok((stream, _)) = self.listener.accept() {
+                if self.spawn(scope, Some(stream)).is_err() {
+                    self.ctx.metrics.thread_spawn_errors.inc();
+                }
+            }
+        }
+        // An error means that the socket is not listening any more.
+        let _ = socket.shutdown(Shutdown::Read);
+    }
+
+    /// Writes a warning, unless there was one just before.
+    fn warn(&self, message: fmt::Arguments<'_>) {
+        let mut last = self.last_warning.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if last.is_none_or(|last| now.duration_since(last) >= limits::WARNING_EVERY) {
+            *last = Some(now);
+            self.ctx.say(Level::Warn, message);
+        }
+    }
+}
+
+/// A thread of the server; the last to go at the end tells so.
+struct Alive<'s, 'a>(&'s Server<'a>);
+
+impl Drop for Alive<'_, '_> {
+    fn drop(&mut self) {
+        if self.0.threads.fetch_sub(1, SeqCst) == 1 {
+            self.0.postman.tell_empty();
+        }
+    }
+}
+
+/// What a panic said.
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("(no message)")
+}
