@@ -81,12 +81,11 @@ impl Log {
             let first_error = {
                 let mut state = self.lock();
                 let lines = std::mem::take(&mut state.being_written);
-                match &result {
-                    Ok(()) => state.totals.written += lines,
-                    Err(_) => {
-                        state.totals.lost += lines;
-                        state.totals.errors += 1;
-                    }
+                if result.is_ok() {
+                    state.totals.written += lines;
+                } else {
+                    state.totals.lost += lines;
+                    state.totals.errors += 1;
                 }
                 state.totals.errors == 1
             };
@@ -312,6 +311,7 @@ pub fn diagnostic(json: bool, unix: Duration, level: Level, message: &str) -> Ve
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test may panic where it gets no thread")]
 mod tests {
     use super::*;
 
@@ -403,7 +403,9 @@ mod tests {
         let log: &'static Log = Box::leak(Box::default());
         std::thread::spawn(move || log.write_to(&mut Sink(sender), |_| {}));
         let lines: Vec<String> = (0..1000).map(|i| format!("{i}\n")).collect();
-        lines.iter().for_each(|line| log.append(line.as_bytes(), true));
+        for line in &lines {
+            log.append(line.as_bytes(), true);
+        }
         assert_eq!(log.finish(Duration::from_secs(10)), Totals { written: 1000, lost: 0, errors: 0 });
         assert_eq!(written.try_iter().collect::<Vec<_>>().concat(), lines.concat().as_bytes());
         drop(written);

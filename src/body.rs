@@ -179,6 +179,9 @@ mod tests {
         assert_eq!((b.grow(7), b.grow(6)), (Err(Reject::BodyMemory), Ok(())));
     }
 
+    /// The data and the length that a body has to give.
+    type Outcome<'a> = Result<Option<(&'a [u8], usize)>, Reject>;
+
     /// The data and the length of a body fed in pieces of `size`; `None` while it is not complete.
     fn decode(input: &[u8], size: usize) -> Result<Option<(Vec<u8>, usize)>, Reject> {
         let (mut chunked, mut data, mut taken) = (Chunked::new(), Vec::new(), 0);
@@ -196,7 +199,7 @@ mod tests {
         let zeros = [b"0".repeat(limits::CHUNK_OVERHEAD + 2), b"\r\n\r\n".to_vec()].concat();
         let trailer =
             [b"0\r\nA:".to_vec(), b"x".repeat(limits::CHUNK_OVERHEAD), b"\r\n\r\n".to_vec()].concat();
-        let table: &[(&[u8], Result<Option<(&[u8], usize)>, Reject>)] = &[
+        let table: &[(&[u8], Outcome<'_>)] = &[
             (b"0\r\n\r\n", Ok(Some((b"", 5)))),
             (b"3\r\nabc\r\n0\r\n\r\nGET", Ok(Some((b"abc", 13)))),
             (b"A\r\n0123456789\r\n0a\r\n0123456789\r\n0\r\n\r\n", Ok(Some((b"01234567890123456789", 36)))),

@@ -230,11 +230,13 @@ impl<'a> Connection<'a> {
             return Err(Stop::End(End::Linger));
         }
         let limit = self.deadline.map_or(self.ctx.config.idle_timeout, |_| limits::SHED_TIME);
+        let since = self.now;
         let first_look = limit.min(limits::KEEP_BUFFERS);
         let mut read = self.read(first_look, input.room());
         if matches!(&read, Err(error) if error.kind() == ErrorKind::TimedOut) && limit > first_look {
             self.release(input, out);
-            read = self.read(limit - first_look, input.small_room());
+            let left = self.left(since, limit);
+            read = self.read(left, input.small_room());
         }
         match read {
             Ok(n) if n > 0 => input.came(n),
@@ -269,7 +271,7 @@ impl<'a> Connection<'a> {
             }
             match self.wire.read(room) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    left = within.saturating_sub(self.now.elapsed())
+                    left = within.saturating_sub(self.now.elapsed());
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
                 result => return result,
@@ -684,7 +686,7 @@ impl Notes {
             let Range { start, end } = pending.output;
             let sent_bytes = out.written().clamp(start, end) - start;
             let duration = now.saturating_duration_since(pending.started);
-            let answer = Answer { sent_bytes, duration, ..pending.answer };
+            let answer = Answer { duration, sent_bytes, ..pending.answer };
             ctx.metrics.answered(&answer);
             if pending.line_start < pending.line_end {
                 self.line.clear();

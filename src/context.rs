@@ -97,7 +97,7 @@ fn push_json_string(out: &mut String, value: &str) {
     out.push('"');
 }
 
-impl<'a> Context<'a> {
+impl Context<'_> {
     /// Writes a line of diagnostics to stderr, if the log's level shows it; it never waits for whoever reads them.
     pub fn say(self, level: Level, message: fmt::Arguments<'_>) {
         if self.live.logs(level) {

@@ -348,7 +348,7 @@ mod tests {
             local: "[::1]:80",
             process: &process,
             process_text: b"\nhostname: h\n\n",
-            delay: Duration::from_micros(1_500_000),
+            delay: Duration::from_millis(1_500),
         };
         let head = "GET /a?\"b HTTP/1.1\r\nHost: a\r\n\r\n";
         let described = |body: &[u8], json: bool| {

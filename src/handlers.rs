@@ -302,9 +302,7 @@ fn bytes(call: &Call<'_>, size: u64, out: &mut Out<'_>) -> Done {
             .chunked_body(BINARY, size, BLOCK)
             .into();
     }
-    call.head(Status::OK, out)
-        .sized_body(BINARY, size, |out| out.repeat(BLOCK, size, |out, piece| out.put(piece)))
-        .into()
+    call.head(Status::OK, out).sized_body(BINARY, size, |out| out.repeat(BLOCK, size, Out::put)).into()
 }
 
 fn change_setting(call: &Call<'_>, name: &str, out: &mut Out<'_>) -> Done {

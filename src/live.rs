@@ -74,7 +74,7 @@ pub struct Live {
     error_rate_bits: AtomicU64,
     log_level: AtomicU8,
     ready: AtomicBool,
-    live: AtomicBool,
+    alive: AtomicBool,
     change: Mutex<()>,
 }
 
@@ -108,7 +108,7 @@ impl Live {
             error_rate_bits: AtomicU64::new(start.error_rate.0.to_bits()),
             log_level: AtomicU8::new(start.log_level as u8),
             ready: AtomicBool::new(true),
-            live: AtomicBool::new(true),
+            alive: AtomicBool::new(true),
             change: Mutex::new(()),
         }
     }
@@ -138,7 +138,7 @@ impl Live {
 
     /// Whether `/healthz` may say so.
     pub fn live(&self) -> bool {
-        self.live.load(Relaxed)
+        self.alive.load(Relaxed)
     }
 
     /// Changes a setting, or tells why not and changes nothing.
@@ -157,7 +157,7 @@ impl Live {
                 Ok(())
             }
             "ready" => set_switch(&self.ready, value),
-            "live" => set_switch(&self.live, value),
+            "live" => set_switch(&self.alive, value),
             _ => Err(Refused::Unknown),
         }
     }

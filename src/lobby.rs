@@ -349,6 +349,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test may panic where it gets no thread")]
 mod tests {
     use super::*;
     use std::io::Read;

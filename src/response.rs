@@ -480,7 +480,9 @@ mod tests {
         let pieces: Vec<Vec<u8>> = (b'a'..).zip(sizes).map(|(letter, size)| vec![letter; size]).collect();
         let mut wire = Vec::new();
         let mut out = Out::new(&mut wire);
-        pieces.iter().for_each(|piece| out.put(piece));
+        for piece in &pieces {
+            out.put(piece);
+        }
         let position = out.position();
         out.flush();
         assert_eq!(wire.len() as u64, position);

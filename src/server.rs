@@ -114,7 +114,7 @@ pub fn run(
     })
 }
 
-impl<'a> Server<'a> {
+impl Server<'_> {
     /// Starts a thread that serves a connection, if there is one at hand, and then accepts more.
     fn spawn<'scope>(
         &'scope self,

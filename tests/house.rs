@@ -11,7 +11,7 @@ fn modules() -> Vec<(String, String)> {
     let names = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
     let read = |name: &str| {
         let text = fs::read_to_string(format!("{root}{name}.rs")).expect(name);
-        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
+        let code = text.split("#[cfg(test)]\n").next().unwrap_or_default().to_owned();
         (name.to_owned(), code)
     };
     names.map(read).collect()
