@@ -76,41 +76,64 @@ const WITHHELD: [&str; 55] = [
 
 /// Whether a field is copied into the response; those that `Connection` names are not either.
 fn is_copied(name: &str) -> bool {
-    !may_be_withheld(name) || !WITHHELD.iter().any(|pattern| matches(pattern, name))
+    let mut candidates = candidates(name.as_bytes());
+    while candidates != 0 {
+        if matches(WITHHELD[candidates.trailing_zeros() as usize], name) {
+            return false;
+        }
+        candidates &= candidates - 1;
+    }
+    true
+}
+
+/// The patterns, as bits, that fit the first letter, the third and the length of a name: for most names none is left to
+/// be compared.
+fn candidates(name: &[u8]) -> u64 {
+    match name {
+        [first, _, third, ..] => FIRST[letter(*first)] & THIRD[letter(*third)] & LENGTH[name.len().min(31)],
+        _ => u64::MAX >> (64 - WITHHELD.len()),
+    }
+}
+
+const fn letter(byte: u8) -> usize {
+    (byte & 31) as usize
+}
+
+const FIRST: [u64; 32] = index_by_letter(0);
+const THIRD: [u64; 32] = index_by_letter(2);
+const LENGTH: [u64; 32] = {
+    let (mut index, mut i) = ([0; 32], 0);
+    while i < WITHHELD.len() * 32 {
+        let (pattern, length) = (WITHHELD[i / 32].as_bytes(), i % 32);
+        let last = pattern.len() - 1;
+        let fits =
+            if pattern[0] == b'*' || pattern[last] == b'*' { length >= last } else { length == last + 1 };
+        index[length] |= (fits as u64) << (i / 32);
+        i += 1;
+    }
+    index
+};
+
+const fn index_by_letter(place: usize) -> [u64; 32] {
+    let (mut index, mut i) = ([0; 32], 0);
+    while i < WITHHELD.len() * 32 {
+        let pattern = WITHHELD[i / 32].as_bytes();
+        let fits = pattern[0] == b'*' || place >= pattern.len() || letter(pattern[place]) == i % 32;
+        index[i % 32] |= (fits as u64) << (i / 32);
+        i += 1;
+    }
+    index
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
-    let (name, wanted) = if let Some(start) = pattern.strip_suffix('*') {
-        (name.get(..start.len()), start)
-    } else if let Some(end) = pattern.strip_prefix('*') {
-        (name.len().checked_sub(end.len()).and_then(|from| name.get(from..)), end)
-    } else {
-        (Some(name), pattern)
-    };
-    name.is_some_and(|name| name.eq_ignore_ascii_case(wanted))
-}
-
-/// For each first letter, the lengths that a withheld name can have; it spares most fields the walk through the table.
-const LENGTHS: [u32; 32] = {
-    let (mut lengths, mut i) = ([0; 32], 0);
-    while i < WITHHELD.len() {
-        let pattern = WITHHELD[i].as_bytes();
-        let last = pattern.len() - 1;
-        if pattern[0] != b'*' {
-            let letter = (pattern[0] & 31) as usize;
-            lengths[letter] |= if pattern[last] == b'*' { u32::MAX << last } else { 1 << pattern.len() };
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    match pattern {
+        [start @ .., b'*'] => name.get(..start.len()).is_some_and(|name| text::same_name(name, start)),
+        [b'*', end @ ..] => {
+            let from = name.len().checked_sub(end.len());
+            from.is_some_and(|from| text::same_name(&name[from..], end))
         }
-        i += 1;
-    }
-    lengths
-};
-
-fn may_be_withheld(name: &str) -> bool {
-    match name.as_bytes() {
-        [first, .., last] => {
-            LENGTHS[usize::from(first & 31)] >> name.len().min(31) & 1 == 1 || last | 32 == b'l'
-        }
-        _ => false,
+        _ => text::same_name(name, pattern),
     }
 }
 
