@@ -312,6 +312,10 @@ fn escape<P: FnMut(&[u8])>(mut rest: &[u8], put: &mut P, special: impl Fn(&[u8],
 }
 
 /// How many bytes at the start are printable ASCII without `"` and `\`; sixteen at a time, which compiles to vectors.
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "a loop without a way out in the middle compiles to vectors"
+)]
 fn plain_len(bytes: &[u8]) -> usize {
     let is_plain = |b: &u8| (b' '..=b'~').contains(b) & (*b != b'"') & (*b != b'\\');
     let (blocks, _) = bytes.as_chunks::<16>();
