@@ -55,6 +55,7 @@ impl Drop for Share<'_> {
 pub struct Chunked {
     state: State,
     left: u64,
+    allowed: u64,
     digits: u32,
     dropped: usize,
 }
@@ -77,9 +78,9 @@ enum State {
 }
 
 impl Chunked {
-    /// A decoder at the start of a body.
-    pub fn new() -> Chunked {
-        Chunked { state: State::Size, left: 0, digits: 0, dropped: 0 }
+    /// A decoder at the start of a body of at most so many bytes.
+    pub fn new(max: u64) -> Chunked {
+        Chunked { state: State::Size, left: 0, allowed: max, digits: 0, dropped: 0 }
     }
 
     /// Whether the body has been read to its end.
@@ -126,6 +127,7 @@ impl Chunked {
             (State::Extension, _) if in_value => self.drop_one(State::Extension)?,
             (State::SizeLf, b'\n') => {
                 self.digits = 0;
+                self.allowed = self.allowed.checked_sub(self.left).ok_or(Reject::BodyTooLarge)?;
                 if self.left == 0 { State::TrailerStart } else { State::Data }
             }
             (State::DataCr, b'\r') => State::DataLf,
@@ -135,9 +137,9 @@ impl Chunked {
             (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => {
                 self.drop_one(State::TrailerName)?
             }
-            (State::TrailerValue, b'\r') => State::TrailerLf,
+            (State::TrailerValue, b'\r') => self.drop_one(State::TrailerLf)?,
             (State::TrailerValue, _) if in_value => self.drop_one(State::TrailerValue)?,
-            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::TrailerLf, b'\n') => self.drop_one(State::TrailerStart)?,
             (State::LastLf, b'\n') => State::Done,
             _ => return Err(Reject::Chunk),
         })
@@ -160,12 +162,6 @@ impl Chunked {
     }
 }
 
-impl Default for Chunked {
-    fn default() -> Self {
-        Chunked::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,12 +175,14 @@ mod tests {
         assert_eq!((b.grow(7), b.grow(6)), (Err(Reject::BodyMemory), Ok(())));
     }
 
+    const MAX: u64 = 1000;
+
     /// The data and the length that a body has to give.
     type Outcome<'a> = Result<Option<(&'a [u8], usize)>, Reject>;
 
     /// The data and the length of a body fed in pieces of `size`; `None` while it is not complete.
     fn decode(input: &[u8], size: usize) -> Result<Option<(Vec<u8>, usize)>, Reject> {
-        let (mut chunked, mut data, mut taken) = (Chunked::new(), Vec::new(), 0);
+        let (mut chunked, mut data, mut taken) = (Chunked::new(MAX), Vec::new(), 0);
         for piece in input.chunks(size) {
             taken += chunked.decode(piece, |run| {
                 data.extend_from_slice(run);
@@ -205,7 +203,10 @@ mod tests {
             (b"A\r\n0123456789\r\n0a\r\n0123456789\r\n0\r\n\r\n", Ok(Some((b"01234567890123456789", 36)))),
             (b"1;a=b;c=\"d\"\r\nx\r\n0 ;e\r\nT: v\r\nU:\r\n\r\n", Ok(Some((b"x", 34)))),
             (b"1\r\nx\r\n0\r\n", Ok(None)),
-            (b"ffffffffffffffff\r\n", Ok(None)),
+            (b"ffffffffffffffff\r\n", Err(Reject::BodyTooLarge)),
+            (b"3e8\r\n", Ok(None)),
+            (b"3e9\r\n", Err(Reject::BodyTooLarge)),
+            (b"1\r\nx\r\n3e8\r\n", Err(Reject::BodyTooLarge)),
             (b"10000000000000000\r\n", Err(Reject::Chunk)),
             (b"1\nx\r\n", Err(Reject::Chunk)),
             (b"1\r\nxy", Err(Reject::Chunk)),

@@ -334,7 +334,8 @@ pub fn help() -> String {
          usage: httpserver [serve] [--SETTING VALUE]...   run the server\n\
          \x20      httpserver healthcheck [URL]              exit 0 if URL answers 2xx within 3 s, else 1\n\
          \x20      httpserver --help | --version\n\n\
-         settings (a flag stands above its variable, and that above the default):\n",
+         settings (a flag stands above its variable, and that above the default;\n\
+         \x20         durations read 250ms, 2s, 1m30s, sizes 512, 64KiB, 1MiB):\n",
     );
     for setting in SETTINGS {
         let flag = if setting.flag.is_empty() { String::new() } else { format!("--{}", setting.flag) };

@@ -296,7 +296,8 @@ impl<'a> Connection<'a> {
         // A client that waits for a 100 gets its refusal instead; one that is shed is not listened to any further.
         let refused = matches!(errand.plan, Plan::Refuse(_));
         let waits = request.expects_continue && rest.is_empty() && request.framing != Framing::None;
-        let leave_unread = refused && (waits || errand.route == Route::None);
+        let ends = errand.route == Route::None || request.method == Method::Connect;
+        let leave_unread = refused && (waits || ends);
         let mut share = self.ctx.bodies.share();
         let read =
             if leave_unread { Ok(Content::unread()) } else { self.content(&request, rest, &mut share, out) };
@@ -312,12 +313,15 @@ impl<'a> Connection<'a> {
         if errand.plan.delays() {
             self.flush(out);
         }
-        let close = !request.keep_alive || content.next == Next::Unknown || request.method == Method::Connect;
-        let closes = self.respond(&request, errand, content.bytes(), close, out);
+        let behind = match content.next {
+            Next::Input { taken } => &rest[taken..],
+            Next::Spill | Next::Unknown => b"",
+        };
+        let closes = self.respond(&request, errand, &content, behind, out);
         self.keep_room(content.held);
         match content.next {
             // The client asked for this end, so it sends no more.
-            Next::Input { .. } if closes && !request.keep_alive && !request.http10 => {
+            Next::Input { .. } if closes && behind.is_empty() && !request.keep_alive && !request.http10 => {
                 Answered::Last(End::Plain)
             }
             _ if closes => Answered::Last(End::Linger),
@@ -332,8 +336,8 @@ impl<'a> Connection<'a> {
         &mut self,
         request: &Request<'_>,
         errand: Errand<'_>,
-        body: &[u8],
-        close: bool,
+        content: &Content<'_>,
+        behind: &[u8],
         out: &mut Out<'_>,
     ) -> bool {
         let client = self.other_client(request);
@@ -343,13 +347,14 @@ impl<'a> Connection<'a> {
             seat: self.seat,
             request,
             errand,
-            body,
+            body: content.bytes(),
+            behind,
             client: client.as_deref().unwrap_or(&self.peer_ip_text),
             peer: &self.peer,
             local: &self.local,
             request_id: if is_plain_token(request.request_id) { request.request_id } else { &made_id },
             dates: &self.dates,
-            close,
+            close: !request.keep_alive || content.next == Next::Unknown,
         };
         let start = out.position();
         let Done { sent, delay } = (self.handler)(&call, &mut self.random, out);
@@ -393,7 +398,7 @@ impl<'a> Connection<'a> {
             date: dates.http(),
             request_id: &request_id,
             http10: false,
-            head_only: false,
+            head_only: came.starts_with(b"HEAD "),
             close: true,
         };
         handlers::refusal(Head::new(out, reject.status(), &preamble), reject);
@@ -473,12 +478,8 @@ impl<'a> Connection<'a> {
         out: &mut Out<'_>,
     ) -> Result<Content<'r>, Stop> {
         let since = Instant::now();
-        let max = self.ctx.config.max_body as usize;
-        let (mut chunked, mut held) = (Chunked::new(), mem::take(&mut self.body));
+        let (mut chunked, mut held) = (Chunked::new(self.ctx.config.max_body), mem::take(&mut self.body));
         let mut keep = |data: &[u8]| {
-            if held.len() + data.len() > max {
-                return Err(Reject::BodyTooLarge);
-            }
             share.grow(data.len() as u64)?;
             held.extend_from_slice(data);
             Ok(())
@@ -651,7 +652,13 @@ impl Pending {
         match self.answer.route {
             route if route.is_probe() => Level::Debug,
             Route::Status => Level::Info,
-            _ if self.answer.status.code() >= 500 => Level::Warn,
+            _ if matches!(
+                self.answer.status,
+                Status::INTERNAL_SERVER_ERROR | Status::SERVICE_UNAVAILABLE
+            ) =>
+            {
+                Level::Warn
+            }
             _ => Level::Info,
         }
     }
@@ -679,8 +686,11 @@ impl Notes {
 
     /// Counts and logs what was written, with the bytes that the wire really took.
     fn written(&mut self, ctx: Context<'_>, out: &Out<'_>, now: Instant) {
-        if out.failed() == Some(ErrorKind::TimedOut) {
-            ctx.metrics.rejected(Reject::WriteTimeout);
+        if let Some(error) = out.failed() {
+            ctx.metrics.unwritten_answers.inc_by(self.pending.len() as u64);
+            if error == ErrorKind::TimedOut {
+                ctx.metrics.rejected(Reject::WriteTimeout);
+            }
         }
         for pending in self.pending.drain(..) {
             let Range { start, end } = pending.output;
@@ -796,17 +806,15 @@ fn is_plain_token(id: &[u8]) -> bool {
     (1..=limits::REQUEST_ID).contains(&id.len()) && id.iter().copied().all(request::is_token_byte)
 }
 
-/// The trace id of a valid `traceparent` (W3C Trace Context section 3.2): version, trace id, parent id and flags.
+/// The trace id of a valid `traceparent` (W3C Trace Context sections 3.2 and 4): version, trace id, parent id, flags, and
+/// in versions to come more behind another dash.
 fn trace_id(traceparent: &[u8]) -> &[u8] {
     let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let not_zero = |part: &[u8]| part.iter().any(|b| *b != b'0');
-    let parts: [&[u8]; 4] = match traceparent {
-        [v @ .., b'-', _, _] if v.len() == 52 && v[2] == b'-' && v[35] == b'-' => {
-            [&v[..2], &v[3..35], &v[36..], &traceparent[53..]]
-        }
-        _ => return b"",
-    };
-    let valid =
-        parts.iter().all(|part| hex(part)) && not_zero(parts[1]) && not_zero(parts[2]) && parts[0] != b"ff";
-    if valid { parts[1] } else { b"" }
+    let mut parts = traceparent.splitn(5, |b| *b == b'-');
+    let [version, trace, parent, flags] = [(); 4].map(|()| parts.next().unwrap_or_default());
+    let lengths_fit = [version, trace, parent, flags].map(<[u8]>::len) == [2, 32, 16, 2];
+    let version_fits = version != b"ff" && (version != b"00" || parts.next().is_none());
+    let valid = lengths_fit && version_fits && [version, trace, parent, flags].into_iter().all(hex);
+    if valid && not_zero(trace) && not_zero(parent) { trace } else { b"" }
 }

@@ -12,17 +12,17 @@ use fastrand::Rng;
 use crate::context::{self, Context};
 use crate::echo::{self, Facts};
 use crate::limits;
-use crate::live::{Level, Live, Refused};
+use crate::live::{self, Level};
 use crate::lobby::Seat;
 use crate::metrics;
-use crate::request::{Method, Reject, Request};
+use crate::request::{HeadScan, Method, Reject, Request};
 use crate::response::{Head, Out, Preamble, Sent, Status};
 use crate::route::Route;
 use crate::text::{self, Dates};
 
 /// What is to be done for a request: its route with the parameter read.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Plan<'a> {
+pub enum Plan {
     /// Echo after a delay; a random one is measured, and may end in an injected error.
     Echo {
         /// How long it waits.
@@ -44,15 +44,15 @@ pub enum Plan<'a> {
     Bytes(u64),
     /// The settings that can be changed.
     ListSettings,
-    /// The setting of this name, to the value that is the body.
-    ChangeSetting(&'a str),
+    /// This setting, to the value that is the body.
+    ChangeSetting(live::Setting),
     /// What the server as a whole takes.
     Asterisk,
     /// No.
     Refuse(Reject),
 }
 
-impl Plan<'_> {
+impl Plan {
     /// Whether the answer waits; what is held has to go out before.
     pub fn delays(&self) -> bool {
         matches!(self, Plan::Echo { delay, .. } if !delay.is_zero())
@@ -67,7 +67,7 @@ pub struct Errand<'a> {
     /// What follows the prefix of a route with a parameter.
     pub parameter: &'a str,
     /// What is to be done.
-    pub plan: Plan<'a>,
+    pub plan: Plan,
 }
 
 /// A request with all that its handler may look at.
@@ -82,6 +82,8 @@ pub struct Call<'a> {
     pub errand: Errand<'a>,
     /// Its body.
     pub body: &'a [u8],
+    /// What came behind it.
+    pub behind: &'a [u8],
     /// The address of the client.
     pub client: &'a str,
     /// The address and port of the peer.
@@ -121,11 +123,10 @@ impl<'a> Errand<'a> {
         if shed && !route.is_probe() {
             return Errand { route: Route::None, parameter: "", plan: Plan::Refuse(Reject::Shed) };
         }
-        let authorized = || {
-            request.values("authorization").any(|value| is_token(value, ctx.config.admin_token.as_bytes()))
-        };
-        let plan = if route == Route::Admin && !authorized() {
+        let plan = if route == Route::Admin && !is_authorized(request, ctx.config.admin_token.as_bytes()) {
             Err(Reject::Unauthorized)
+        } else if route == Route::Admin && parameter != "settings" && setting(parameter).is_none() {
+            Err(Reject::NotFound)
         } else if !route.takes(request.method, parameter) {
             Err(Reject::Method)
         } else {
@@ -136,7 +137,7 @@ impl<'a> Errand<'a> {
 }
 
 /// Reads what a route's path asks for.
-fn plan(route: Route, parameter: &str, random_delay: impl FnOnce() -> Duration) -> Result<Plan<'_>, Reject> {
+fn plan(route: Route, parameter: &str, random_delay: impl FnOnce() -> Duration) -> Result<Plan, Reject> {
     let read = match route {
         Route::Echo | Route::None => Some(Plan::Echo { delay: random_delay(), random: true }),
         Route::Healthz => Some(Plan::Healthz),
@@ -151,16 +152,23 @@ fn plan(route: Route, parameter: &str, random_delay: impl FnOnce() -> Duration) 
         }
         Route::Bytes => text::parse_size(parameter).filter(|size| *size <= limits::BYTES).map(Plan::Bytes),
         Route::Admin if parameter == "settings" => Some(Plan::ListSettings),
-        Route::Admin => {
-            let name = parameter.strip_prefix("settings/").ok_or(Reject::NotFound)?;
-            Some(Plan::ChangeSetting(name))
-        }
+        Route::Admin => setting(parameter).map(Plan::ChangeSetting),
     };
     read.ok_or(Reject::Parameter)
 }
 
 fn parse_code(text: &str) -> Option<u16> {
     (text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+}
+
+fn setting(parameter: &str) -> Option<live::Setting> {
+    live::Setting::parse(parameter.strip_prefix("settings/")?)
+}
+
+/// Whether there is one `Authorization` field, and it has the token; of two, a proxy may have looked at the other.
+fn is_authorized(request: &Request<'_>, token: &[u8]) -> bool {
+    let mut values = request.values("authorization");
+    values.next().is_some_and(|value| is_token(value, token)) && values.next().is_none()
 }
 
 /// Whether an `Authorization` value is `Bearer` and the token; the time it takes tells only the length.
@@ -194,7 +202,7 @@ pub fn respond(call: &Call<'_>, random: &mut Rng, out: &mut Out<'_>) -> Done {
         Plan::ListSettings => {
             call.head(Status::OK, out).body(JSON, call.ctx.live.to_json().as_bytes()).into()
         }
-        Plan::ChangeSetting(name) => change_setting(call, name, out),
+        Plan::ChangeSetting(setting) => change_setting(call, setting, out),
         Plan::Asterisk => {
             call.head(Status::OK, out).field("Allow", Route::Echo.allow("")).body(TEXT, b"").into()
         }
@@ -211,6 +219,11 @@ impl Call<'_> {
         self.closing_head(status, self.close, out)
     }
 
+    /// Whether another request came whole behind this one: it is answered too, before the connection ends.
+    fn is_followed(&self) -> bool {
+        !self.seat.is_shed() && matches!(HeadScan::default().find(self.behind), Ok(Some(_)))
+    }
+
     fn closing_head<'o, 'w>(&self, status: Status, close: bool, out: &'o mut Out<'w>) -> Head<'o, 'w> {
         self.dates.borrow_mut().set(context::unix_now());
         let dates = self.dates.borrow();
@@ -220,7 +233,7 @@ impl Call<'_> {
             request_id: self.request_id,
             http10: self.request.http10,
             head_only: self.request.method == Method::Head,
-            close: close || self.seat.leaving(),
+            close: close || (self.seat.leaving() && !self.is_followed()),
         };
         Head::new(out, status, &preamble)
     }
@@ -305,25 +318,20 @@ fn bytes(call: &Call<'_>, size: u64, out: &mut Out<'_>) -> Done {
     call.head(Status::OK, out).sized_body(BINARY, size, |out| out.repeat(BLOCK, size, Out::put)).into()
 }
 
-fn change_setting(call: &Call<'_>, name: &str, out: &mut Out<'_>) -> Done {
-    let ctx = call.ctx;
+fn change_setting(call: &Call<'_>, setting: live::Setting, out: &mut Out<'_>) -> Done {
+    let (ctx, name) = (call.ctx, setting.name());
     let value = str::from_utf8(call.body).unwrap_or("(not UTF-8)").trim();
-    let (status, text) = match ctx.live.set(name, value) {
+    let (status, text) = match ctx.live.set(setting, value) {
         Ok(()) => {
             ctx.say(Level::Info, format_args!("admin: {name} is now {value}, by {}", call.client));
             (Status::OK, format!("{name} is now {value}\n"))
         }
-        Err(Refused::Bad(expected)) => {
+        Err(expected) => {
             ctx.metrics.rejected(Reject::Parameter);
             (
                 Status::BAD_REQUEST,
                 format!("400 Bad Request: {name}: {value:?} is not usable: expected {expected}\n"),
             )
-        }
-        Err(Refused::Unknown) => {
-            ctx.metrics.rejected(Reject::NotFound);
-            let names = Live::NAMES.join(", ");
-            (Status::NOT_FOUND, format!("404 Not Found: {name:?} is no setting: expected one of {names}\n"))
         }
     };
     call.head(status, out).body(TEXT, text.as_bytes()).into()

@@ -78,13 +78,45 @@ pub struct Live {
     change: Mutex<()>,
 }
 
-/// Why `/admin` did not change a setting.
-#[derive(Debug, PartialEq)]
-pub enum Refused {
-    /// There is no such setting.
-    Unknown,
-    /// The value is not what was expected, which this tells.
-    Bad(&'static str),
+/// A setting that can be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of the fields above")]
+pub enum Setting {
+    DelayMin,
+    DelayMax,
+    ErrorRate,
+    LogLevel,
+    Ready,
+    Live,
+}
+
+impl Setting {
+    /// Every setting, in the order they are listed.
+    pub const ALL: [Setting; 6] = [
+        Setting::DelayMin,
+        Setting::DelayMax,
+        Setting::ErrorRate,
+        Setting::LogLevel,
+        Setting::Ready,
+        Setting::Live,
+    ];
+
+    /// The name of the setting.
+    pub fn name(self) -> &'static str {
+        match self {
+            Setting::DelayMin => "delay-min",
+            Setting::DelayMax => "delay-max",
+            Setting::ErrorRate => "error-rate",
+            Setting::LogLevel => "log-level",
+            Setting::Ready => "ready",
+            Setting::Live => "live",
+        }
+    }
+
+    /// The setting of a name.
+    pub fn parse(name: &str) -> Option<Setting> {
+        Setting::ALL.into_iter().find(|setting| setting.name() == name)
+    }
 }
 
 /// What a duration has to look like.
@@ -93,13 +125,12 @@ pub const DURATION: &str = "a duration such as 250ms, 2s or 1m30s";
 pub const DELAY_ORDER: &str = "a delay-min that is not above delay-max";
 /// What a rate has to be.
 pub const RATE: &str = "a number from 0 to 1";
+/// What a switch has to be.
+const SWITCH: &str = "true or false";
 /// What a level has to be.
 pub const LEVEL: &str = "error, warn, info or debug";
 
 impl Live {
-    /// The names of the settings, in the order they are listed.
-    pub const NAMES: [&str; 6] = ["delay-min", "delay-max", "error-rate", "log-level", "ready", "live"];
-
     /// The start values; ready and alive.
     pub fn new(start: Start) -> Live {
         Live {
@@ -141,40 +172,30 @@ impl Live {
         self.alive.load(Relaxed)
     }
 
-    /// Changes a setting, or tells why not and changes nothing.
-    pub fn set(&self, name: &str, value: &str) -> Result<(), Refused> {
+    /// Changes a setting, or tells what value was expected and changes nothing.
+    pub fn set(&self, setting: Setting, value: &str) -> Result<(), &'static str> {
         let _turn = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        match name {
-            "delay-min" | "delay-max" => self.set_delay(name, value),
-            "error-rate" => {
-                let Rate(share) = Rate::parse(value).ok_or(Refused::Bad(RATE))?;
+        match setting {
+            Setting::DelayMin => {
+                let max = self.delay_max_micros.load(Relaxed);
+                set_delay(&self.delay_min_micros, value, |min| min <= max)
+            }
+            Setting::DelayMax => {
+                let min = self.delay_min_micros.load(Relaxed);
+                set_delay(&self.delay_max_micros, value, |max| min <= max)
+            }
+            Setting::ErrorRate => {
+                let Rate(share) = Rate::parse(value).ok_or(RATE)?;
                 self.error_rate_bits.store(share.to_bits(), Relaxed);
                 Ok(())
             }
-            "log-level" => {
-                let level = Level::parse(value).ok_or(Refused::Bad(LEVEL))?;
-                self.log_level.store(level as u8, Relaxed);
+            Setting::LogLevel => {
+                self.log_level.store(Level::parse(value).ok_or(LEVEL)? as u8, Relaxed);
                 Ok(())
             }
-            "ready" => set_switch(&self.ready, value),
-            "live" => set_switch(&self.alive, value),
-            _ => Err(Refused::Unknown),
+            Setting::Ready => set_switch(&self.ready, value),
+            Setting::Live => set_switch(&self.alive, value),
         }
-    }
-
-    fn set_delay(&self, name: &str, value: &str) -> Result<(), Refused> {
-        let new = micros(text::parse_duration(value).ok_or(Refused::Bad(DURATION))?);
-        let (min, max) = (&self.delay_min_micros, &self.delay_max_micros);
-        let (bound, in_order) = if name == "delay-min" {
-            (min, new <= max.load(Relaxed))
-        } else {
-            (max, min.load(Relaxed) <= new)
-        };
-        if !in_order {
-            return Err(Refused::Bad(DELAY_ORDER));
-        }
-        bound.store(new, Relaxed);
-        Ok(())
     }
 
     /// The settings and their values as one JSON object.
@@ -192,8 +213,17 @@ impl Live {
     }
 }
 
-fn set_switch(switch: &AtomicBool, value: &str) -> Result<(), Refused> {
-    switch.store(value.parse().map_err(|_| Refused::Bad("true or false"))?, Relaxed);
+fn set_delay(bound: &AtomicU64, value: &str, in_order: impl Fn(u64) -> bool) -> Result<(), &'static str> {
+    let delay = micros(text::parse_duration(value).ok_or(DURATION)?);
+    if !in_order(delay) {
+        return Err(DELAY_ORDER);
+    }
+    bound.store(delay, Relaxed);
+    Ok(())
+}
+
+fn set_switch(switch: &AtomicBool, value: &str) -> Result<(), &'static str> {
+    switch.store(value.parse().map_err(|_| SWITCH)?, Relaxed);
     Ok(())
 }
 
@@ -219,27 +249,27 @@ mod tests {
         let live = live();
         for (name, value, outcome) in [
             ("delay-max", "2s", Ok(())),
-            ("delay-min", "3s", Err(Refused::Bad(DELAY_ORDER))),
+            ("delay-min", "3s", Err(DELAY_ORDER)),
             ("delay-min", "1s500ms", Ok(())),
-            ("delay-max", "1s", Err(Refused::Bad(DELAY_ORDER))),
-            ("delay-max", "banana", Err(Refused::Bad(DURATION))),
+            ("delay-max", "1s", Err(DELAY_ORDER)),
+            ("delay-max", "banana", Err(DURATION)),
             ("error-rate", "0.25", Ok(())),
-            ("error-rate", "1.1", Err(Refused::Bad(RATE))),
-            ("error-rate", "NaN", Err(Refused::Bad(RATE))),
-            ("error-rate", "-0.1", Err(Refused::Bad(RATE))),
+            ("error-rate", "1.1", Err(RATE)),
+            ("error-rate", "NaN", Err(RATE)),
+            ("error-rate", "-0.1", Err(RATE)),
             ("log-level", "debug", Ok(())),
-            ("log-level", "DEBUG", Err(Refused::Bad(LEVEL))),
+            ("log-level", "DEBUG", Err(LEVEL)),
             ("ready", "false", Ok(())),
-            ("ready", "no", Err(Refused::Bad("true or false"))),
+            ("ready", "no", Err(SWITCH)),
             ("live", "false", Ok(())),
-            ("speed", "1", Err(Refused::Unknown)),
         ] {
-            assert_eq!(live.set(name, value), outcome, "{name} {value}");
+            assert_eq!(live.set(Setting::parse(name).unwrap(), value), outcome, "{name} {value}");
         }
         let json = "{\"delay-min\":\"1s500ms\",\"delay-max\":\"2s\",\"error-rate\":0.25,\"log-level\":\"debug\",\
                     \"ready\":false,\"live\":false}\n";
         assert_eq!(live.to_json(), json);
-        assert!(Live::NAMES.iter().all(|name| json.contains(name)));
+        assert!(Setting::ALL.iter().all(|setting| json.contains(setting.name())));
+        assert_eq!(Setting::parse("speed"), None);
         assert!(live.logs(Level::Debug) && !live.ready() && !live.live());
     }
 
@@ -259,7 +289,7 @@ mod tests {
     fn failures_come_at_their_rate() {
         let (live, mut random) = (live(), fastrand::Rng::with_seed(7));
         assert!(!(0..1_000).any(|_| live.fails(&mut random)));
-        live.set("error-rate", "0.25").unwrap();
+        live.set(Setting::ErrorRate, "0.25").unwrap();
         let failed = (0..10_000).filter(|_| live.fails(&mut random)).count();
         assert!((2_300..2_700).contains(&failed), "{failed}");
     }

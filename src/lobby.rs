@@ -47,6 +47,15 @@ enum Stage {
     Cut,
 }
 
+/// The two kinds of places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// For a connection that is served for as long as it likes.
+    Seat,
+    /// For a connection that gets one answer.
+    ShedPlace,
+}
+
 /// Every place, and who may take one.
 #[derive(Debug)]
 pub struct Lobby {
@@ -63,9 +72,25 @@ pub struct Lobby {
 
 #[derive(Debug)]
 struct State {
-    free_seats: Vec<usize>,
-    free_shed_places: Vec<usize>,
+    seats: Pool,
+    shed_places: Pool,
     lowered: Option<(usize, Instant)>,
+}
+
+/// Places of one kind.
+#[derive(Debug)]
+struct Pool {
+    range: Range<usize>,
+    free: Vec<usize>,
+    /// Newcomers that wait for a place, and connections that were told to leave for them.
+    waiting: usize,
+    leaving: usize,
+}
+
+impl Pool {
+    fn new(range: Range<usize>) -> Pool {
+        Pool { free: range.clone().rev().collect(), range, waiting: 0, leaving: 0 }
+    }
 }
 
 /// The proof of admission; dropping it closes the connection and frees its place.
@@ -86,8 +111,8 @@ impl Lobby {
             seats,
             spare_threads,
             state: Mutex::new(State {
-                free_seats: (0..seats).rev().collect(),
-                free_shed_places: (seats..seats + shed_places).rev().collect(),
+                seats: Pool::new(0..seats),
+                shed_places: Pool::new(seats..seats + shed_places),
                 lowered: None,
             }),
             freed: Condvar::new(),
@@ -106,8 +131,8 @@ impl Lobby {
     /// Gives a connection a seat or else a shed place, making room if need be; `None` if there is neither in time.
     pub fn admit(&self, stream: TcpStream) -> Option<Seat<'_>> {
         let place = self
-            .take(0..self.seats, limits::EVICTION_TIME)
-            .or_else(|| self.take(self.seats..self.places.len(), limits::SHED_TIME))?;
+            .take(Kind::Seat, limits::EVICTION_TIME)
+            .or_else(|| self.take(Kind::ShedPlace, limits::SHED_TIME))?;
         *self.places[place].stream.write().unwrap_or_else(PoisonError::into_inner) = Some(stream);
         let seat = Seat { lobby: self, place, shed: place >= self.seats };
         self.places[place].activity.store(self.idle_now(Instant::now()), SeqCst);
@@ -115,29 +140,31 @@ impl Lobby {
         (!self.reached(Stage::Cut)).then_some(seat)
     }
 
-    /// Takes a free place of a range, or the one of a connection that leaves for it.
-    fn take(&self, range: Range<usize>, at_most: Duration) -> Option<usize> {
-        let is_seat = range.start == 0;
+    /// Takes a free place of a kind, or the one of a connection that leaves for it.
+    fn take(&self, kind: Kind, at_most: Duration) -> Option<usize> {
         let mut state = self.lock();
-        let mut deadline = None;
-        loop {
-            let free = if is_seat { state.take_seat(self.seats) } else { state.free_shed_places.pop() };
-            if free.is_some() {
-                return free;
+        if let Some(place) = state.take(kind) {
+            return Some(place);
+        }
+        state.pool(kind).waiting += 1;
+        let deadline = Instant::now() + at_most;
+        let mut taken = None;
+        while taken.is_none() {
+            // A place that was freed for one may have gone to another, who came later: each that waits has one leave.
+            let pool = state.pool(kind);
+            if pool.leaving < pool.waiting && self.evict_longest_idle(pool.range.clone()) {
+                pool.leaving += 1;
             }
-            if deadline.is_none() {
-                let leaves = self.evict_longest_idle(range.clone());
-                if is_seat && !leaves {
-                    return None;
-                }
-            }
-            let until = *deadline.get_or_insert_with(|| Instant::now() + at_most);
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.reached(Stage::Cut) {
-                return None;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let hopeless = kind == Kind::Seat && pool.leaving == 0;
+            if hopeless || left.is_zero() || self.reached(Stage::Cut) {
+                break;
             }
             state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            taken = state.take(kind);
         }
+        state.pool(kind).waiting -= 1;
+        taken
     }
 
     /// Tells the connection that has been idle for the longest to leave; whether there was one.
@@ -160,7 +187,7 @@ impl Lobby {
     /// Takes back as many seats as are free, for a while, because the system has no thread for them.
     pub fn lower_seats(&self) {
         let mut state = self.lock();
-        let in_use = self.seats - state.free_seats.len();
+        let in_use = self.seats - state.seats.free.len();
         state.lowered = Some((in_use.saturating_sub(1).max(1), Instant::now() + limits::LOWERED));
     }
 
@@ -175,7 +202,7 @@ impl Lobby {
             }
             moment.open += 1;
         }
-        moment.seats = self.lock().limit(self.seats);
+        moment.seats = self.lock().limit();
         moment
     }
 
@@ -253,19 +280,26 @@ impl Lobby {
 
 impl State {
     /// The seats that may be taken at present.
-    fn limit(&mut self, seats: usize) -> usize {
+    fn limit(&mut self) -> usize {
         match self.lowered {
             Some((limit, until)) if Instant::now() < until => limit,
             _ => {
                 self.lowered = None;
-                seats
+                self.seats.range.len()
             }
         }
     }
 
-    fn take_seat(&mut self, seats: usize) -> Option<usize> {
-        let in_use = seats - self.free_seats.len();
-        if in_use < self.limit(seats) { self.free_seats.pop() } else { None }
+    fn pool(&mut self, kind: Kind) -> &mut Pool {
+        match kind {
+            Kind::Seat => &mut self.seats,
+            Kind::ShedPlace => &mut self.shed_places,
+        }
+    }
+
+    fn take(&mut self, kind: Kind) -> Option<usize> {
+        let in_use = self.seats.range.len() - self.seats.free.len();
+        if kind == Kind::Seat && in_use >= self.limit() { None } else { self.pool(kind).free.pop() }
     }
 }
 
@@ -334,11 +368,12 @@ impl Drop for Seat<'_> {
         let place = &self.lobby.places[self.place];
         let stream = place.stream.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(stream);
-        place.activity.store(FREE, SeqCst);
+        let was_leaving = place.activity.swap(FREE, SeqCst) == LEAVING;
         let mut state = self.lobby.lock();
-        let free =
-            if self.place >= self.lobby.seats { &mut state.free_shed_places } else { &mut state.free_seats };
-        free.push(self.place);
+        let pool = state.pool(if self.place < self.lobby.seats { Kind::Seat } else { Kind::ShedPlace });
+        pool.free.push(self.place);
+        // At the drain connections leave for nobody.
+        pool.leaving = pool.leaving.saturating_sub(usize::from(was_leaving));
         drop(state);
         self.lobby.freed.notify_all();
     }

@@ -77,6 +77,9 @@ fn variable(name: &str) -> Option<String> {
 fn healthcheck(arguments: &[String]) -> Result<(), Failure> {
     let check = match arguments {
         [url] if !url.starts_with("--") => Check::of_url(url)?,
+        [url, extra, ..] if !url.starts_with("--") => {
+            return Err(Failure(64, format!("healthcheck takes one URL, not {extra:?} too: see --help")));
+        }
         flags => Check::of_listener(config::listen_setting(flags, variable)?),
     };
     Ok(check.ask()?)
@@ -140,7 +143,7 @@ fn greet(ctx: Context<'_>, capacity: &Capacity) {
         let (wanted, seats) = (ctx.config.max_connections, capacity.seats);
         ctx.say(
             Level::Warn,
-            format_args!("max-connections lowered from {wanted} to {seats}: {limit} is {value}"),
+            format_args!("max-connections lowered from {wanted} to {seats}: {limit} {value}"),
         );
     }
     if let Some(length) = process::somaxconn().filter(|length| *length < limits::BACKLOG) {

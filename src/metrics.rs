@@ -103,6 +103,8 @@ pub struct Metrics {
     /// Bytes of requests, heads and bodies.
     pub request_bytes: IntCounter,
     response_bytes: IntCounter,
+    /// Answers that were not written to their end.
+    pub unwritten_answers: IntCounter,
     /// Panics that a connection survived.
     pub panics: IntCounter,
     /// Failed calls of `accept`.
@@ -188,6 +190,7 @@ impl Metrics {
             injected_delay: register(r, Histogram::with_opts(delay))?,
             request_bytes: counter("http_request_bytes_total", "Bytes of requests, heads and bodies.")?,
             response_bytes: counter("http_response_bytes_total", "Bytes of answers, heads and bodies.")?,
+            unwritten_answers: counter("http_unwritten_answers_total", "Answers not written to their end.")?,
             panics: counter("http_panics_total", "Panics that cost a connection.")?,
             accept_errors: counter("accept_errors_total", "Failed calls of accept.")?,
             thread_spawn_errors: counter("thread_spawn_errors_total", "Threads that the system refused.")?,

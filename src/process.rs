@@ -89,10 +89,10 @@ pub struct Capacity {
 /// How many connections this host can hold, up to the seats that are wanted.
 pub fn capacity(wanted_seats: usize) -> Capacity {
     let limits = [
-        ("the limit of open files", max_open_files(), limits::OTHER_FILES, 1),
-        ("pids.max of the cgroup", cgroup_threads(), limits::OTHER_THREADS, 1),
+        ("the limit of open files is", max_open_files(), limits::OTHER_FILES, 1),
+        ("the threads that pids.max of the cgroup leaves are", cgroup_threads(), limits::OTHER_THREADS, 1),
         (
-            "vm.max_map_count",
+            "vm.max_map_count is",
             read("/proc/sys/vm/max_map_count").and_then(|count| count.trim().parse().ok()),
             limits::OTHER_MAPPINGS,
             limits::MAPPINGS_PER_THREAD,

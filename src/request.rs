@@ -66,7 +66,7 @@ rejects! {
     Incomplete "incomplete" BAD_REQUEST "the connection ended within a request",
     Method "method" METHOD_NOT_ALLOWED "this route does not take the method",
     Parameter "parameter" BAD_REQUEST "the path or the body does not hold what this route expects",
-    NotFound "not_found" NOT_FOUND "there is nothing of this name under /admin",
+    NotFound "not_found" NOT_FOUND "there is no such setting: GET /admin/settings lists them",
     Unauthorized "unauthorized" UNAUTHORIZED "the bearer token is missing or wrong",
     Shed "shed" SERVICE_UNAVAILABLE "every connection of this server is in use",
 }
@@ -476,18 +476,18 @@ fn strip_authority(target: &str) -> Option<&str> {
         return None;
     }
     let (authority, origin) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    (!authority.is_empty() && !authority.starts_with(':') && valid_host(authority.as_bytes()))
-        .then_some(origin)
+    valid_host(authority.as_bytes()).then_some(origin)
 }
 
 /// Whether a value is `uri-host [ ":" port ]` (RFC 9110 section 7.2, RFC 3986 section 3.2.2).
 fn valid_host(value: &[u8]) -> bool {
-    let (host, port) = match value {
-        [b'[', rest @ ..] => match rest.iter().position(|b| *b == b']') {
-            Some(end) if is_ipv6(&rest[..end]) => (&b""[..], &rest[end + 1..]),
-            _ => return false,
-        },
-        _ => value.split_at(value.iter().position(|b| *b == b':').unwrap_or(value.len())),
+    let end_of = |end: u8, bytes: &[u8]| bytes.iter().position(|b| *b == end);
+    let (host_valid, port) = if let [b'[', rest @ ..] = value {
+        let (address, port) = rest.split_at(end_of(b']', rest).unwrap_or(0));
+        (is_ipv6(address), port.get(1..).unwrap_or_default())
+    } else {
+        let (name, port) = value.split_at(end_of(b':', value).unwrap_or(value.len()));
+        (!name.is_empty() && valid_name(name), port)
     };
     let port_valid = match port {
         [] => true,
@@ -498,7 +498,7 @@ fn valid_host(value: &[u8]) -> bool {
         }
         _ => false,
     };
-    port_valid && valid_name(host)
+    host_valid && port_valid
 }
 
 /// Whether every byte may stand in a registered name, with each `%` before two hexadecimal digits.
@@ -643,11 +643,12 @@ mod tests {
 
     #[test]
     fn hosts() {
-        for good in ["", "a", "a.b:80", "a:", "127.0.0.1:65535", "[::1]", "[::1]:8080", "a%20b", "a_b"] {
+        for good in ["a", "a.b:80", "a:", "127.0.0.1:65535", "[::1]", "[::1]:8080", "a%20b", "a_b"] {
             check(&format!("GET / HTTP/1.1\r\nHost: {good}\r\n\r\n"), PLAIN);
         }
         for bad in [
-            "a:80:80", "[::1", "::1", "a b", "a/b", "a:65536", "a:x", "[::1]x", "[a]", "u@a", "a%2", "\u{e9}",
+            "", ":80", "a:80:80", "[::1", "[::1]80", "[]", "::1", "a b", "a/b", "a:65536", "a:x", "[::1]x",
+            "[a]", "u@a", "a%2", "\u{e9}",
         ] {
             check(&format!("GET / HTTP/1.1\r\nHost: {bad}\r\n\r\n"), Err(Reject::Host));
         }

@@ -3,7 +3,7 @@
 //! Every thread accepts for itself: it takes a connection from the kernel's queue, sees to it that another thread waits
 //! in `accept`, serves the connection, and comes back to wait for the next. So a connection costs no hand-over, and a new
 //! thread only where none was waiting. The listener's receive time-out ends threads that are too many; the last one
-//! stays. Admission stands before the next thread is let in, so that a full lobby leaves newcomers in the kernel's queue.
+//! waits without one. Admission stands before the next thread is let in, so that a full lobby leaves newcomers in the kernel's queue.
 //!
 //! At the drain the port is closed first: a thread that is blocked in `accept` proves that the queue is empty, and where
 //! none is, the queue is emptied without blocking. Then `shutdown` on the listener makes each blocked `accept` return, and
@@ -27,6 +27,7 @@ use crate::limits;
 use crate::live::Level;
 use crate::metrics::Outcome;
 use crate::signals::{Mailbox, News, Postman};
+use crate::text;
 
 /// The port of the default address.
 const PORT: u16 = 8080;
@@ -71,6 +72,8 @@ pub struct Drained {
 struct Server<'a> {
     ctx: Context<'a>,
     listener: &'a TcpListener,
+    /// The same, with the options that std has for streams alone.
+    socket: &'a TcpStream,
     /// Our address, where the listener has just one.
     local: Option<SocketAddr>,
     handler: Handler,
@@ -79,6 +82,8 @@ struct Server<'a> {
     threads: AtomicUsize,
     waiting: AtomicUsize,
     closing: AtomicBool,
+    /// Whether `accept` has a time-out.
+    timed: AtomicBool,
     last_warning: Mutex<Option<Instant>>,
 }
 
@@ -90,27 +95,27 @@ pub fn run(
     postman: &Postman,
     handler: Handler,
 ) -> io::Result<Drained> {
-    // std has these options for streams alone. On Linux a connection takes them over from its listener, which spares
-    // each connection two system calls; the receive time-out is also the one of `accept`.
+    // On Linux a connection takes these over from its listener, which spares each connection two system calls.
     let socket = TcpStream::from(OwnedFd::from(listener.try_clone()?));
     socket.set_nodelay(true)?;
     socket.set_write_timeout(Some(ctx.config.write_timeout))?;
-    socket.set_read_timeout(Some(limits::SPARE_TIME))?;
     let server = Server {
         ctx,
         listener,
+        socket: &socket,
         local: listener.local_addr().ok().filter(|address| !address.ip().is_unspecified()),
         handler,
         postman,
         threads: AtomicUsize::new(0),
         waiting: AtomicUsize::new(0),
         closing: AtomicBool::new(false),
+        timed: AtomicBool::new(false),
         last_warning: Mutex::new(None),
     };
     thread::scope(|scope| {
         server.spawn_waiting(scope)?;
         while mailbox.wait(None) != News::Signal {}
-        Ok(server.drain(scope, &mut mailbox, &socket))
+        Ok(server.drain(scope, &mut mailbox))
     })
 }
 
@@ -168,6 +173,7 @@ impl Server<'_> {
     fn next(&self) -> Option<TcpStream> {
         let mut pause = limits::ACCEPT_PAUSE;
         loop {
+            self.set_accept_timeout(self.waiting.load(SeqCst) > 1);
             match self.listener.accept() {
                 Ok((stream, _)) => return Some(stream),
                 Err(_) if self.closing.load(SeqCst) => return None,
@@ -185,6 +191,15 @@ impl Server<'_> {
                     pause = (pause * 2).min(limits::ACCEPT_PAUSE_MAX);
                 }
             }
+        }
+    }
+
+    /// Lets `accept` time out where more than one thread waits, so that those which are too many end; the last one waits
+    /// for as long as it takes. Linux looks at the time-out when `accept` begins.
+    fn set_accept_timeout(&self, timed: bool) {
+        if self.timed.swap(timed, SeqCst) != timed {
+            // A failure would only keep threads.
+            let _ = self.socket.set_read_timeout(timed.then_some(limits::SPARE_TIME));
         }
     }
 
@@ -229,24 +244,15 @@ impl Server<'_> {
     }
 
     /// From the signal to the last thread.
-    fn drain<'scope>(
-        &'scope self,
-        scope: &'scope Scope<'scope, '_>,
-        mailbox: &mut Mailbox,
-        socket: &TcpStream,
-    ) -> Drained {
+    fn drain<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, mailbox: &mut Mailbox) -> Drained {
         let (ctx, config) = (self.ctx, self.ctx.config);
-        let answers_before = ctx.metrics.answers();
+        let completed = || ctx.metrics.answers() - ctx.metrics.unwritten_answers.get();
+        let completed_before = completed();
         ctx.lobby.begin_drain();
-        ctx.say(
-            Level::Info,
-            format_args!(
-                "draining: {:?} of lingering, then {:?} to finish",
-                config.drain_linger, config.drain_timeout
-            ),
-        );
+        let [linger, timeout] = [config.drain_linger, config.drain_timeout].map(text::show_duration);
+        ctx.say(Level::Info, format_args!("draining: {linger} of lingering, then {timeout} to finish"));
         let linger_ended = mailbox.wait(Some(Instant::now() + config.drain_linger)) == News::Nothing;
-        self.close_port(scope, socket);
+        self.close_port(scope);
         ctx.lobby.close_idle(limits::GRACE);
         let end_idling = || ctx.lobby.end_idling();
         let end_waiting = || {
@@ -270,7 +276,7 @@ impl Server<'_> {
         end_waiting();
         // The scope joins the threads, which now have nothing left to wait for.
         self.wait_for_threads(mailbox, Instant::now() + limits::LAST_ANSWERS);
-        Drained { completed: ctx.metrics.answers() - answers_before, cut }
+        Drained { completed: completed().saturating_sub(completed_before), cut }
     }
 
     /// Waits until every thread has ended, a signal comes, or the time is over.
@@ -287,7 +293,7 @@ impl Server<'_> {
     }
 
     /// Serves what waits in the kernel's queue, then refuses newcomers and wakes those who wait in `accept`.
-    fn close_port<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, socket: &TcpStream) {
+    fn close_port<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         self.closing.store(true, SeqCst);
         // Where this fails, the loop below would block: then what waits in the queue is given up.
         if self.listener.set_nonblocking(true).is_ok() {
@@ -298,7 +304,7 @@ impl Server<'_> {
             }
         }
         // An error means that the socket is not listening any more.
-        let _ = socket.shutdown(Shutdown::Read);
+        let _ = self.socket.shutdown(Shutdown::Read);
     }
 
     /// Writes a warning, unless there was one just before.
