@@ -357,14 +357,11 @@ mod tests {
         let unparsed = Entry { method: "", protocol: "", target: b"\x16\x03", ..ENTRY };
         assert!(line(&unparsed, false).contains("] \"\\x16\\x03\" 200 "));
         let long = vec![b'x'; 10_000];
-        assert!(
-            line(&Entry { target: &long, user_agent: &long, referrer: &long, ..ENTRY }, true).len() < 4_000
-        );
+        assert!(line(&Entry { target: &long, user_agent: &long, referrer: &long, ..ENTRY }, true).len() < 4_000);
         let said = diagnostic(false, Duration::from_millis(7), Level::Warn, "a\nb é");
         assert_eq!(String::from_utf8(said).unwrap(), "1970-01-01T00:00:00.007Z warn a\\x0ab \\xc3\\xa9\n");
         let said = diagnostic(true, Duration::ZERO, Level::Warn, "a \"b\"\n");
-        let json =
-            "{\"time\":\"1970-01-01T00:00:00.000Z\",\"level\":\"warn\",\"message\":\"a \\\"b\\\"\\n\"}\n";
+        let json = "{\"time\":\"1970-01-01T00:00:00.000Z\",\"level\":\"warn\",\"message\":\"a \\\"b\\\"\\n\"}\n";
         assert_eq!(String::from_utf8(said).unwrap(), json);
     }
 

@@ -89,11 +89,7 @@ impl Chunked {
     }
 
     /// Decodes the next piece of input, hands its data on, and tells how many bytes of it belong to this body.
-    pub fn decode(
-        &mut self,
-        input: &[u8],
-        mut data: impl FnMut(&[u8]) -> Result<(), Reject>,
-    ) -> Result<usize, Reject> {
+    pub fn decode(&mut self, input: &[u8], mut data: impl FnMut(&[u8]) -> Result<(), Reject>) -> Result<usize, Reject> {
         let mut at = 0;
         while at < input.len() && !self.done() {
             if self.state == State::Data {
@@ -195,8 +191,7 @@ mod tests {
     #[test]
     fn bodies_whole_and_in_pieces() {
         let zeros = [b"0".repeat(limits::CHUNK_OVERHEAD + 2), b"\r\n\r\n".to_vec()].concat();
-        let trailer =
-            [b"0\r\nA:".to_vec(), b"x".repeat(limits::CHUNK_OVERHEAD), b"\r\n\r\n".to_vec()].concat();
+        let trailer = [b"0\r\nA:".to_vec(), b"x".repeat(limits::CHUNK_OVERHEAD), b"\r\n\r\n".to_vec()].concat();
         let table: &[(&[u8], Outcome<'_>)] = &[
             (b"0\r\n\r\n", Ok(Some((b"", 5)))),
             (b"3\r\nabc\r\n0\r\n\r\nGET", Ok(Some((b"abc", 13)))),

@@ -31,11 +31,7 @@ impl Network {
 
     /// Reads a comma-separated list of networks, or tells the part that is none.
     pub fn parse_list(text: &str) -> Result<Vec<Network>, &str> {
-        text.split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .map(|p| Network::parse(p).ok_or(p))
-            .collect()
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|p| Network::parse(p).ok_or(p)).collect()
     }
 
     fn contains(self, address: IpAddr) -> bool {
@@ -59,11 +55,7 @@ fn bits(address: IpAddr) -> u128 {
 /// The address of the client behind `peer`, given the values of its `X-Forwarded-For` fields in the order they came.
 ///
 /// A part that is no address ends the search: what stands left of it cannot be believed.
-pub fn of<'a>(
-    peer: IpAddr,
-    trusted: &[Network],
-    forwarded: impl DoubleEndedIterator<Item = &'a [u8]>,
-) -> IpAddr {
+pub fn of<'a>(peer: IpAddr, trusted: &[Network], forwarded: impl DoubleEndedIterator<Item = &'a [u8]>) -> IpAddr {
     let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
     let mut client = peer;
     let mut claims = forwarded.rev().flat_map(|value| text::list(value).rev());
@@ -96,9 +88,7 @@ mod tests {
         for good in ["10.0.0.0/8", "0.0.0.0/0", "::/0", "192.168.1.7", "::1", "fd00::/8", "10.1.2.3/32"] {
             assert!(Network::parse(good).is_some(), "{good}");
         }
-        for bad in
-            ["", "10.0.0.0/33", "10.0.0.1/8", "::/129", "10.0.0/8", "a", "10.0.0.0/", "10.0.0.0/+8", "::1/0"]
-        {
+        for bad in ["", "10.0.0.0/33", "10.0.0.1/8", "::/129", "10.0.0/8", "a", "10.0.0.0/", "10.0.0.0/+8", "::1/0"] {
             assert!(Network::parse(bad).is_none(), "{bad}");
         }
         assert_eq!(Network::parse_list(" 10.0.0.0/8, ::1 ,").unwrap().len(), 2);

@@ -77,10 +77,7 @@ pub const SETTINGS: &[Setting] = &[
         help: "what the `Version` field of every response says",
         read: |config, text| {
             let valid = !text.is_empty() && text.trim() == text && Value::new(text.as_bytes()).is_some();
-            put(
-                &mut config.version,
-                expect(valid.then(|| text.to_owned()), "a text without control characters"),
-            )
+            put(&mut config.version, expect(valid.then(|| text.to_owned()), "a text without control characters"))
         },
     },
     Setting {
@@ -204,8 +201,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "",
         help: "a file with the token that opens `/admin`",
         read: |config, path| {
-            let token =
-                std::fs::read_to_string(path).map_err(|error| format!("the file cannot be read: {error}"));
+            let token = std::fs::read_to_string(path).map_err(|error| format!("the file cannot be read: {error}"));
             put(&mut config.admin_token, token.and_then(|token| admin_token(&token)))
         },
     },
@@ -219,10 +215,7 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Where a server with these flags and this environment listens; for the subcommand that asks it.
-pub fn listen_setting(
-    flags: &[String],
-    environment: impl Fn(&str) -> Option<String>,
-) -> Result<SocketAddr, Error> {
+pub fn listen_setting(flags: &[String], environment: impl Fn(&str) -> Option<String>) -> Result<SocketAddr, Error> {
     if let Some((flag, _)) = parse_flags(flags)?.iter().find(|(flag, _)| *flag != "listen") {
         return Err(Error::Usage(format!("healthcheck takes a URL or --listen, not --{flag}: see --help")));
     }
@@ -372,10 +365,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// A duration that a socket takes as its time-out: not zero.
 fn time_limit(text: &str) -> Result<Duration, String> {
-    expect(
-        text::parse_duration(text).filter(|limit| !limit.is_zero()),
-        "a duration above zero such as 250ms or 30s",
-    )
+    expect(text::parse_duration(text).filter(|limit| !limit.is_zero()), "a duration above zero such as 250ms or 30s")
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -385,8 +375,7 @@ fn size(text: &str) -> Result<u64, String> {
 /// Reads an address and port; without an address, as in `:8080`, every address.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let every = text.strip_prefix(':').and_then(|port| port.parse().ok());
-    let address =
-        every.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).or_else(|| text.parse().ok());
+    let address = every.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).or_else(|| text.parse().ok());
     expect(address, "an address and port such as 0.0.0.0:8080 or [::]:8080")
 }
 
@@ -428,39 +417,15 @@ mod tests {
     #[test]
     fn bad_values_name_setting_value_and_expectation() {
         for (flags, environment, expected) in [
-            (
-                &["--delay-max", "banana"][..],
-                &[][..],
-                "--delay-max: \"banana\" is not usable: expected a duration",
-            ),
-            (
-                &[],
-                &[("DELAY_MIN", "3s")],
-                "--delay-min (DELAY_MIN): \"3s\" is above --delay-max (DELAY_MAX) \"2s\"",
-            ),
-            (
-                &["--listen", "nonsense"],
-                &[],
-                "--listen: \"nonsense\" is not usable: expected an address and port",
-            ),
+            (&["--delay-max", "banana"][..], &[][..], "--delay-max: \"banana\" is not usable: expected a duration"),
+            (&[], &[("DELAY_MIN", "3s")], "--delay-min (DELAY_MIN): \"3s\" is above --delay-max (DELAY_MAX) \"2s\""),
+            (&["--listen", "nonsense"], &[], "--listen: \"nonsense\" is not usable: expected an address and port"),
             (&[], &[("LISTEN", "")], "LISTEN: \"\" is not usable"),
-            (
-                &["--idle-timeout", "0s"],
-                &[],
-                "--idle-timeout: \"0s\" is not usable: expected a duration above zero",
-            ),
-            (
-                &["--max-connections", "0"],
-                &[],
-                "--max-connections: \"0\" is not usable: expected a number from 1",
-            ),
+            (&["--idle-timeout", "0s"], &[], "--idle-timeout: \"0s\" is not usable: expected a duration above zero"),
+            (&["--max-connections", "0"], &[], "--max-connections: \"0\" is not usable: expected a number from 1"),
             (&["--error-rate", "2"], &[], "--error-rate: \"2\" is not usable: expected a number from 0 to 1"),
             (&["--log-format", "xml"], &[], "--log-format: \"xml\" is not usable: expected text or json"),
-            (
-                &[],
-                &[("VERSION", "a\r\nb")],
-                "VERSION: \"a\\r\\nb\" is not usable: expected a text without control",
-            ),
+            (&[], &[("VERSION", "a\r\nb")], "VERSION: \"a\\r\\nb\" is not usable: expected a text without control"),
             (&[], &[("TRUSTED_PROXIES", "10.0.0.0/8,x")], "in it, \"x\" is not a network"),
             (&[], &[("ADMIN_TOKEN", "s3cret \n x")], "ADMIN_TOKEN: (hidden) is not usable: expected a token"),
             (&[], &[("ADMIN_TOKEN", "")], "ADMIN_TOKEN: (hidden) is not usable: expected a token"),
@@ -479,8 +444,7 @@ mod tests {
 
     #[test]
     fn unknown_flags_are_usage_errors() {
-        for flags in [&["--nonsense"][..], &["-x"], &["--"], &["--max-body"], &["serve"], &["--version-x=1"]]
-        {
+        for flags in [&["--nonsense"][..], &["-x"], &["--"], &["--max-body"], &["serve"], &["--version-x=1"]] {
             assert!(matches!(read(flags, &[]), Err(Error::Usage(_))), "{flags:?}");
         }
     }

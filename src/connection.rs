@@ -299,8 +299,7 @@ impl<'a> Connection<'a> {
         let ends = errand.route == Route::None || request.method == Method::Connect;
         let leave_unread = refused && (waits || ends);
         let mut share = self.ctx.bodies.share();
-        let read =
-            if leave_unread { Ok(Content::unread()) } else { self.content(&request, rest, &mut share, out) };
+        let read = if leave_unread { Ok(Content::unread()) } else { self.content(&request, rest, &mut share, out) };
         let content = match read {
             Ok(content) => content,
             Err(Stop::End(end)) => return Answered::Last(end),
@@ -370,8 +369,7 @@ impl<'a> Connection<'a> {
             request_id: call.request_id,
             trace_id: trace_id(request.traceparent),
         };
-        let answer =
-            Pending::new(start..out.position(), errand.route, request.method, sent.status, self.started);
+        let answer = Pending::new(start..out.position(), errand.route, request.method, sent.status, self.started);
         self.notes.add(self.ctx, answer, &entry, &self.dates.borrow());
         sent.close
     }
@@ -411,8 +409,7 @@ impl<'a> Connection<'a> {
             request_id: &request_id,
             ..Entry::default()
         };
-        let answer =
-            Pending::new(start..out.position(), Route::None, Method::Other, reject.status(), self.started);
+        let answer = Pending::new(start..out.position(), Route::None, Method::Other, reject.status(), self.started);
         self.notes.add(self.ctx, answer, &entry, &dates);
         End::Linger
     }
@@ -438,9 +435,7 @@ impl<'a> Connection<'a> {
         match request.framing {
             Framing::None => Ok(Content::here(rest, 0)),
             Framing::Length(length) if length > max => Err(Reject::BodyTooLarge.into()),
-            Framing::Length(length) if length <= rest.len() as u64 => {
-                Ok(Content::here(rest, length as usize))
-            }
+            Framing::Length(length) if length <= rest.len() as u64 => Ok(Content::here(rest, length as usize)),
             Framing::Length(length) => {
                 share.grow(length)?;
                 self.continue_if_awaited(request, rest, out);
@@ -652,11 +647,7 @@ impl Pending {
         match self.answer.route {
             route if route.is_probe() => Level::Debug,
             Route::Status => Level::Info,
-            _ if matches!(
-                self.answer.status,
-                Status::INTERNAL_SERVER_ERROR | Status::SERVICE_UNAVAILABLE
-            ) =>
-            {
+            _ if matches!(self.answer.status, Status::INTERNAL_SERVER_ERROR | Status::SERVICE_UNAVAILABLE) => {
                 Level::Warn
             }
             _ => Level::Info,

@@ -64,8 +64,7 @@ impl Identity {
             facts.extend(environment(variable).map(|value| (name, value)));
         }
         facts.push(("version", version.to_owned()));
-        let lines: Vec<String> =
-            facts.iter().map(|(name, value)| format!("\n{name}: {}", one_line(value))).collect();
+        let lines: Vec<String> = facts.iter().map(|(name, value)| format!("\n{name}: {}", one_line(value))).collect();
         let mut version_json = String::from("{\"version\":");
         push_json_string(&mut version_json, version);
         for (name, value) in BUILD {
@@ -113,12 +112,7 @@ impl Context<'_> {
     /// What a scrape tells of this moment.
     pub fn moment(self) -> Moment {
         let totals = self.log.totals();
-        Moment {
-            ready: self.ready(),
-            log_lines: totals.written,
-            log_errors: totals.errors,
-            ..self.lobby.moment()
-        }
+        Moment { ready: self.ready(), log_lines: totals.written, log_errors: totals.errors, ..self.lobby.moment() }
     }
 }
 
@@ -140,10 +134,7 @@ mod tests {
     fn identity() {
         let identity = Identity::new("7\"", |name| (name == "POD_NAME").then(|| "pod\n1".to_owned()));
         let text = String::from_utf8(identity.facts_text).unwrap();
-        assert!(
-            text.starts_with("\nhostname: ") && text.ends_with("\npod: pod 1\nversion: 7\"\n\n"),
-            "{text:?}"
-        );
+        assert!(text.starts_with("\nhostname: ") && text.ends_with("\npod: pod 1\nversion: 7\"\n\n"), "{text:?}");
         assert!(
             identity.version_json.starts_with("{\"version\":\"7\\\"\",\"package\":\""),
             "{}",

@@ -13,65 +13,19 @@ use crate::text;
 /// Fields that are not copied, in lower case; a `*` at one end stands for whatever comes there.
 const WITHHELD: [&str; 55] = [
     // They speak of this connection, or of the transfer (RFC 9110 section 7.6.1).
-    "connection",
-    "keep-alive",
-    "proxy-*",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
+    "connection", "keep-alive", "proxy-*", "te", "trailer", "transfer-encoding", "upgrade",
     // They describe a representation or how long it stays fresh: here they would describe the description.
-    "content-*",
-    "etag",
-    "last-modified",
-    "age",
-    "expires",
-    "vary",
-    "pragma",
-    "*cache-control",
-    "surrogate-*",
-    "cache-tag",
-    "accept-ranges",
-    "digest",
-    "repr-digest",
-    // By these a server commands a browser.
-    "set-cookie",
-    "set-cookie2",
-    "location",
-    "refresh",
-    "link",
-    "clear-site-data",
-    "strict-transport-security",
-    "access-control-*",
-    "cross-origin-*",
-    "permissions-policy",
-    "referrer-policy",
-    "x-frame-options",
-    "nel",
-    "report-to",
-    "reporting-endpoints",
-    "service-worker-allowed",
-    "sourcemap",
-    "timing-allow-origin",
-    "accept-ch",
-    "alt-svc",
-    "www-authenticate",
-    "authentication-info",
-    "retry-after",
+    "content-*", "etag", "last-modified", "age", "expires", "vary", "pragma", "*cache-control", "surrogate-*",
+    "cache-tag", "accept-ranges", "digest", "repr-digest",
+    // By these a server commands a browser, which would obey whoever made it send the request.
+    "set-cookie", "set-cookie2", "location", "refresh", "link", "clear-site-data", "strict-transport-security",
+    "access-control-*", "cross-origin-*", "permissions-policy", "referrer-policy", "x-frame-options", "nel",
+    "report-to", "reporting-endpoints", "service-worker-allowed", "sourcemap", "timing-allow-origin", "accept-ch",
+    "alt-svc", "www-authenticate", "authentication-info", "retry-after",
     // By these a server commands a proxy; one of them lets a client eject the pod from an Envoy cluster.
-    "x-accel-*",
-    "x-sendfile",
-    "x-lighttpd-*",
-    "x-litespeed-*",
-    "x-reproxy-*",
-    "x-envoy-*",
+    "x-accel-*", "x-sendfile", "x-lighttpd-*", "x-litespeed-*", "x-reproxy-*", "x-envoy-*",
     // The server sets these itself.
-    "version",
-    "date",
-    "server",
-    "server-timing",
-    "x-content-type-options",
-    "x-request-id",
+    "version", "date", "server", "server-timing", "x-content-type-options", "x-request-id",
 ];
 
 /// Whether a field is copied into the response; those that `Connection` names are not either.
@@ -106,8 +60,7 @@ const LENGTH: [u64; 32] = {
     while i < WITHHELD.len() * 32 {
         let (pattern, length) = (WITHHELD[i / 32].as_bytes(), i % 32);
         let last = pattern.len() - 1;
-        let fits =
-            if pattern[0] == b'*' || pattern[last] == b'*' { length >= last } else { length == last + 1 };
+        let fits = if pattern[0] == b'*' || pattern[last] == b'*' { length >= last } else { length == last + 1 };
         index[length] |= (fits as u64) << (i / 32);
         i += 1;
     }
@@ -141,8 +94,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 pub fn copied_lines<'a>(request: &Request<'a>, mut put: impl FnMut(Value<'a>)) {
     let mut run_start = 0;
     for (i, field) in request.fields.iter().enumerate() {
-        let named =
-            || request.values("connection").flat_map(text::list).any(|option| same(option, field.name));
+        let named = || request.values("connection").flat_map(text::list).any(|option| same(option, field.name));
         if !is_copied(field.name) || (request.names_fields && named()) {
             put_run(request, run_start, i, &mut put);
             run_start = i + 1;
@@ -219,9 +171,7 @@ pub fn describe_json(request: &Request<'_>, facts: &Facts<'_>, body: &[u8], mut 
     ];
     put(b"{\"delay\":");
     put(&delay);
-    for (name, value) in
-        strings.into_iter().chain(facts.process.iter().map(|(name, value)| (*name, value.as_str())))
-    {
+    for (name, value) in strings.into_iter().chain(facts.process.iter().map(|(name, value)| (*name, value.as_str()))) {
         put(b",\"");
         put(name.as_bytes());
         put(b"\":");
@@ -322,10 +272,7 @@ mod tests {
     fn copies_in_runs() {
         check("Host: a\r\n", "Host: a\r\n");
         check("X-A: 1\r\nHost:a\r\nx-a:  2 \r\n", "X-A: 1\r\nHost:a\r\nx-a:  2 \r\n");
-        check(
-            "ETag: x\r\nHost: a\r\nTE: x\r\nAge: 1\r\nAccept: b\r\nLink: x\r\n",
-            "Host: a\r\nAccept: b\r\n",
-        );
+        check("ETag: x\r\nHost: a\r\nTE: x\r\nAge: 1\r\nAccept: b\r\nLink: x\r\n", "Host: a\r\nAccept: b\r\n");
         check("Connection: x-a, close\r\nHost: a\r\nX-A: 1\r\nX-B: 2\r\n", "Host: a\r\nX-B: 2\r\n");
         check("Host: a\r\nConnection: x\r\nConnection: y\r\nX: 1\r\nY: 2\r\nZ: 3\r\n", "Host: a\r\nZ: 3\r\n");
     }
@@ -339,24 +286,8 @@ mod tests {
             }
         }
         for name in [
-            "Host",
-            "Accept",
-            "Accept-Encoding",
-            "If-Match",
-            "Range",
-            "User-Agent",
-            "Cookie",
-            "Authorization",
-            "X-Forwarded-For",
-            "Origin",
-            "Referer",
-            "a",
-            "l",
-            "Via",
-            "X-Accel",
-            "Proxy",
-            "Serve",
-            "Sec-Fetch-Mode",
+            "Host", "Accept", "Accept-Encoding", "If-Match", "Range", "User-Agent", "Cookie", "Authorization",
+            "X-Forwarded-For", "Origin", "Referer", "a", "l", "Via", "X-Accel", "Proxy", "Serve", "Sec-Fetch-Mode",
         ] {
             assert!(is_copied(name), "{name}");
         }

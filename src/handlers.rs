@@ -175,8 +175,7 @@ fn is_authorized(request: &Request<'_>, token: &[u8]) -> bool {
 fn is_token(value: &[u8], token: &[u8]) -> bool {
     let (scheme, given) = value.split_at(value.len().min(7));
     let given = given.trim_ascii();
-    let different =
-        given.iter().zip(token).fold(0, |different, (a, b)| std::hint::black_box(different | (a ^ b)));
+    let different = given.iter().zip(token).fold(0, |different, (a, b)| std::hint::black_box(different | (a ^ b)));
     scheme.eq_ignore_ascii_case(b"bearer ") && given.len() == token.len() && different == 0
 }
 
@@ -194,18 +193,12 @@ pub fn respond(call: &Call<'_>, random: &mut Rng, out: &mut Out<'_>) -> Done {
             let metrics = call.ctx.metrics.render(&call.ctx.moment());
             call.head(Status::OK, out).body(metrics::CONTENT_TYPE, &metrics).into()
         }
-        Plan::Version => {
-            call.head(Status::OK, out).body(JSON, call.ctx.identity.version_json.as_bytes()).into()
-        }
+        Plan::Version => call.head(Status::OK, out).body(JSON, call.ctx.identity.version_json.as_bytes()).into(),
         Plan::Status(status) => with_status(call, status, out),
         Plan::Bytes(size) => bytes(call, size, out),
-        Plan::ListSettings => {
-            call.head(Status::OK, out).body(JSON, call.ctx.live.to_json().as_bytes()).into()
-        }
+        Plan::ListSettings => call.head(Status::OK, out).body(JSON, call.ctx.live.to_json().as_bytes()).into(),
         Plan::ChangeSetting(setting) => change_setting(call, setting, out),
-        Plan::Asterisk => {
-            call.head(Status::OK, out).field("Allow", Route::Echo.allow("")).body(TEXT, b"").into()
-        }
+        Plan::Asterisk => call.head(Status::OK, out).field("Allow", Route::Echo.allow("")).body(TEXT, b"").into(),
         Plan::Refuse(reject) => refuse(call, reject, out),
     }
 }
@@ -328,10 +321,7 @@ fn change_setting(call: &Call<'_>, setting: live::Setting, out: &mut Out<'_>) ->
         }
         Err(expected) => {
             ctx.metrics.rejected(Reject::Parameter);
-            (
-                Status::BAD_REQUEST,
-                format!("400 Bad Request: {name}: {value:?} is not usable: expected {expected}\n"),
-            )
+            (Status::BAD_REQUEST, format!("400 Bad Request: {name}: {value:?} is not usable: expected {expected}\n"))
         }
     };
     call.head(status, out).body(TEXT, text.as_bytes()).into()

@@ -40,8 +40,7 @@ impl Check {
         }
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
         let authority = if has_port { host.to_owned() } else { format!("{host}:80") };
-        let addresses =
-            authority.to_socket_addrs().map_err(|error| format!("{host:?} cannot be resolved: {error}"))?;
+        let addresses = authority.to_socket_addrs().map_err(|error| format!("{host:?} cannot be resolved: {error}"))?;
         Ok(Check { addresses: addresses.collect(), host: host.to_owned(), target })
     }
 
@@ -84,9 +83,8 @@ impl Check {
                 return Err(format!("no answer within {:?}", limits::HEALTHCHECK));
             }
         }
-        let code = answer
-            .strip_prefix(b"HTTP/1.1 ")
-            .and_then(|code| str::from_utf8(code).ok()?.trim_end().parse().ok());
+        let code =
+            answer.strip_prefix(b"HTTP/1.1 ").and_then(|code| str::from_utf8(code).ok()?.trim_end().parse().ok());
         code.ok_or_else(|| "the answer is not HTTP/1.1".into())
     }
 }
@@ -100,10 +98,7 @@ mod tests {
         let check = Check::of_listener("[::]:81".parse().unwrap());
         assert_eq!(check.addresses, ["127.0.0.1:81", "[::1]:81"].map(|a| a.parse().unwrap()));
         let check = Check::of_listener("10.0.0.1:81".parse().unwrap());
-        assert_eq!(
-            (check.addresses.len(), check.host.as_str(), check.target.as_str()),
-            (1, "10.0.0.1:81", "/healthz")
-        );
+        assert_eq!((check.addresses.len(), check.host.as_str(), check.target.as_str()), (1, "10.0.0.1:81", "/healthz"));
         for (url, address, target) in [
             ("http://127.0.0.1:8080/readyz", "127.0.0.1:8080", "/readyz"),
             ("http://127.0.0.1", "127.0.0.1:80", "/"),
@@ -111,11 +106,7 @@ mod tests {
             ("http://[::1]:9?b", "[::1]:9", "/?b"),
         ] {
             let check = Check::of_url(url).unwrap();
-            assert_eq!(
-                (check.addresses, check.target),
-                (vec![address.parse().unwrap()], target.to_owned()),
-                "{url}"
-            );
+            assert_eq!((check.addresses, check.target), (vec![address.parse().unwrap()], target.to_owned()), "{url}");
         }
         for bad in ["", "https://a/", "http://", "http:///x", "http://127.0.0.1:x/", "http://127.0.0.1/ x"] {
             assert!(Check::of_url(bad).is_err(), "{bad}");

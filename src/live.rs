@@ -92,14 +92,8 @@ pub enum Setting {
 
 impl Setting {
     /// Every setting, in the order they are listed.
-    pub const ALL: [Setting; 6] = [
-        Setting::DelayMin,
-        Setting::DelayMax,
-        Setting::ErrorRate,
-        Setting::LogLevel,
-        Setting::Ready,
-        Setting::Live,
-    ];
+    pub const ALL: [Setting; 6] =
+        [Setting::DelayMin, Setting::DelayMax, Setting::ErrorRate, Setting::LogLevel, Setting::Ready, Setting::Live];
 
     /// The name of the setting.
     pub fn name(self) -> &'static str {

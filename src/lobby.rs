@@ -130,9 +130,8 @@ impl Lobby {
 
     /// Gives a connection a seat or else a shed place, making room if need be; `None` if there is neither in time.
     pub fn admit(&self, stream: TcpStream) -> Option<Seat<'_>> {
-        let place = self
-            .take(Kind::Seat, limits::EVICTION_TIME)
-            .or_else(|| self.take(Kind::ShedPlace, limits::SHED_TIME))?;
+        let place =
+            self.take(Kind::Seat, limits::EVICTION_TIME).or_else(|| self.take(Kind::ShedPlace, limits::SHED_TIME))?;
         *self.places[place].stream.write().unwrap_or_else(PoisonError::into_inner) = Some(stream);
         let seat = Seat { lobby: self, place, shed: place >= self.seats };
         self.places[place].activity.store(self.idle_now(Instant::now()), SeqCst);

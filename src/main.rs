@@ -58,9 +58,7 @@ fn command(arguments: &[String]) -> Result<(), Failure> {
     match arguments.first().map(String::as_str) {
         Some("healthcheck") => healthcheck(&arguments[1..]),
         Some("--help" | "-h" | "help") => print(&config::help()),
-        Some("--version" | "-V") => {
-            print(&format!("httpserver {}\n", BUILD.map(|(_, value)| value).join(" ")))
-        }
+        Some("--version" | "-V") => print(&format!("httpserver {}\n", BUILD.map(|(_, value)| value).join(" "))),
         Some("serve") => serve(&arguments[1..]),
         _ => serve(arguments),
     }
@@ -91,8 +89,7 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
     let (mailbox, postman) = signals::mailbox().map_err(|error| format!("no socket pair: {error}"))?;
     postman.bring_signals().map_err(|error| format!("no signal handlers: {error}"))?;
     let diagnostics = start_log("stderr", io::stderr().as_fd().try_clone_to_owned(), None)?;
-    let log =
-        start_log("stdout", io::stdout().as_fd().try_clone_to_owned(), Some((diagnostics, config.log_json)))?;
+    let log = start_log("stdout", io::stdout().as_fd().try_clone_to_owned(), Some((diagnostics, config.log_json)))?;
     let log_json = config.log_json;
     // The connection's thread tells which connection a panic cost; here stands where it happened.
     panic::set_hook(Box::new(move |panic| {
@@ -119,18 +116,14 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
     let result = server::run(&listener, ctx, mailbox, &postman, handlers::respond);
     let totals = log.finish(limits::LOG_FLUSH);
     if totals.lost > 0 {
-        ctx.say(
-            Level::Error,
-            format_args!("{} log lines were lost: nobody read stdout in time", totals.lost),
-        );
+        ctx.say(Level::Error, format_args!("{} log lines were lost: nobody read stdout in time", totals.lost));
     }
     if let Ok(drained) = &result {
         let server::Drained { completed, cut } = drained;
         let (requests, log_lines) = (metrics.answers(), totals.written);
-        let line = format_args!(
-            "drain finished: completed={completed} cut={cut} requests={requests} log_lines={log_lines}"
-        )
-        .to_string();
+        let line =
+            format_args!("drain finished: completed={completed} cut={cut} requests={requests} log_lines={log_lines}")
+                .to_string();
         ctx.say(Level::Info, format_args!("{line}"));
     }
     diagnostics.finish(Duration::from_secs(1).saturating_sub(limits::LOG_FLUSH));
@@ -141,17 +134,11 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
 fn greet(ctx: Context<'_>, capacity: &Capacity) {
     if let Some((limit, value)) = capacity.lowered_by {
         let (wanted, seats) = (ctx.config.max_connections, capacity.seats);
-        ctx.say(
-            Level::Warn,
-            format_args!("max-connections lowered from {wanted} to {seats}: {limit} {value}"),
-        );
+        ctx.say(Level::Warn, format_args!("max-connections lowered from {wanted} to {seats}: {limit} {value}"));
     }
     if let Some(length) = process::somaxconn().filter(|length| *length < limits::BACKLOG) {
         let wanted = limits::BACKLOG;
-        ctx.say(
-            Level::Warn,
-            format_args!("the kernel queues {length} connections, not {wanted}: net.core.somaxconn"),
-        );
+        ctx.say(Level::Warn, format_args!("the kernel queues {length} connections, not {wanted}: net.core.somaxconn"));
     }
     if ctx.config.admin_token.is_empty() {
         ctx.say(Level::Info, format_args!("admin is off: no token is set"));
@@ -169,12 +156,7 @@ fn start_log(
     let log: &'static Log = Box::leak(Box::default());
     let complain = move |error: &io::Error| {
         if let Some((diagnostics, json)) = other {
-            context::say(
-                diagnostics,
-                json,
-                Level::Error,
-                format_args!("cannot write the log to {name}: {error}"),
-            );
+            context::say(diagnostics, json, Level::Error, format_args!("cannot write the log to {name}: {error}"));
         }
     };
     let writer = thread::Builder::new().name(name.into()).stack_size(limits::STACK);

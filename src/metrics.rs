@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    Opts, Registry, TextEncoder,
+    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::process;
@@ -23,8 +23,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Bounds of the histograms, in seconds: quarters up to 2, so that a uniform delay of 0 to 2 s shows its shape.
 const BUCKETS: [f64; 20] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5,
-    5.0, 7.5, 10.0,
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 5.0, 7.5,
+    10.0,
 ];
 
 /// How a connection ended up.
@@ -146,8 +146,7 @@ impl Metrics {
         let registry = Registry::new();
         let r = &registry;
         let counter = |name, help| register(r, IntCounter::new(name, help));
-        let counters =
-            |name, help, labels: &[&str]| register(r, IntCounterVec::new(Opts::new(name, help), labels));
+        let counters = |name, help, labels: &[&str]| register(r, IntCounterVec::new(Opts::new(name, help), labels));
         let options = |name, help| HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
         let requests = counters(
             "http_requests_total",
@@ -160,33 +159,23 @@ impl Metrics {
         );
         let delay = options("http_injected_delay_seconds", "Random delay of the echo, on purpose.");
         let rejected = counters("http_rejected_requests_total", "Requests refused, by reason.", &["reason"])?;
-        let connections =
-            counters("http_connections_total", "Accepted connections, by outcome.", &["outcome"])?;
+        let connections = counters("http_connections_total", "Accepted connections, by outcome.", &["outcome"])?;
         let duration = register(r, HistogramVec::new(duration, &["route"]))?;
         let build_info = Opts::new("httpserver_build_info", "1, with what was built as labels.");
         let build_info = build.iter().fold(build_info, |opts, (name, value)| opts.const_label(*name, *value));
         register(r, IntGauge::with_opts(build_info))?.set(1);
-        let start_time = register(
-            r,
-            Gauge::new("process_start_time_seconds", "Start time since the Unix epoch in seconds."),
-        )?;
+        let start_time =
+            register(r, Gauge::new("process_start_time_seconds", "Start time since the Unix epoch in seconds."))?;
         start_time.set(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64());
-        let max_fds =
-            register(r, IntGauge::new("process_max_fds", "Maximum number of open file descriptors."))?;
+        let max_fds = register(r, IntGauge::new("process_max_fds", "Maximum number of open file descriptors."))?;
         max_fds.set(process::max_open_files().and_then(|max| i64::try_from(max).ok()).unwrap_or(-1));
         let metrics = Metrics {
             requests_by: (0..Route::ALL.len() * Method::ALL.len()).map(|_| OnceLock::new()).collect(),
             requests,
             duration_by: Route::ALL.iter().map(|_| OnceLock::new()).collect(),
             duration,
-            rejected_by: Reject::ALL
-                .iter()
-                .map(|reject| rejected.with_label_values(&[reject.label()]))
-                .collect(),
-            connections_by: Outcome::ALL
-                .iter()
-                .map(|o| connections.with_label_values(&[o.label()]))
-                .collect(),
+            rejected_by: Reject::ALL.iter().map(|reject| rejected.with_label_values(&[reject.label()])).collect(),
+            connections_by: Outcome::ALL.iter().map(|o| connections.with_label_values(&[o.label()])).collect(),
             injected_delay: register(r, Histogram::with_opts(delay))?,
             request_bytes: counter("http_request_bytes_total", "Bytes of requests, heads and bodies.")?,
             response_bytes: counter("http_response_bytes_total", "Bytes of answers, heads and bodies.")?,
@@ -288,10 +277,7 @@ impl Gauges {
     fn new(registry: &Registry) -> prometheus::Result<Gauges> {
         let gauge = |name, help| register(registry, IntGauge::new(name, help));
         Ok(Gauges {
-            in_flight: gauge(
-                "http_requests_in_flight",
-                "Requests between their first byte and their answer's end.",
-            )?,
+            in_flight: gauge("http_requests_in_flight", "Requests between their first byte and their answer's end.")?,
             open: gauge("http_open_connections", "Connections that are open.")?,
             idle: gauge("http_idle_connections", "Connections that wait for a request.")?,
             seats: gauge("http_seats", "Connections that can be served at once.")?,

@@ -54,13 +54,7 @@ pub fn max_open_files() -> Option<usize> {
 }
 
 fn open_files_limit(limits: &str) -> Option<usize> {
-    limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?
-        .split_ascii_whitespace()
-        .next()?
-        .parse()
-        .ok()
+    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The name of this host; in a pod, the pod's.
@@ -98,10 +92,7 @@ pub fn capacity(wanted_seats: usize) -> Capacity {
             limits::MAPPINGS_PER_THREAD,
         ),
     ];
-    fit(
-        wanted_seats,
-        limits.into_iter().filter_map(|(name, limit, other, each)| Some((name, limit?, other, each))),
-    )
+    fit(wanted_seats, limits.into_iter().filter_map(|(name, limit, other, each)| Some((name, limit?, other, each))))
 }
 
 /// Fits the seats into limits: each with its name and value, what else counts against it, and what a connection takes.
@@ -134,9 +125,7 @@ fn cgroup_directory(line: &str) -> Option<(&'static str, &str)> {
     let path = path.trim_start_matches('/');
     match (hierarchy, controllers) {
         ("0", "") => Some(("/sys/fs/cgroup", path)),
-        (_, controllers) if controllers.split(',').any(|c| c == "pids") => {
-            Some(("/sys/fs/cgroup/pids", path))
-        }
+        (_, controllers) if controllers.split(',').any(|c| c == "pids") => Some(("/sys/fs/cgroup/pids", path)),
         _ => None,
     }
 }
@@ -148,10 +137,7 @@ fn threads_left(root: &str, path: &str) -> Option<usize> {
     let directory = root.join(path);
     let number = |directory: &Path, file| read(directory.join(file))?.trim().parse::<usize>().ok();
     let left = |directory: &Path| {
-        Some(
-            number(directory, "pids.max")?
-                .saturating_sub(number(directory, "pids.current").unwrap_or_default()),
-        )
+        Some(number(directory, "pids.max")?.saturating_sub(number(directory, "pids.current").unwrap_or_default()))
     };
     directory.ancestors().take_while(|ancestor| ancestor.starts_with(root)).filter_map(left).min()
 }
@@ -187,13 +173,11 @@ mod tests {
 
     #[test]
     fn seats_fit_the_least_limit() {
-        let fit =
-            |wanted, limits: &[(&'static str, usize, usize, usize)]| fit(wanted, limits.iter().copied());
+        let fit = |wanted, limits: &[(&'static str, usize, usize, usize)]| fit(wanted, limits.iter().copied());
         assert_eq!(fit(1024, &[]).seats, 1024);
         assert_eq!(fit(1024, &[("files", 20_000, 24, 1)]).lowered_by, None);
         let low = fit(1024, &[("files", 64, 24, 1), ("maps", 65_530, 1000, 4)]);
-        let expected =
-            Capacity { seats: 20, shed_places: 10, spare_threads: 10, lowered_by: Some(("files", 64)) };
+        let expected = Capacity { seats: 20, shed_places: 10, spare_threads: 10, lowered_by: Some(("files", 64)) };
         assert_eq!(low, expected);
         assert_eq!(fit(1024, &[("pids", 0, 6, 1)]).seats, 1);
     }

@@ -426,15 +426,11 @@ fn reject_of(error: httparse::Error, head: &[u8]) -> Reject {
             let words: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
             match words[..] {
                 [method, target, [b'H', b'T', b'T', b'P', b'/', version @ ..]]
-                    if !method.is_empty()
-                        && method.iter().copied().all(is_token_byte)
-                        && !target.is_empty() =>
+                    if !method.is_empty() && method.iter().copied().all(is_token_byte) && !target.is_empty() =>
                 {
                     match version {
                         [b'1', b'.', b'0' | b'1'] => Reject::Target,
-                        [a, b'.', b] if a.is_ascii_digit() && b.is_ascii_digit() => {
-                            Reject::VersionUnsupported
-                        }
+                        [a, b'.', b] if a.is_ascii_digit() && b.is_ascii_digit() => Reject::VersionUnsupported,
                         _ => Reject::Version,
                     }
                 }
@@ -445,10 +441,7 @@ fn reject_of(error: httparse::Error, head: &[u8]) -> Reject {
 }
 
 /// The path and the query of a target in one of the forms of RFC 9112 section 3.2; `None` if the method forbids the form.
-#[expect(
-    clippy::needless_bitwise_bool,
-    reason = "a loop without a way out in the middle compiles to vectors"
-)]
+#[expect(clippy::needless_bitwise_bool, reason = "a loop without a way out in the middle compiles to vectors")]
 fn split_target(method: Method, target: &str) -> Option<(&str, &str)> {
     if !target.bytes().fold(true, |all, b| all & b.is_ascii_graphic() & (b != b'#')) {
         return None;
@@ -492,8 +485,7 @@ fn valid_host(value: &[u8]) -> bool {
     let port_valid = match port {
         [] => true,
         [b':', digits @ ..] => {
-            let number =
-                |sum: u32, digit: &u8| sum.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
+            let number = |sum: u32, digit: &u8| sum.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
             digits.iter().all(u8::is_ascii_digit) && u16::try_from(digits.iter().fold(0, number)).is_ok()
         }
         _ => false,
@@ -614,17 +606,8 @@ mod tests {
             check(&format!("{good} HTTP/1.1\r\nHost: a\r\n\r\n"), PLAIN);
         }
         for bad in [
-            "GET *",
-            "GET a",
-            "GET /\u{e9}",
-            "GET /#f",
-            "GET ftp://a/",
-            "GET http:///",
-            "GET http://u@a/",
-            "CONNECT /",
-            "CONNECT a",
-            "GET http://a:b/",
-            "GET http://:80/",
+            "GET *", "GET a", "GET /\u{e9}", "GET /#f", "GET ftp://a/", "GET http:///", "GET http://u@a/", "CONNECT /",
+            "CONNECT a", "GET http://a:b/", "GET http://:80/",
         ] {
             check(&format!("{bad} HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Reject::Target));
         }
@@ -647,8 +630,8 @@ mod tests {
             check(&format!("GET / HTTP/1.1\r\nHost: {good}\r\n\r\n"), PLAIN);
         }
         for bad in [
-            "", ":80", "a:80:80", "[::1", "[::1]80", "[]", "::1", "a b", "a/b", "a:65536", "a:x", "[::1]x",
-            "[a]", "u@a", "a%2", "\u{e9}",
+            "", ":80", "a:80:80", "[::1", "[::1]80", "[]", "::1", "a b", "a/b", "a:65536", "a:x", "[::1]x", "[a]",
+            "u@a", "a%2", "\u{e9}",
         ] {
             check(&format!("GET / HTTP/1.1\r\nHost: {bad}\r\n\r\n"), Err(Reject::Host));
         }
@@ -663,19 +646,9 @@ mod tests {
             check(&format!("GET / HTTP/1.1\r\nHost: a\r\n{good}\r\n\r\n"), PLAIN);
         }
         check_bytes(b"GET / HTTP/1.1\r\nHost: a\r\nA: \xff\x80\r\n\r\n", PLAIN);
-        for bad in [
-            ": b",
-            "A : b",
-            "A\t: b",
-            " A: b",
-            "\tA: b",
-            "A b: c",
-            "A",
-            "A\u{e9}: b",
-            "A: \x7f",
-            "A: \0",
-            "A: \x1b",
-        ] {
+        for bad in
+            [": b", "A : b", "A\t: b", " A: b", "\tA: b", "A b: c", "A", "A\u{e9}: b", "A: \x7f", "A: \0", "A: \x1b"]
+        {
             check(&format!("GET / HTTP/1.1\r\nHost: a\r\n{bad}\r\n\r\n"), Err(Reject::Field));
         }
         for bad in ["A: b\nB: c", "A: b\n", "A: b\rc", "A: b\r\r"] {

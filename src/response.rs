@@ -332,12 +332,7 @@ impl<'o, 'w> Head<'o, 'w> {
     }
 
     /// Ends the response with a body of `length` bytes, which `write` puts out.
-    pub fn sized_body(
-        self,
-        content_type: &'static str,
-        length: u64,
-        write: impl FnOnce(&mut Out<'w>),
-    ) -> Sent {
+    pub fn sized_body(self, content_type: &'static str, length: u64, write: impl FnOnce(&mut Out<'w>)) -> Sent {
         let (head, body_wanted) = match self.status.code() {
             // A 304 would have to tell the length of the 200 that it stands for.
             204 | 304 => (self, false),
@@ -430,22 +425,12 @@ mod tests {
         check(200, &PREAMBLE, hello, &format!("HTTP/1.1 200 OK\r\n{START}{typed}hello"));
         check(299, &PREAMBLE, hello, &format!("HTTP/1.1 299 \r\n{START}{typed}hello"));
         check(204, &PREAMBLE, hello, &format!("HTTP/1.1 204 No Content\r\n{START}\r\n"));
-        check(
-            205,
-            &PREAMBLE,
-            hello,
-            &format!("HTTP/1.1 205 Reset Content\r\n{START}Content-Length: 0\r\n\r\n"),
-        );
+        check(205, &PREAMBLE, hello, &format!("HTTP/1.1 205 Reset Content\r\n{START}Content-Length: 0\r\n\r\n"));
         check(304, &PREAMBLE, hello, &format!("HTTP/1.1 304 Not Modified\r\n{START}\r\n"));
         let head_only = Preamble { head_only: true, close: true, ..PREAMBLE };
         check(200, &head_only, hello, &format!("HTTP/1.1 200 OK\r\n{START}Connection: close\r\n{typed}"));
         let http10 = Preamble { http10: true, ..PREAMBLE };
-        check(
-            200,
-            &http10,
-            hello,
-            &format!("HTTP/1.1 200 OK\r\n{START}Connection: keep-alive\r\n{typed}hello"),
-        );
+        check(200, &http10, hello, &format!("HTTP/1.1 200 OK\r\n{START}Connection: keep-alive\r\n{typed}hello"));
         let chunked = |head: Head<'_, '_>| head.chunked_body("a/b", 5, b"abc");
         check(
             200,

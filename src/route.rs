@@ -73,9 +73,7 @@ impl Route {
             Route::Admin if parameter.starts_with("settings/") => "PUT",
             Route::Admin => "GET, HEAD",
             Route::Asterisk => "OPTIONS",
-            Route::Echo | Route::Status | Route::Delay | Route::None => {
-                "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
-            }
+            Route::Echo | Route::Status | Route::Delay | Route::None => "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH",
         }
     }
 

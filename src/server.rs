@@ -121,11 +121,7 @@ pub fn run(
 
 impl Server<'_> {
     /// Starts a thread that serves a connection, if there is one at hand, and then accepts more.
-    fn spawn<'scope>(
-        &'scope self,
-        scope: &'scope Scope<'scope, '_>,
-        at_hand: Option<TcpStream>,
-    ) -> io::Result<()> {
+    fn spawn<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, at_hand: Option<TcpStream>) -> io::Result<()> {
         self.threads.fetch_add(1, SeqCst);
         let alive = Alive(self);
         let work = move || {
@@ -182,8 +178,7 @@ impl Server<'_> {
                         return None;
                     }
                 }
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 Err(error) => {
                     self.ctx.metrics.accept_errors.inc();
                     self.warn(format_args!("accept failed: {error}"));
@@ -204,12 +199,7 @@ impl Server<'_> {
     }
 
     /// Admits a connection, lets another thread accept if nobody does, and serves the connection.
-    fn admit_and_serve<'scope>(
-        &'scope self,
-        scope: &'scope Scope<'scope, '_>,
-        stream: TcpStream,
-        nobody_waits: bool,
-    ) {
+    fn admit_and_serve<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, stream: TcpStream, nobody_waits: bool) {
         let local = self.local.map_or_else(|| stream.local_addr(), Ok);
         let addresses = stream.peer_addr().and_then(|peer| Ok((peer, local?)));
         let mut seat = self.ctx.lobby.admit(stream);
@@ -237,8 +227,7 @@ impl Server<'_> {
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(serve)) {
             self.ctx.metrics.panics.inc();
             let error =
-                format_args!("a panic cost the connection of {}: {}", addresses.0, message(&*payload))
-                    .to_string();
+                format_args!("a panic cost the connection of {}: {}", addresses.0, message(&*payload)).to_string();
             self.ctx.say(Level::Error, format_args!("{error}"));
         }
     }

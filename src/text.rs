@@ -132,8 +132,7 @@ pub struct Date {
     second_of_day: u64,
 }
 
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 
 impl Date {
@@ -312,15 +311,11 @@ fn escape<P: FnMut(&[u8])>(mut rest: &[u8], put: &mut P, special: impl Fn(&[u8],
 }
 
 /// How many bytes at the start are printable ASCII without `"` and `\`; sixteen at a time, which compiles to vectors.
-#[expect(
-    clippy::needless_bitwise_bool,
-    reason = "a loop without a way out in the middle compiles to vectors"
-)]
+#[expect(clippy::needless_bitwise_bool, reason = "a loop without a way out in the middle compiles to vectors")]
 fn plain_len(bytes: &[u8]) -> usize {
     let is_plain = |b: &u8| (b' '..=b'~').contains(b) & (*b != b'"') & (*b != b'\\');
     let (blocks, _) = bytes.as_chunks::<16>();
-    let whole =
-        blocks.iter().take_while(|block| block.iter().fold(true, |all, b| all & is_plain(b))).count() * 16;
+    let whole = blocks.iter().take_while(|block| block.iter().fold(true, |all, b| all & is_plain(b))).count() * 16;
     whole + bytes[whole..].iter().take_while(|b| is_plain(b)).count()
 }
 
@@ -421,30 +416,10 @@ mod tests {
     fn dates() {
         for (unix, http, log, rfc3339) in [
             (0, "Thu, 01 Jan 1970 00:00:00 GMT", "01/Jan/1970:00:00:00 +0000", "1970-01-01T00:00:00"),
-            (
-                784_111_777,
-                "Sun, 06 Nov 1994 08:49:37 GMT",
-                "06/Nov/1994:08:49:37 +0000",
-                "1994-11-06T08:49:37",
-            ),
-            (
-                951_782_400,
-                "Tue, 29 Feb 2000 00:00:00 GMT",
-                "29/Feb/2000:00:00:00 +0000",
-                "2000-02-29T00:00:00",
-            ),
-            (
-                4_107_542_399,
-                "Sun, 28 Feb 2100 23:59:59 GMT",
-                "28/Feb/2100:23:59:59 +0000",
-                "2100-02-28T23:59:59",
-            ),
-            (
-                4_107_542_400,
-                "Mon, 01 Mar 2100 00:00:00 GMT",
-                "01/Mar/2100:00:00:00 +0000",
-                "2100-03-01T00:00:00",
-            ),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT", "06/Nov/1994:08:49:37 +0000", "1994-11-06T08:49:37"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT", "29/Feb/2000:00:00:00 +0000", "2000-02-29T00:00:00"),
+            (4_107_542_399, "Sun, 28 Feb 2100 23:59:59 GMT", "28/Feb/2100:23:59:59 +0000", "2100-02-28T23:59:59"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT", "01/Mar/2100:00:00:00 +0000", "2100-03-01T00:00:00"),
         ] {
             assert_eq!(written(|out| Date::of(unix).http(out)), http);
             assert_eq!(written(|out| Date::of(unix).common_log(out)), log);

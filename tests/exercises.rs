@@ -24,8 +24,7 @@ const SILENCE: Duration = Duration::from_millis(400);
 #[test]
 fn words_become_smart_and_strong() {
     let output = Command::new(WORDS).output().unwrap();
-    let expected =
-        "[\"I\", \"am\", \"stupid\", \"and\", \"weak\"]\n[\"I\", \"am\", \"smart\", \"and\", \"strong\"]\n";
+    let expected = "[\"I\", \"am\", \"stupid\", \"and\", \"weak\"]\n[\"I\", \"am\", \"smart\", \"and\", \"strong\"]\n";
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
     assert!(output.status.success());
 }
@@ -34,10 +33,8 @@ fn words_become_smart_and_strong() {
 fn every_mix_takes_every_integer_once_and_in_order() {
     for (producers, consumers) in (1..=4).flat_map(|p| (1..=4).map(move |c| (p, c))) {
         let (p, c) = (producers.to_string(), consumers.to_string());
-        let mut program = Running::start(
-            SEVERAL,
-            &["--interval", "0", "--count", "10000", "--producers", &p, "--consumers", &c],
-        );
+        let mut program =
+            Running::start(SEVERAL, &["--interval", "0", "--count", "10000", "--producers", &p, "--consumers", &c]);
         let lines = program.rest();
         assert_eq!(lines.last().unwrap(), "done: 10000 produced, 10000 consumed", "{p} to {c}");
         assert!(program.ended().success(), "{p} to {c}");
@@ -86,8 +83,7 @@ fn a_full_queue_blocks_the_producer_at_10() {
 fn a_full_queue_blocks_several_producers_at_10() {
     for (producers, consumers) in [(3, 2), (50, 50)] {
         let (p, c) = (producers.to_string(), consumers.to_string());
-        let flags =
-            ["--producer-interval", "0", "--consumer-interval", "1h", "--producers", &p, "--consumers", &c];
+        let flags = ["--producer-interval", "0", "--consumer-interval", "1h", "--producers", &p, "--consumers", &c];
         let mut program = Running::start(SEVERAL, &flags);
         let mut lines: Vec<String> = (0..10 + producers).map(|_| program.line()).collect();
         program.assert_silent();
@@ -105,9 +101,7 @@ fn a_full_queue_blocks_several_producers_at_10() {
 
 #[test]
 fn an_empty_queue_blocks_the_consumer() {
-    for (program, waiting) in
-        [(ONE, "consumer: queue is empty, waiting"), (SEVERAL, "queue is empty, waiting")]
-    {
+    for (program, waiting) in [(ONE, "consumer: queue is empty, waiting"), (SEVERAL, "queue is empty, waiting")] {
         let mut program = Running::start(program, &["--producer-interval", "1h", "--consumer-interval", "0"]);
         let line = program.line();
         assert!(line.ends_with(waiting), "{line}");
@@ -126,12 +120,8 @@ fn a_blocked_consumer_takes_what_comes_at_once() {
     let lines = program.rest();
     let steps: Vec<_> = lines.iter().filter(|line| !line.contains("waiting")).map(String::as_str).collect();
     let expected = [
-        "producer: put 1, queue 1/10",
-        "consumer: took 1, queue 0/10",
-        "producer: put 2, queue 1/10",
-        "consumer: took 2, queue 0/10",
-        "producer: put 3, queue 1/10",
-        "consumer: took 3, queue 0/10",
+        "producer: put 1, queue 1/10", "consumer: took 1, queue 0/10", "producer: put 2, queue 1/10",
+        "consumer: took 2, queue 0/10", "producer: put 3, queue 1/10", "consumer: took 3, queue 0/10",
         "done: 3 produced, 3 consumed",
     ];
     assert_eq!(steps, expected);
@@ -274,8 +264,7 @@ fn events(lines: &[String], side: &str) -> Vec<Event> {
 fn event(line: &str) -> Option<Event> {
     let (who, rest) = line.split_once(": ")?;
     let (what, fill) = rest.split_once(", queue ")?;
-    let (what, from) =
-        what.split_once(" from producer ").map_or((what, None), |(what, from)| (what, Some(from)));
+    let (what, from) = what.split_once(" from producer ").map_or((what, None), |(what, from)| (what, Some(from)));
     let verb = if who.starts_with("producer") { "put " } else { "took " };
     Some(Event {
         id: who.split_once(' ').map_or(Some(1), |(_, id)| id.parse().ok())?,

@@ -36,16 +36,9 @@ fn the_lower_floors_know_no_socket_thread_or_clock() {
     let lower = modules.iter().take_while(|(name, _)| name != "live");
     let mut checked = 0;
     for (name, code) in lower {
-        for foreign in [
-            "TcpStream",
-            "TcpListener",
-            "UnixStream",
-            "std::thread",
-            "Instant",
-            "SystemTime",
-            "std::fs",
-            "std::env",
-        ] {
+        for foreign in
+            ["TcpStream", "TcpListener", "UnixStream", "std::thread", "Instant", "SystemTime", "std::fs", "std::env"]
+        {
             assert!(!code.contains(foreign), "{name}.rs knows {foreign}");
         }
         checked += 1;

@@ -49,14 +49,12 @@ struct Settings {
 /// Reads `--flag value` pairs; a later flag overrides an earlier one.
 fn parse_flags(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
     let second = Duration::from_secs(1);
-    let mut settings =
-        Settings { put_every: second, take_every: second, count: u64::MAX, producers: 3, consumers: 2 };
+    let mut settings = Settings { put_every: second, take_every: second, count: u64::MAX, producers: 3, consumers: 2 };
     while let Some(flag) = arguments.next() {
         let value = arguments.next().unwrap_or_default();
         let bad = |expected| format!("{flag}: {value:?} is not {expected}");
         let duration = || parse_duration(&value).ok_or_else(|| bad("a duration such as 250ms or 2s"));
-        let threads =
-            || value.parse().ok().filter(|&number| number > 0).ok_or_else(|| bad("a number from 1 to 255"));
+        let threads = || value.parse().ok().filter(|&number| number > 0).ok_or_else(|| bad("a number from 1 to 255"));
         match flag.as_str() {
             "--interval" => {
                 settings.put_every = duration()?;
@@ -129,13 +127,7 @@ fn produce(id: u8, queue: &SyncSender<Item>, settings: &Settings, stop: &Receive
     }
 }
 
-fn consume(
-    id: u8,
-    queue: &Mutex<Receiver<Item>>,
-    interval: Duration,
-    stop: &Receiver<()>,
-    tally: &Mutex<Tally>,
-) {
+fn consume(id: u8, queue: &Mutex<Receiver<Item>>, interval: Duration, stop: &Receiver<()>, tally: &Mutex<Tally>) {
     loop {
         // Stopped or not, what is in the queue is still taken: only the closed queue ends this loop.
         stopped_within(interval, stop);
@@ -150,10 +142,7 @@ fn consume(
         }
         let Ok((number, producer)) = taken else { return counts.end() };
         counts.consumed += 1;
-        counts.say(format_args!(
-            "consumer {id}: took {number} from producer {producer}, queue {}",
-            counts.fill()
-        ));
+        counts.say(format_args!("consumer {id}: took {number} from producer {producer}, queue {}", counts.fill()));
     }
 }
 
