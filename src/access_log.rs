@@ -31,6 +31,8 @@ struct State {
     lines: Vec<u8>,
     waiting: u64,
     being_written: u64,
+    /// Those who wait for room or for the end of a write; to notify nobody would be a system call for nothing.
+    waiters: usize,
     totals: Totals,
     writer_sleeps: bool,
     ending: bool,
@@ -56,7 +58,9 @@ impl Log {
                 state.totals.lost += 1;
                 return;
             }
+            state.waiters += 1;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiters -= 1;
         }
         state.lines.extend_from_slice(line);
         state.waiting += 1;
@@ -87,9 +91,9 @@ impl Log {
                     state.totals.lost += lines;
                     state.totals.errors += 1;
                 }
+                self.tell_waiters(&state);
                 state.totals.errors == 1
             };
-            self.room.notify_all();
             if let (Err(error), true) = (&result, first_error) {
                 complain(error);
             }
@@ -109,8 +113,13 @@ impl Log {
         }
         std::mem::swap(&mut state.lines, taken);
         state.being_written = std::mem::take(&mut state.waiting);
-        drop(state);
-        self.room.notify_all();
+        self.tell_waiters(&state);
+    }
+
+    fn tell_waiters(&self, state: &State) {
+        if state.waiters > 0 {
+            self.room.notify_all();
+        }
     }
 
     /// Lets nobody wait any more: what finds no room from now on is lost.
@@ -132,7 +141,9 @@ impl Log {
                 let Totals { written, lost, errors } = state.totals;
                 return Totals { written, lost: lost + unwritten, errors };
             }
+            state.waiters += 1;
             state = self.room.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.waiters -= 1;
         }
     }
 

@@ -294,17 +294,16 @@ impl<'a> Connection<'a> {
         };
         let mut errand = Errand::of(self.ctx, &request, self.seat.is_shed(), &mut self.random);
         // A client that waits for a 100 gets its refusal instead; one that is shed is not listened to any further.
-        let refused = matches!(errand.plan, Plan::Refuse(_));
         let waits = request.expects_continue && rest.is_empty() && request.framing != Framing::None;
         let ends = errand.route == Route::None || request.method == Method::Connect;
-        let leave_unread = refused && (waits || ends);
+        let leave_unread = matches!(errand.plan, Plan::Refuse(_)) && (waits || ends);
         let mut share = self.ctx.bodies.share();
         let read = if leave_unread { Ok(Content::unread()) } else { self.content(&request, rest, &mut share, out) };
         let content = match read {
             Ok(content) => content,
             Err(Stop::End(end)) => return Answered::Last(end),
             Err(Stop::Reject(reject)) => {
-                errand.plan = Plan::Refuse(reject);
+                (errand.route, errand.plan) = (Route::None, Plan::Refuse(reject));
                 Content::unread()
             }
         };

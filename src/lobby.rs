@@ -373,8 +373,10 @@ impl Drop for Seat<'_> {
         pool.free.push(self.place);
         // At the drain connections leave for nobody.
         pool.leaving = pool.leaving.saturating_sub(usize::from(was_leaving));
-        drop(state);
-        self.lobby.freed.notify_all();
+        // Without anybody who waits this would be a system call for nothing.
+        if state.seats.waiting + state.shed_places.waiting > 0 {
+            self.lobby.freed.notify_all();
+        }
     }
 }
 
