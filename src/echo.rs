@@ -205,25 +205,37 @@ fn put_string(value: &[u8], put: &mut impl FnMut(&[u8])) {
 ///
 /// At equal weight the one that stands first in the list wins, and a range such as `*/*` asks for neither.
 pub fn prefers_json(accept: &[u8]) -> bool {
-    let weight_of = |names: [&str; 3]| {
-        // The most specific range that matches decides; `rank` tells how specific it is.
-        let ranges = text::list(accept).enumerate().filter_map(|(place, item)| {
-            let mut parts = item.split(|b| *b == b';').map(<[u8]>::trim_ascii);
-            let range = parts.next()?;
-            let rank = names.iter().position(|name| same(range, name))?;
-            Some((rank, quality(parts), place))
-        });
-        ranges.min_by_key(|(rank, ..)| *rank)
-    };
-    let json = weight_of(["application/json", "application/*", "*/*"]);
-    let text = weight_of(["text/plain", "text/*", "*/*"]);
-    match (json, text) {
-        (Some((rank, json, place)), Some((_, text, other))) => {
-            json > text || (json == text && rank < 2 && place < other)
+    // Of each type the rank, the weight and the place of the range that decides: the most specific one that matches.
+    let (mut json, mut text) = (Range::NONE, Range::NONE);
+    for (place, item) in text::list(accept).enumerate() {
+        let (range, parameters) = item.split_at(item.iter().position(|b| *b == b';').unwrap_or(item.len()));
+        let range = range.trim_ascii_end();
+        let rank_of = |names: [&str; 2]| match range {
+            b"*/*" => Some(2),
+            _ => names.iter().position(|name| same(range, name)),
+        };
+        let quality = || quality(parameters.split(|b| *b == b';').map(<[u8]>::trim_ascii));
+        for (best, names) in [(&mut json, ["application/json", "application/*"]), (&mut text, ["text/plain", "text/*"])]
+        {
+            if let Some(rank) = rank_of(names).filter(|rank| *rank < best.rank) {
+                *best = Range { rank, weight: quality(), place };
+            }
         }
-        (Some((_, json, _)), None) => json > 0,
-        (None, _) => false,
     }
+    let first = json.rank < 2 && json.place < text.place;
+    json.weight > text.weight || (json.weight == text.weight && json.weight > 0 && first)
+}
+
+/// What an `Accept` value says of a media type.
+struct Range {
+    rank: usize,
+    weight: u32,
+    place: usize,
+}
+
+impl Range {
+    /// It does not name it.
+    const NONE: Range = Range { rank: usize::MAX, weight: 0, place: usize::MAX };
 }
 
 /// The weight of a range in thousandths; 1000 without one, 0 for a malformed one.

@@ -36,10 +36,8 @@ pub const WRITE_UNIT: u64 = 1 << 20;
 
 /// Places for connections that found no seat, so that probes are answered and the rest get a 503.
 pub const SHED_PLACES: usize = 64;
-/// How long a shed connection may take in all, and how long a newcomer waits for one of these places.
+/// How long a shed connection may take in all, and how long a newcomer waits for a place that is being left.
 pub const SHED_TIME: Duration = Duration::from_secs(1);
-/// How long a newcomer waits for the seat of a connection that was told to leave.
-pub const EVICTION_TIME: Duration = Duration::from_millis(100);
 /// How long seats stay lowered after the system refused a thread.
 pub const LOWERED: Duration = Duration::from_secs(10);
 

@@ -31,8 +31,10 @@ const FREE: u64 = 0;
 const BUSY: u64 = 1;
 /// The connection was told to end when it was idle.
 const LEAVING: u64 = 2;
+/// The last answer was given, and the connection only waits for its client to take it: the first to make room.
+const LINGERING: u64 = 3;
 /// From here on: idle since so many milliseconds after the lobby opened, and this.
-const IDLE: u64 = 3;
+const IDLE: u64 = 4;
 
 /// How far the drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,8 +132,7 @@ impl Lobby {
 
     /// Gives a connection a seat or else a shed place, making room if need be; `None` if there is neither in time.
     pub fn admit(&self, stream: TcpStream) -> Option<Seat<'_>> {
-        let place =
-            self.take(Kind::Seat, limits::EVICTION_TIME).or_else(|| self.take(Kind::ShedPlace, limits::SHED_TIME))?;
+        let place = self.take(Kind::Seat).or_else(|| self.take(Kind::ShedPlace))?;
         *self.places[place].stream.write().unwrap_or_else(PoisonError::into_inner) = Some(stream);
         let seat = Seat { lobby: self, place, shed: place >= self.seats };
         self.places[place].activity.store(self.idle_now(Instant::now()), SeqCst);
@@ -140,13 +141,13 @@ impl Lobby {
     }
 
     /// Takes a free place of a kind, or the one of a connection that leaves for it.
-    fn take(&self, kind: Kind, at_most: Duration) -> Option<usize> {
+    fn take(&self, kind: Kind) -> Option<usize> {
         let mut state = self.lock();
         if let Some(place) = state.take(kind) {
             return Some(place);
         }
         state.pool(kind).waiting += 1;
-        let deadline = Instant::now() + at_most;
+        let deadline = Instant::now() + limits::SHED_TIME;
         let mut taken = None;
         while taken.is_none() {
             // A place that was freed for one may have gone to another, who came later: each that waits has one leave.
@@ -172,7 +173,7 @@ impl Lobby {
             let longest = self.places[range.clone()]
                 .iter()
                 .map(|place| (place.activity.load(SeqCst), place))
-                .filter(|(activity, _)| *activity >= IDLE)
+                .filter(|(activity, _)| *activity >= LINGERING)
                 .min_by_key(|(activity, _)| *activity);
             match longest {
                 Some((activity, place)) if place.evict(activity) => return true,
@@ -196,7 +197,7 @@ impl Lobby {
         for place in &self.places {
             match place.activity.load(SeqCst) {
                 FREE => continue,
-                IDLE.. => moment.idle += 1,
+                LINGERING.. => moment.idle += 1,
                 _ => moment.in_flight += 1,
             }
             moment.open += 1;
@@ -344,12 +345,21 @@ impl Seat<'_> {
         let _ = self.activity().fetch_update(SeqCst, SeqCst, busy);
     }
 
-    /// An answer has ended; whether the connection may wait for another request.
-    pub fn idle(&self, now: Instant) -> bool {
-        let idle = self.lobby.idle_now(now);
-        let before = self.activity().compare_exchange(BUSY, idle, SeqCst, SeqCst);
-        let stays = before.unwrap_or_else(|activity| activity) != LEAVING;
-        stays && !self.lobby.reached(Stage::NoIdling)
+    /// An answer has ended, and another request may come. If none may any more, the connection is told to leave: what
+    /// had already arrived is still read.
+    pub fn idle(&self, now: Instant) {
+        // Refused for one that has just come, which is idle already, and for one that is leaving.
+        let _ = self.activity().compare_exchange(BUSY, self.lobby.idle_now(now), SeqCst, SeqCst);
+        let activity = self.activity().load(SeqCst);
+        if activity >= IDLE && self.lobby.reached(Stage::NoIdling) {
+            self.lobby.places[self.place].evict(activity);
+        }
+    }
+
+    /// The last answer was given.
+    pub fn linger(&self) {
+        // Refused for one that is leaving.
+        let _ = self.activity().compare_exchange(BUSY, LINGERING, SeqCst, SeqCst);
     }
 
     /// Whether the next answer is the connection's last.
@@ -423,7 +433,7 @@ mod tests {
             let (_b, second) = admit(&lobby).unwrap();
             let later = Instant::now() + Duration::from_millis(5);
             second.busy();
-            assert!(second.idle(later));
+            second.idle(later);
             let newcomer = scope.spawn(|| admit(&lobby).map(|(_, seat)| seat.is_shed()));
             while !ended(&first) {}
             assert!(!ended(&second) && first.leaving() && !second.leaving());
@@ -460,8 +470,20 @@ mod tests {
         let (_a, seat) = admit(&lobby).unwrap();
         assert!(lobby.evict_longest_idle(0..1));
         seat.busy();
-        assert!(seat.leaving() && !seat.idle(Instant::now()));
+        seat.idle(Instant::now());
+        assert!(seat.leaving());
         assert_eq!(lobby.moment().in_flight, 1);
+    }
+
+    #[test]
+    fn one_that_had_its_last_answer_makes_room_first() {
+        let lobby = lobby(2);
+        let (_a, idle) = admit(&lobby).unwrap();
+        let (_b, lingering) = admit(&lobby).unwrap();
+        lingering.busy();
+        lingering.linger();
+        assert!(lobby.evict_longest_idle(0..2));
+        assert!(ended(&lingering) && !ended(&idle));
     }
 
     #[test]
@@ -487,10 +509,15 @@ mod tests {
         busy.busy();
         lobby.begin_drain();
         assert!(busy.leaving() && lobby.draining());
-        lobby.close_idle(Duration::from_secs(1));
+        lobby.close_idle(Duration::from_secs(3600));
         assert!(!ended(&idle));
         lobby.end_idling();
-        assert!(ended(&idle) && !ended(&busy) && !busy.idle(Instant::now()));
+        assert!(ended(&idle) && !ended(&busy));
+        let (_c, late) = admit(&lobby).unwrap();
+        late.busy();
+        late.idle(Instant::now());
+        assert!(ended(&late));
+        drop(late);
         std::thread::scope(|scope| {
             let pausing = scope.spawn(|| lobby.pause(Duration::from_secs(60)));
             lobby.end_pauses();
