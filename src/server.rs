@@ -68,6 +68,9 @@ pub struct Drained {
     pub cut: usize,
 }
 
+/// A connection and its peer, as `accept` gives them.
+type Accepted = (TcpStream, SocketAddr);
+
 /// What every thread of the server shares.
 struct Server<'a> {
     ctx: Context<'a>,
@@ -121,7 +124,7 @@ pub fn run(
 
 impl Server<'_> {
     /// Starts a thread that serves a connection, if there is one at hand, and then accepts more.
-    fn spawn<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, at_hand: Option<TcpStream>) -> io::Result<()> {
+    fn spawn<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, at_hand: Option<Accepted>) -> io::Result<()> {
         self.threads.fetch_add(1, SeqCst);
         let alive = Alive(self);
         let work = move || {
@@ -140,16 +143,16 @@ impl Server<'_> {
         })
     }
 
-    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, at_hand: Option<TcpStream>) {
-        if let Some(stream) = at_hand {
-            self.admit_and_serve(scope, stream, false);
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, at_hand: Option<Accepted>) {
+        if let Some(accepted) = at_hand {
+            self.admit_and_serve(scope, accepted, false);
             if !self.may_wait() {
                 return;
             }
         }
-        while let Some(stream) = self.next() {
+        while let Some(accepted) = self.next() {
             let nobody_waits = self.waiting.fetch_sub(1, SeqCst) == 1;
-            self.admit_and_serve(scope, stream, nobody_waits);
+            self.admit_and_serve(scope, accepted, nobody_waits);
             if !self.may_wait() {
                 return;
             }
@@ -166,12 +169,12 @@ impl Server<'_> {
 
     /// The next connection; `None` once this thread is one too many, or the port is closed. Whoever gets `None` still
     /// counts as waiting.
-    fn next(&self) -> Option<TcpStream> {
+    fn next(&self) -> Option<Accepted> {
         let mut pause = limits::ACCEPT_PAUSE;
         loop {
             self.set_accept_timeout(self.waiting.load(SeqCst) > 1);
             match self.listener.accept() {
-                Ok((stream, _)) => return Some(stream),
+                Ok(accepted) => return Some(accepted),
                 Err(_) if self.closing.load(SeqCst) => return None,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if self.waiting.load(SeqCst) > 1 {
@@ -199,9 +202,13 @@ impl Server<'_> {
     }
 
     /// Admits a connection, lets another thread accept if nobody does, and serves the connection.
-    fn admit_and_serve<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, stream: TcpStream, nobody_waits: bool) {
+    fn admit_and_serve<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        (stream, peer): Accepted,
+        nobody_waits: bool,
+    ) {
         let local = self.local.map_or_else(|| stream.local_addr(), Ok);
-        let addresses = stream.peer_addr().and_then(|peer| Ok((peer, local?)));
         let mut seat = self.ctx.lobby.admit(stream);
         if nobody_waits
             && !self.closing.load(SeqCst)
@@ -220,14 +227,13 @@ impl Server<'_> {
             None => Outcome::Refused,
         };
         self.ctx.metrics.connected(outcome);
-        let (Some(seat), Ok(addresses)) = (&seat, addresses) else { return };
+        let (Some(seat), Ok(local)) = (&seat, local) else { return };
         let guard = seat.stream();
         let Some(stream) = &*guard else { return };
-        let serve = || connection::serve(self.ctx, seat, stream, addresses, self.handler);
+        let serve = || connection::serve(self.ctx, seat, stream, (peer, local), self.handler);
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(serve)) {
             self.ctx.metrics.panics.inc();
-            let error =
-                format_args!("a panic cost the connection of {}: {}", addresses.0, message(&*payload)).to_string();
+            let error = format_args!("a panic cost the connection of {}: {}", peer, message(&*payload)).to_string();
             self.ctx.say(Level::Error, format_args!("{error}"));
         }
     }
@@ -286,8 +292,8 @@ impl Server<'_> {
         self.closing.store(true, SeqCst);
         // Where this fails, the loop below would block: then what waits in the queue is given up.
         if self.listener.set_nonblocking(true).is_ok() {
-            while let Ok((stream, _)) = self.listener.accept() {
-                if self.spawn(scope, Some(stream)).is_err() {
+            while let Ok(accepted) = self.listener.accept() {
+                if self.spawn(scope, Some(accepted)).is_err() {
                     self.ctx.metrics.thread_spawn_errors.inc();
                 }
             }
