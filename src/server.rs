@@ -81,7 +81,7 @@ struct Server<'a> {
     local: Option<SocketAddr>,
     handler: Handler,
     postman: &'a Postman,
-    /// Threads alive, and those of them that wait in `accept`.
+    /// Threads alive, and those of them that wait in `accept` or for admission.
     threads: AtomicUsize,
     waiting: AtomicUsize,
     closing: AtomicBool,
@@ -116,43 +116,33 @@ pub fn run(
         last_warning: Mutex::new(None),
     };
     thread::scope(|scope| {
-        server.spawn_waiting(scope)?;
+        server.spawn(scope, None)?;
         while mailbox.wait(None) != News::Signal {}
         Ok(server.drain(scope, &mut mailbox))
     })
 }
 
 impl Server<'_> {
-    /// Starts a thread that serves a connection, if there is one at hand, and then accepts more.
+    /// Starts a thread that serves a connection, if there is one at hand, and then accepts more. It counts as waiting.
     fn spawn<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, at_hand: Option<Accepted>) -> io::Result<()> {
         self.threads.fetch_add(1, SeqCst);
+        self.waiting.fetch_add(1, SeqCst);
         let alive = Alive(self);
         let work = move || {
             let _alive = alive;
             self.work(scope, at_hand);
         };
         // `Scope::spawn` would panic where the system refuses a thread. A refused closure is dropped with all it holds.
-        thread::Builder::new().stack_size(limits::STACK).spawn_scoped(scope, work).map(drop)
-    }
-
-    /// Starts a thread that accepts.
-    fn spawn_waiting<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> io::Result<()> {
-        self.waiting.fetch_add(1, SeqCst);
-        self.spawn(scope, None).inspect_err(|_| {
+        let thread = thread::Builder::new().stack_size(limits::STACK).spawn_scoped(scope, work);
+        thread.map(drop).inspect_err(|_| {
             self.waiting.fetch_sub(1, SeqCst);
+            self.ctx.metrics.thread_spawn_errors.inc();
         })
     }
 
-    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, at_hand: Option<Accepted>) {
-        if let Some(accepted) = at_hand {
-            self.admit_and_serve(scope, accepted, false);
-            if !self.may_wait() {
-                return;
-            }
-        }
-        while let Some(accepted) = self.next() {
-            let nobody_waits = self.waiting.fetch_sub(1, SeqCst) == 1;
-            self.admit_and_serve(scope, accepted, nobody_waits);
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, mut at_hand: Option<Accepted>) {
+        while let Some(accepted) = at_hand.take().or_else(|| self.next()) {
+            self.admit_and_serve(scope, accepted);
             if !self.may_wait() {
                 return;
             }
@@ -202,19 +192,15 @@ impl Server<'_> {
     }
 
     /// Admits a connection, lets another thread accept if nobody does, and serves the connection.
-    fn admit_and_serve<'scope>(
-        &'scope self,
-        scope: &'scope Scope<'scope, '_>,
-        (stream, peer): Accepted,
-        nobody_waits: bool,
-    ) {
+    fn admit_and_serve<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, (stream, peer): Accepted) {
         let local = self.local.map_or_else(|| stream.local_addr(), Ok);
         let mut seat = self.ctx.lobby.admit(stream);
+        // Only now, so that those who are being admitted are never more than those who may wait.
+        let nobody_waits = self.waiting.fetch_sub(1, SeqCst) == 1;
         if nobody_waits
             && !self.closing.load(SeqCst)
-            && let Err(error) = self.spawn_waiting(scope)
+            && let Err(error) = self.spawn(scope, None)
         {
-            self.ctx.metrics.thread_spawn_errors.inc();
             self.ctx.lobby.lower_seats();
             self.warn(format_args!("no new thread, fewer seats for a while: {error}"));
             if let Some(seat) = &mut seat {
@@ -293,9 +279,8 @@ impl Server<'_> {
         // Where this fails, the loop below would block: then what waits in the queue is given up.
         if self.listener.set_nonblocking(true).is_ok() {
             while let Ok(accepted) = self.listener.accept() {
-                if self.spawn(scope, Some(accepted)).is_err() {
-                    self.ctx.metrics.thread_spawn_errors.inc();
-                }
+                // A refused thread is counted, and its connection closed.
+                let _ = self.spawn(scope, Some(accepted));
             }
         }
         // An error means that the socket is not listening any more.
