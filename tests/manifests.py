@@ -85,7 +85,10 @@ def ports(r):
             yield f"the Service sends to a port {port['targetPort']} that the container does not name"
         if port["port"] != r.ports.get(port["name"]):
             yield f"the Service's port {port['name']} has another number than the container's"
-    for rule in r.one("NetworkPolicy")["spec"]["ingress"]:
+    policy = r.one("NetworkPolicy")["spec"]
+    if policy["policyTypes"] != ["Ingress", "Egress"] or "egress" in policy:
+        yield "the NetworkPolicy does not close every way out"
+    for rule in policy["ingress"]:
         if [port["port"] for port in rule["ports"]] != list(r.ports.values()):
             yield "the NetworkPolicy opens other ports than the container's"
     if r.template["metadata"]["annotations"]["prometheus.io/port"] not in map(str, r.ports.values()):
