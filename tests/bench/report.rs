@@ -1,0 +1,121 @@
+//! The table: medians of all rounds, each with its ratio to the first column, as Markdown so that it can be pasted.
+
+use std::collections::BTreeMap;
+
+use crate::RATES;
+
+/// What is measured; the order is that of the lines.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Measure {
+    /// Requests for each second.
+    Rate(usize),
+    /// Seconds of the server's processor time for each request.
+    Cpu(usize),
+    Errors(usize),
+    Burst,
+    BurstLost,
+    InFlight,
+    InFlightLost,
+    Start,
+    Size,
+    Idle,
+    IdleEach,
+    Held,
+    HeldTables,
+    HeldStacks,
+}
+
+impl Measure {
+    fn name(self) -> String {
+        let rate = |index: usize| RATES[index].0;
+        match self {
+            Self::Rate(index) => format!("{}: requests/s", rate(index)),
+            Self::Cpu(index) => format!("{}: processor time of the server for a request, µs", rate(index)),
+            Self::Errors(index) => format!("{}: errors", rate(index)),
+            Self::Burst => "5,000 connections at once: first byte p99, ms".into(),
+            Self::BurstLost => "5,000 connections at once: lost".into(),
+            Self::InFlight => "10,000 requests in flight, 1 s each: all answered after, s".into(),
+            Self::InFlightLost => "10,000 requests in flight: lost".into(),
+            Self::Start => "start to first answer, ms".into(),
+            Self::Size => "size of the program, KiB".into(),
+            Self::Idle => "resident memory, idle, MiB".into(),
+            Self::IdleEach => "resident memory for an idle connection, KiB".into(),
+            Self::Held => "resident memory with 10,000 in flight, MiB".into(),
+            Self::HeldTables => "page tables for 10,000 in flight, MiB".into(),
+            Self::HeldStacks => "kernel stacks for 10,000 in flight, MiB".into(),
+        }
+    }
+
+    /// In the unit of the name.
+    fn text(self, value: f64) -> String {
+        match self {
+            Self::Rate(_) | Self::Size | Self::Errors(_) | Self::BurstLost | Self::InFlightLost => {
+                format!("{value:.0}")
+            }
+            Self::Cpu(_) => format!("{:.1}", value * 1e6),
+            Self::Burst => format!("{:.0}", value * 1e3),
+            Self::Start => format!("{:.2}", value * 1e3),
+            Self::InFlight => format!("{value:.2}"),
+            Self::IdleEach => format!("{value:.1}"),
+            Self::Idle | Self::Held | Self::HeldTables | Self::HeldStacks => format!("{:.1}", value / 1024.0),
+        }
+    }
+
+    /// The median; of failures the worst, because one lost request in one round is a lost request.
+    fn summary(self, values: Vec<f64>) -> Option<f64> {
+        if self.counts_failures() { values.into_iter().max_by(f64::total_cmp) } else { median(values) }
+    }
+
+    /// A line of zeros is left out.
+    fn counts_failures(self) -> bool {
+        matches!(self, Self::Errors(_) | Self::BurstLost | Self::InFlightLost)
+    }
+}
+
+/// All values by measure and column.
+pub(crate) struct Table {
+    columns: Vec<&'static str>,
+    values: BTreeMap<Measure, Vec<Vec<f64>>>,
+}
+
+impl Table {
+    pub(crate) fn new(columns: Vec<&'static str>) -> Self {
+        Self { columns, values: BTreeMap::new() }
+    }
+
+    pub(crate) fn add(&mut self, measure: Measure, column: usize, value: f64) {
+        let empty = || vec![Vec::new(); self.columns.len()];
+        self.values.entry(measure).or_insert_with(empty)[column].push(value);
+    }
+
+    /// The ratio in brackets is to ours: of rates above 1, of costs below 1 is better.
+    pub(crate) fn print(&self) {
+        println!("| | {} |\n|---|{}", self.columns.join(" | "), "---:|".repeat(self.columns.len()));
+        for (measure, columns) in &self.values {
+            let summaries: Vec<Option<f64>> = columns.iter().map(|values| measure.summary(values.clone())).collect();
+            if measure.counts_failures() && summaries.iter().flatten().all(|value| *value == 0.0) {
+                continue;
+            }
+            let cell = |(values, summary): (&Vec<f64>, &Option<f64>)| match (summary, ratio(values, &columns[0])) {
+                (None, _) => "-".to_owned(),
+                (Some(value), Some(ratio)) if !measure.counts_failures() => {
+                    format!("{} ({ratio:.2})", measure.text(*value))
+                }
+                (Some(value), _) => measure.text(*value),
+            };
+            let cells: Vec<String> = columns.iter().zip(&summaries).map(cell).collect();
+            println!("| {} | {} |", measure.name(), cells.join(" | "));
+        }
+    }
+}
+
+/// The median of the rounds' ratios; each round has one value for each column.
+fn ratio(values: &[f64], ours: &[f64]) -> Option<f64> {
+    let ratios = values.iter().zip(ours).map(|(value, ours)| value / ours).collect();
+    median(ratios).filter(|ratio| ratio.is_finite())
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
