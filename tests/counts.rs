@@ -1,0 +1,214 @@
+//! What a request costs, in counts that do not depend on the clock or on what else the machine does: system calls in the
+//! connection's thread (strace) and user instructions of the whole process (callgrind).
+//!
+//! Both tools watch the real binary, because a count of a part of it proves nothing about the rest. The instructions are
+//! those of a release build and compared with the figure in the README, so that the README cannot be wrong by more than
+//! the tolerance: `cargo test --release --test counts`. Each test that its tool or build does not allow says so.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+#[path = "bench/request.rs"]
+mod request;
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+const CONNECTIONS: usize = 64;
+const BATCHES: usize = 40;
+const PIPELINED: usize = 16;
+/// Of an answer, far above what a server under callgrind needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+const TOLERANCE: f64 = 1.1;
+/// The README's line, up to its figure.
+const README_LINE: &str = "| user instructions for a request |";
+
+#[test]
+fn a_request_takes_two_system_calls() {
+    let calls = calls_for_a_request(1);
+    assert!(calls.is_none_or(|calls| calls <= 2.1), "{calls:?} system calls for a request, 2.1 are allowed");
+}
+
+#[test]
+fn a_pipelined_request_takes_a_sixteenth_of_them() {
+    let calls = calls_for_a_request(PIPELINED);
+    assert!(calls.is_none_or(|calls| calls <= 0.3), "{calls:?} system calls for a request, 0.3 are allowed");
+}
+
+#[test]
+fn a_request_takes_the_instructions_that_the_readme_says() {
+    if cfg!(debug_assertions) {
+        not_run("instructions", "a debug build's say nothing; cargo test --release --test counts");
+        return;
+    }
+    if !installed("valgrind") {
+        return;
+    }
+    let few = instructions(10);
+    let many = instructions(110);
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let each = (many - few) as f64 / (100.0 * 8.0);
+    say(&format!("user instructions for a request: {each:.0}"));
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let line = readme.lines().find_map(|line| line.strip_prefix(README_LINE));
+    let figure = line.and_then(|rest| rest.split('|').next()).expect("the README has no line of user instructions");
+    let recorded: f64 = figure.replace(',', "").trim().parse().unwrap();
+    assert!(each <= recorded * TOLERANCE, "{each:.0} instructions for a request, the README says {recorded:.0}");
+}
+
+/// System calls in the connections' threads for a request, between the first and the last answer of each; `None` where
+/// strace cannot run.
+fn calls_for_a_request(depth: usize) -> Option<f64> {
+    if !installed("strace") {
+        return None;
+    }
+    let trace = scratch(&format!("strace-{depth}"));
+    let watched = Watched::start(Command::new("strace").args(["-f", "-qq", "-s", "16", "-o"]).arg(&trace));
+    let Some(watched) = watched else {
+        not_run("system calls", "strace may not trace here");
+        return None;
+    };
+    watched.load(CONNECTIONS, BATCHES, depth);
+    watched.stop();
+    let text = fs::read_to_string(&trace).unwrap();
+    fs::remove_file(&trace).unwrap();
+    let (mut calls, mut batches) = (0, 0);
+    for thread in threads(&text) {
+        let answers: Vec<usize> = (0..thread.len()).filter(|index| thread[*index].contains("\"HTTP/1.1 200")).collect();
+        if let [first, .., last] = answers.as_slice() {
+            calls += last - first;
+            batches += answers.len() - 1;
+        }
+    }
+    let expected = CONNECTIONS * (BATCHES - 1);
+    assert!(batches >= expected / 2, "{batches} answers seen, {expected} expected: does the trace show them?");
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let each = calls as f64 / (batches * depth) as f64;
+    say(&format!("system calls for a request, {depth} in a write: {each:.3}"));
+    Some(each)
+}
+
+/// The lines of a trace by thread. A call that another thread interrupts stands in two lines; its end is left out.
+fn threads(trace: &str) -> Vec<Vec<&str>> {
+    let mut lines: std::collections::BTreeMap<&str, Vec<&str>> = std::collections::BTreeMap::new();
+    for line in trace.lines().filter(|line| !line.contains(" resumed>")) {
+        let (thread, call) = line.split_once(' ').unwrap();
+        lines.entry(thread).or_default().push(call);
+    }
+    lines.into_values().collect()
+}
+
+/// All user instructions of a server that answers so many requests on each of eight connections.
+fn instructions(requests: usize) -> u64 {
+    let out = scratch("callgrind");
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "-q"]).arg(format!("--callgrind-out-file={}", out.display()));
+    let watched = Watched::start(&mut command).expect("the server does not start under valgrind");
+    watched.load(8, requests, 1);
+    watched.stop();
+    let text = fs::read_to_string(&out).unwrap();
+    fs::remove_file(&out).unwrap();
+    let total = text.lines().find_map(|line| line.strip_prefix("summary: ").or(line.strip_prefix("totals: "))).unwrap();
+    total.trim().parse().unwrap()
+}
+
+/// The server under a tool.
+struct Watched {
+    tool: Child,
+    address: String,
+}
+
+impl Watched {
+    /// `None` if it ends before it listens.
+    fn start(tool: &mut Command) -> Option<Self> {
+        let server = [env!("CARGO_BIN_EXE_httpserver"), "--listen", "127.0.0.1:0", "--delay-max", "0s"];
+        tool.args(server).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut tool = tool.spawn().unwrap();
+        let mut log = tool.stdout.take().unwrap();
+        thread::spawn(move || io::copy(&mut log, &mut io::sink()));
+        let mut lines = BufReader::new(tool.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let address = lines.find_map(|line| Some(line.split_once(" listening on ")?.1.to_owned()));
+        thread::spawn(move || lines.for_each(drop));
+        if address.is_none() {
+            tool.wait().unwrap();
+        }
+        address.map(|address| Self { tool, address })
+    }
+
+    /// So many connections at once, each with batches one after the other; all stay open until the last is done, or a
+    /// thread would take another connection, whose beginning would count as a part of requests.
+    fn load(&self, connections: usize, batches: usize, depth: usize) {
+        let done = Barrier::new(connections);
+        thread::scope(|scope| {
+            for _ in 0..connections {
+                let client = || converse(&self.address, batches, depth, &done).unwrap();
+                thread::Builder::new().spawn_scoped(scope, client).unwrap();
+            }
+        });
+    }
+
+    /// The server is strace's child, but it is valgrind itself.
+    fn stop(mut self) {
+        let pid = self.tool.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let server = children.split_whitespace().next().map_or(pid.to_string(), str::to_owned);
+        assert!(Command::new("kill").args(["-TERM", &server]).status().unwrap().success());
+        assert!(self.tool.wait().unwrap().success(), "the server did not end well");
+    }
+}
+
+fn converse(address: &str, batches: usize, depth: usize, done: &Barrier) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let batch = request::request(false, None).repeat(depth);
+    let mut answers = BufReader::new(stream.try_clone()?);
+    for _ in 0..batches {
+        stream.write_all(batch.as_bytes())?;
+        for _ in 0..depth {
+            read_answer(&mut answers)?;
+        }
+    }
+    done.wait();
+    Ok(())
+}
+
+fn read_answer(stream: &mut impl BufRead) -> io::Result<()> {
+    let (mut line, mut length) = (String::new(), 0);
+    stream.read_line(&mut line)?;
+    assert!(line.starts_with("HTTP/1.1 200 "), "{line:?}");
+    while line != "\r\n" {
+        if let Some(value) = line.strip_prefix("Content-Length: ") {
+            length = value.trim().parse().unwrap();
+        }
+        line.clear();
+        stream.read_line(&mut line)?;
+    }
+    io::copy(&mut stream.take(length), &mut io::sink()).map(drop)
+}
+
+fn scratch(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("counts-{name}-{}", std::process::id()))
+}
+
+fn installed(tool: &str) -> bool {
+    let found = Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !found {
+        not_run(tool, &format!("not installed (apt-get install {tool})"));
+    }
+    found
+}
+
+fn not_run(what: &str, why: &str) {
+    say(&format!("NOT RUN: {what}: {why}"));
+}
+
+/// Past the test harness, which hides what a passing test prints.
+fn say(line: &str) {
+    io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
+}
