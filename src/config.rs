@@ -106,7 +106,7 @@ pub const SETTINGS: &[Setting] = &[
         variable: "LOG_LEVEL",
         default: "info",
         help: "`error`, `warn`, `info` or `debug`; probes and scrapes are `debug`",
-        read: |config, text| put(&mut config.start.log_level, expect(Level::parse(text), live::LEVEL)),
+        read: |config, text| put(&mut config.start.log_level, expect(Level::of_label(text), live::LEVEL)),
     },
     Setting {
         flag: "log-format",

@@ -162,7 +162,7 @@ fn parse_code(text: &str) -> Option<u16> {
 }
 
 fn setting(parameter: &str) -> Option<live::Setting> {
-    live::Setting::parse(parameter.strip_prefix("settings/")?)
+    live::Setting::of_label(parameter.strip_prefix("settings/")?)
 }
 
 /// Whether there is one `Authorization` field, and it has the token; of two, a proxy may have looked at the other.
@@ -312,7 +312,7 @@ fn bytes(call: &Call<'_>, size: u64, out: &mut Out<'_>) -> Done {
 }
 
 fn change_setting(call: &Call<'_>, setting: live::Setting, out: &mut Out<'_>) -> Done {
-    let (ctx, name) = (call.ctx, setting.name());
+    let (ctx, name) = (call.ctx, setting.label());
     let value = str::from_utf8(call.body).unwrap_or("(not UTF-8)").trim();
     let (status, text) = match ctx.live.set(setting, value) {
         Ok(()) => {

@@ -7,35 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::text;
+use crate::text::{self, labelled};
 
-/// How much a line matters; a line is written if the log's level is as high or higher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "the names are the ones every log has")]
-pub enum Level {
-    Error,
-    Warn,
-    Info,
-    Debug,
-}
-
-impl Level {
-    /// Every level, in the order of their numbers.
-    pub const ALL: [Level; 4] = [Level::Error, Level::Warn, Level::Info, Level::Debug];
-
-    /// The name of the level in settings and logs.
-    pub fn label(self) -> &'static str {
-        match self {
-            Level::Error => "error",
-            Level::Warn => "warn",
-            Level::Info => "info",
-            Level::Debug => "debug",
-        }
-    }
-
-    /// Reads the name of a level.
-    pub fn parse(text: &str) -> Option<Level> {
-        Level::ALL.into_iter().find(|level| level.label() == text)
+labelled! {
+    /// How much a line matters; a line is written if the log's level is as high or higher.
+    #[allow(missing_docs, reason = "the names are the ones every log has")]
+    Level {
+        Error "error",
+        Warn "warn",
+        Info "info",
+        Debug "debug",
     }
 }
 
@@ -78,38 +59,16 @@ pub struct Live {
     change: Mutex<()>,
 }
 
-/// A setting that can be changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are those of the fields above")]
-pub enum Setting {
-    DelayMin,
-    DelayMax,
-    ErrorRate,
-    LogLevel,
-    Ready,
-    Live,
-}
-
-impl Setting {
-    /// Every setting, in the order they are listed.
-    pub const ALL: [Setting; 6] =
-        [Setting::DelayMin, Setting::DelayMax, Setting::ErrorRate, Setting::LogLevel, Setting::Ready, Setting::Live];
-
-    /// The name of the setting.
-    pub fn name(self) -> &'static str {
-        match self {
-            Setting::DelayMin => "delay-min",
-            Setting::DelayMax => "delay-max",
-            Setting::ErrorRate => "error-rate",
-            Setting::LogLevel => "log-level",
-            Setting::Ready => "ready",
-            Setting::Live => "live",
-        }
-    }
-
-    /// The setting of a name.
-    pub fn parse(name: &str) -> Option<Setting> {
-        Setting::ALL.into_iter().find(|setting| setting.name() == name)
+labelled! {
+    /// A setting that can be changed.
+    #[allow(missing_docs, reason = "the names are those of the fields above")]
+    Setting {
+        DelayMin "delay-min",
+        DelayMax "delay-max",
+        ErrorRate "error-rate",
+        LogLevel "log-level",
+        Ready "ready",
+        Live "live",
     }
 }
 
@@ -184,7 +143,7 @@ impl Live {
                 Ok(())
             }
             Setting::LogLevel => {
-                self.log_level.store(Level::parse(value).ok_or(LEVEL)? as u8, Relaxed);
+                self.log_level.store(Level::of_label(value).ok_or(LEVEL)? as u8, Relaxed);
                 Ok(())
             }
             Setting::Ready => set_switch(&self.ready, value),
@@ -257,13 +216,13 @@ mod tests {
             ("ready", "no", Err(SWITCH)),
             ("live", "false", Ok(())),
         ] {
-            assert_eq!(live.set(Setting::parse(name).unwrap(), value), outcome, "{name} {value}");
+            assert_eq!(live.set(Setting::of_label(name).unwrap(), value), outcome, "{name} {value}");
         }
         let json = "{\"delay-min\":\"1s500ms\",\"delay-max\":\"2s\",\"error-rate\":0.25,\"log-level\":\"debug\",\
                     \"ready\":false,\"live\":false}\n";
         assert_eq!(live.to_json(), json);
-        assert!(Setting::ALL.iter().all(|setting| json.contains(setting.name())));
-        assert_eq!(Setting::parse("speed"), None);
+        assert!(Setting::ALL.iter().all(|setting| json.contains(setting.label())));
+        assert_eq!(Setting::of_label("speed"), None);
         assert!(live.logs(Level::Debug) && !live.ready() && !live.live());
     }
 

@@ -17,6 +17,7 @@ use crate::process;
 use crate::request::{Method, Reject};
 use crate::response::Status;
 use crate::route::Route;
+use crate::text::labelled;
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -27,26 +28,15 @@ const BUCKETS: [f64; 20] = [
     10.0,
 ];
 
-/// How a connection ended up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It had a seat.
-    Served,
-    /// It had a shed place, for one answer.
-    Shed,
-    /// There was no place at all, or no thread.
-    Refused,
-}
-
-impl Outcome {
-    const ALL: [Outcome; 3] = [Outcome::Served, Outcome::Shed, Outcome::Refused];
-
-    fn label(self) -> &'static str {
-        match self {
-            Outcome::Served => "served",
-            Outcome::Shed => "shed",
-            Outcome::Refused => "refused",
-        }
+labelled! {
+    /// How a connection ended up.
+    Outcome {
+        /// It had a seat.
+        Served "served",
+        /// It had a shed place, for one answer.
+        Shed "shed",
+        /// There was no place at all, or no thread.
+        Refused "refused",
     }
 }
 

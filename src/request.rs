@@ -12,24 +12,17 @@ use httparse::Header;
 
 use crate::limits;
 use crate::response::Status;
-use crate::text;
+use crate::text::{self, labelled};
 
 macro_rules! rejects {
     ($($name:ident $label:literal $status:ident $reason:literal,)*) => {
-        /// One of the ways to say no.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[allow(missing_docs, reason = "the text for the client says what each is")]
-        pub enum Reject { $($name,)* }
+        labelled! {
+            /// One of the ways to say no.
+            #[allow(missing_docs, reason = "the text for the client says what each is")]
+            Reject { $($name $label,)* }
+        }
 
         impl Reject {
-            /// Every way, in the order of their numbers.
-            pub const ALL: &[Reject] = &[$(Reject::$name),*];
-
-            /// The name in metrics.
-            pub fn label(self) -> &'static str {
-                match self { $(Reject::$name => $label),* }
-            }
-
             /// The status of the answer.
             pub fn status(self) -> Status {
                 match self { $(Reject::$name => Status::$status),* }
@@ -71,56 +64,20 @@ rejects! {
     Shed "shed" SERVICE_UNAVAILABLE "every connection of this server is in use",
 }
 
-/// A request method; the ones without a role here are `Other`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "RFC 9110 section 9.3 says what each is")]
-pub enum Method {
-    Get,
-    Head,
-    Post,
-    Put,
-    Delete,
-    Options,
-    Patch,
-    Trace,
-    Connect,
-    Other,
-}
-
-impl Method {
-    /// Every method, in the order of their numbers.
-    pub const ALL: [Method; 10] = [
-        Method::Get,
-        Method::Head,
-        Method::Post,
-        Method::Put,
-        Method::Delete,
-        Method::Options,
-        Method::Patch,
-        Method::Trace,
-        Method::Connect,
-        Method::Other,
-    ];
-
-    /// The method of a token; methods are case-sensitive.
-    pub fn of(token: &str) -> Method {
-        Method::ALL.into_iter().find(|method| method.label() == token).unwrap_or(Method::Other)
-    }
-
-    /// The name of the method in metrics and `Allow`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Method::Get => "GET",
-            Method::Head => "HEAD",
-            Method::Post => "POST",
-            Method::Put => "PUT",
-            Method::Delete => "DELETE",
-            Method::Options => "OPTIONS",
-            Method::Patch => "PATCH",
-            Method::Trace => "TRACE",
-            Method::Connect => "CONNECT",
-            Method::Other => "other",
-        }
+labelled! {
+    /// A request method; methods are case-sensitive, and the ones without a role here are `Other`.
+    #[allow(missing_docs, reason = "RFC 9110 section 9.3 says what each is")]
+    Method {
+        Get "GET",
+        Head "HEAD",
+        Post "POST",
+        Put "PUT",
+        Delete "DELETE",
+        Options "OPTIONS",
+        Patch "PATCH",
+        Trace "TRACE",
+        Connect "CONNECT",
+        Other "other",
     }
 }
 
@@ -293,7 +250,7 @@ impl<'a> Request<'a> {
             Err(error) => return Err(reject_of(error, head)),
         }
         let (method_text, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
-        let method = Method::of(method_text);
+        let method = Method::of_label(method_text).unwrap_or(Method::Other);
         let (path, query) = split_target(method, target).ok_or(Reject::Target)?;
         let mut request = Request {
             method,

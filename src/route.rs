@@ -1,37 +1,34 @@
 //! Where a request goes: one closed set, so that dispatch, metric labels and log levels are total matches.
 
 use crate::request::Method;
+use crate::text::labelled;
 
-macro_rules! routes {
-    ($($name:ident $label:literal $doc:literal,)*) => {
-        /// Where a request goes.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Route { $(#[doc = $doc] $name,)* }
-
-        impl Route {
-            /// Every route, in the order of their numbers.
-            pub const ALL: &[Route] = &[$(Route::$name),*];
-
-            /// The name of the route in metrics and logs.
-            pub fn label(self) -> &'static str {
-                match self { $(Route::$name => $label),* }
-            }
-        }
-    };
-}
-
-routes! {
-    Echo "echo" "Everything that is no other route.",
-    Healthz "healthz" "`/healthz`: is the process alive?",
-    Readyz "readyz" "`/readyz`: does it want requests?",
-    Metrics "metrics" "`/metrics`, for Prometheus.",
-    Version "version" "`/version`: what runs here?",
-    Status "status" "`/status/{code}`.",
-    Delay "delay" "`/delay/{duration}`.",
-    Bytes "bytes" "`/bytes/{size}`.",
-    Admin "admin" "`/admin/…`, where a token is set.",
-    Asterisk "asterisk" "`*`, the server as a whole.",
-    None "none" "Refused before it had a route.",
+labelled! {
+    /// Where a request goes.
+    Route {
+        /// Everything that is no other route.
+        Echo "echo",
+        /// `/healthz`: is the process alive?
+        Healthz "healthz",
+        /// `/readyz`: does it want requests?
+        Readyz "readyz",
+        /// `/metrics`, for Prometheus.
+        Metrics "metrics",
+        /// `/version`: what runs here?
+        Version "version",
+        /// `/status/{code}`.
+        Status "status",
+        /// `/delay/{duration}`.
+        Delay "delay",
+        /// `/bytes/{size}`.
+        Bytes "bytes",
+        /// `/admin/…`, where a token is set.
+        Admin "admin",
+        /// `*`, the server as a whole.
+        Asterisk "asterisk",
+        /// Refused before it had a route.
+        None "none",
+    }
 }
 
 impl Route {
@@ -130,7 +127,7 @@ mod tests {
                 let takes = |method| route.takes(method, parameter);
                 assert!(!takes(Method::Trace) && !takes(Method::Connect), "{}", route.label());
                 for name in route.allow(parameter).split(", ") {
-                    assert!(takes(Method::of(name)), "{} {name}", route.label());
+                    assert!(Method::of_label(name).is_some_and(takes), "{} {name}", route.label());
                 }
             }
         }

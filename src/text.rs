@@ -6,6 +6,35 @@
 
 use std::time::Duration;
 
+/// Declares a closed set: each member has a number, which tables are indexed by, and one name for settings, logs and
+/// metrics. So what is read, what is shown and what is counted cannot part.
+macro_rules! labelled {
+    ($(#[$about_set:meta])* $set:ident { $($(#[$about:meta])* $name:ident $label:literal,)* }) => {
+        $(#[$about_set])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $set { $($(#[$about])* $name,)* }
+
+        impl $set {
+            /// Every member, in the order of their numbers.
+            pub const ALL: &[$set] = &[$($set::$name),*];
+
+            /// The name of the member.
+            pub fn label(self) -> &'static str {
+                match self { $($set::$name => $label),* }
+            }
+
+            /// The member of a name.
+            pub fn of_label(label: &str) -> Option<$set> {
+                match label {
+                    $($label => Some($set::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+pub(crate) use labelled;
+
 /// Units of durations in microseconds, from large to small.
 const TIME_UNITS: [(&str, u64); 5] =
     [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];
