@@ -13,8 +13,8 @@ use crate::live::{self, Level, Rate, Start};
 use crate::response::Value;
 use crate::text;
 
-/// Every setting with its value.
-#[derive(Debug)]
+/// Every setting with its value; the default is what stands there before [`Config::read`] has read any.
+#[derive(Debug, Default)]
 pub struct Config {
     /// The address to listen on; without one, every IPv6 and IPv4 address at port 8080.
     pub listen: Option<SocketAddr>,
@@ -61,158 +61,79 @@ pub struct Setting {
     read: fn(&mut Config, &str) -> Result<(), String>,
 }
 
-/// Every setting, in the order of `--help`.
-pub const SETTINGS: &[Setting] = &[
-    Setting {
-        flag: "listen",
-        variable: "LISTEN",
-        default: "[::]:8080",
-        help: "address and port, IPv4 alone where the host has no IPv6; port 0 picks one, and the log tells it",
-        read: |config, text| put(&mut config.listen, listen_address(text).map(Some)),
-    },
-    Setting {
-        flag: "",
-        variable: "VERSION",
-        default: env!("CARGO_PKG_VERSION"),
-        help: "what the `Version` field of every response says",
-        read: |config, text| {
-            let valid = !text.is_empty() && text.trim() == text && Value::new(text.as_bytes()).is_some();
-            put(&mut config.version, expect(valid.then(|| text.to_owned()), "a text without control characters"))
-        },
-    },
-    Setting {
-        flag: "delay-min",
-        variable: "DELAY_MIN",
-        default: "0s",
-        help: "shortest random delay of the echo",
-        read: |config, text| put(&mut config.start.delay_min, duration(text)),
-    },
-    Setting {
-        flag: "delay-max",
-        variable: "DELAY_MAX",
-        default: "2s",
-        help: "longest random delay of the echo",
-        read: |config, text| put(&mut config.start.delay_max, duration(text)),
-    },
-    Setting {
-        flag: "error-rate",
-        variable: "ERROR_RATE",
-        default: "0",
-        help: "share (0 to 1) of echo requests that are answered 500",
-        read: |config, text| put(&mut config.start.error_rate, expect(Rate::parse(text), live::RATE)),
-    },
-    Setting {
-        flag: "log-level",
-        variable: "LOG_LEVEL",
-        default: "info",
-        help: "`error`, `warn`, `info` or `debug`; probes and scrapes are `debug`",
-        read: |config, text| put(&mut config.start.log_level, expect(Level::of_label(text), live::LEVEL)),
-    },
-    Setting {
-        flag: "log-format",
-        variable: "LOG_FORMAT",
-        default: "text",
-        help: "`text` (combined log format) or `json`",
-        read: |config, text| {
-            let json = matches!(text, "text" | "json").then_some(text == "json");
-            put(&mut config.log_json, expect(json, "text or json"))
-        },
-    },
-    Setting {
-        flag: "trusted-proxies",
-        variable: "TRUSTED_PROXIES",
-        default: "",
-        help: "comma-separated networks whose `X-Forwarded-For` is believed",
-        read: |config, text| {
-            let networks = Network::parse_list(text)
-                .map_err(|part| format!("in it, {part:?} is not a network such as 10.0.0.0/8 or fd00::/8"));
-            put(&mut config.trusted_proxies, networks)
-        },
-    },
-    Setting {
-        flag: "max-connections",
-        variable: "MAX_CONNECTIONS",
-        default: "1024",
-        help: "connections served at once; see Limits",
-        read: |config, text| {
-            let seats = text.parse().ok().filter(|seats| (1..=1_000_000).contains(seats));
-            put(&mut config.max_connections, expect(seats, "a number from 1 to 1000000"))
-        },
-    },
-    Setting {
-        flag: "max-body",
-        variable: "MAX_BODY",
-        default: "1MiB",
-        help: "larger request bodies get 413",
-        read: |config, text| put(&mut config.max_body, size(text)),
-    },
-    Setting {
-        flag: "max-body-memory",
-        variable: "MAX_BODY_MEMORY",
-        default: "16MiB",
-        help: "all request bodies held at once; past it 503 with `Retry-After`",
-        read: |config, text| put(&mut config.max_body_memory, size(text)),
-    },
-    Setting {
-        flag: "header-timeout",
-        variable: "HEADER_TIMEOUT",
-        default: "10s",
-        help: "from a request's first byte to the end of its head",
-        read: |config, text| put(&mut config.header_timeout, time_limit(text)),
-    },
-    Setting {
-        flag: "body-timeout",
-        variable: "BODY_TIMEOUT",
-        default: "30s",
-        help: "to read a request's body",
-        read: |config, text| put(&mut config.body_timeout, time_limit(text)),
-    },
-    Setting {
-        flag: "write-timeout",
-        variable: "WRITE_TIMEOUT",
-        default: "30s",
-        help: "for each MiB of a response that the client takes",
-        read: |config, text| put(&mut config.write_timeout, time_limit(text)),
-    },
-    Setting {
-        flag: "idle-timeout",
-        variable: "IDLE_TIMEOUT",
-        default: "75s",
-        help: "a kept-alive connection without a request",
-        read: |config, text| put(&mut config.idle_timeout, time_limit(text)),
-    },
-    Setting {
-        flag: "drain-linger",
-        variable: "DRAIN_LINGER",
-        default: "0s",
-        help: "after SIGTERM: still accepting, not ready",
-        read: |config, text| put(&mut config.drain_linger, duration(text)),
-    },
-    Setting {
-        flag: "drain-timeout",
-        variable: "DRAIN_TIMEOUT",
-        default: "8s",
-        help: "then: to finish what is in flight",
-        read: |config, text| put(&mut config.drain_timeout, duration(text)),
-    },
-    Setting {
-        flag: "admin-token-file",
-        variable: "ADMIN_TOKEN_FILE",
-        default: "",
-        help: "a file with the token that opens `/admin`",
-        read: |config, path| {
-            let token = std::fs::read_to_string(path).map_err(|error| format!("the file cannot be read: {error}"));
-            put(&mut config.admin_token, token.and_then(|token| admin_token(&token)))
-        },
-    },
-    Setting {
-        flag: "",
-        variable: "ADMIN_TOKEN",
-        default: "",
-        help: "the token itself, where no file is given",
-        read: |config, token| put(&mut config.admin_token, admin_token(token)),
-    },
-];
+/// Declares [`SETTINGS`]: flag, variable, default, help text, and the step that reads the value into its place.
+macro_rules! settings {
+    (|$config:ident, $text:ident| $($flag:literal $variable:literal $default:expr, $help:literal $read:block)*) => {
+        /// Every setting, in the order of `--help`.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            flag: $flag,
+            variable: $variable,
+            default: $default,
+            help: $help,
+            read: |$config, $text| Ok($read),
+        }),*];
+    };
+}
+
+settings! { |config, text|
+    "listen" "LISTEN" "[::]:8080",
+    "address and port, IPv4 alone where the host has no IPv6; port 0 picks one, and the log tells it"
+    { config.listen = Some(listen_address(text)?); }
+
+    "" "VERSION" env!("CARGO_PKG_VERSION"), "what the `Version` field of every response says"
+    { config.version = version(text)?; }
+
+    "delay-min" "DELAY_MIN" "0s", "shortest random delay of the echo"
+    { config.start.delay_min = duration(text)?; }
+
+    "delay-max" "DELAY_MAX" "2s", "longest random delay of the echo"
+    { config.start.delay_max = duration(text)?; }
+
+    "error-rate" "ERROR_RATE" "0", "share (0 to 1) of echo requests that are answered 500"
+    { config.start.error_rate = expect(Rate::parse(text), live::RATE)?; }
+
+    "log-level" "LOG_LEVEL" "info", "`error`, `warn`, `info` or `debug`; probes and scrapes are `debug`"
+    { config.start.log_level = expect(Level::of_label(text), live::LEVEL)?; }
+
+    "log-format" "LOG_FORMAT" "text", "`text` (combined log format) or `json`"
+    { config.log_json = expect(matches!(text, "text" | "json").then_some(text == "json"), "text or json")?; }
+
+    "trusted-proxies" "TRUSTED_PROXIES" "", "comma-separated networks whose `X-Forwarded-For` is believed"
+    { config.trusted_proxies = networks(text)?; }
+
+    "max-connections" "MAX_CONNECTIONS" "1024", "connections served at once; see Limits"
+    { config.max_connections = seats(text)?; }
+
+    "max-body" "MAX_BODY" "1MiB", "larger request bodies get 413"
+    { config.max_body = size(text)?; }
+
+    "max-body-memory" "MAX_BODY_MEMORY" "16MiB", "all request bodies held at once; past it 503 with `Retry-After`"
+    { config.max_body_memory = size(text)?; }
+
+    "header-timeout" "HEADER_TIMEOUT" "10s", "from a request's first byte to the end of its head"
+    { config.header_timeout = time_limit(text)?; }
+
+    "body-timeout" "BODY_TIMEOUT" "30s", "to read a request's body"
+    { config.body_timeout = time_limit(text)?; }
+
+    "write-timeout" "WRITE_TIMEOUT" "30s", "for each MiB of a response that the client takes"
+    { config.write_timeout = time_limit(text)?; }
+
+    "idle-timeout" "IDLE_TIMEOUT" "75s", "a kept-alive connection without a request"
+    { config.idle_timeout = time_limit(text)?; }
+
+    "drain-linger" "DRAIN_LINGER" "0s", "after SIGTERM: still accepting, not ready"
+    { config.drain_linger = duration(text)?; }
+
+    "drain-timeout" "DRAIN_TIMEOUT" "8s", "then: to finish what is in flight"
+    { config.drain_timeout = duration(text)?; }
+
+    "admin-token-file" "ADMIN_TOKEN_FILE" "", "a file with the token that opens `/admin`"
+    { config.admin_token = admin_token_of_file(text)?; }
+
+    "" "ADMIN_TOKEN" "", "the token itself, where no file is given"
+    { config.admin_token = admin_token(text)?; }
+}
 
 /// Where a server with these flags and this environment listens; for the subcommand that asks it.
 pub fn listen_setting(flags: &[String], environment: impl Fn(&str) -> Option<String>) -> Result<SocketAddr, Error> {
@@ -245,7 +166,7 @@ impl Config {
     /// Reads flags (`--name value` or `--name=value`) over the environment over the defaults.
     pub fn read(flags: &[String], environment: impl Fn(&str) -> Option<String>) -> Result<Config, Error> {
         let flags = parse_flags(flags)?;
-        let mut config = Config::unset();
+        let mut config = Config::default();
         for setting in SETTINGS {
             let given = flags.iter().rev().find(|(flag, _)| !flag.is_empty() && *flag == setting.flag);
             let (name, value) = match given {
@@ -256,7 +177,9 @@ impl Config {
             if secret && !config.admin_token.is_empty() {
                 continue;
             }
-            let Some(value) = value.or_else(|| setting.built_in()) else { continue };
+            // The default of `listen` is decided when the port is opened.
+            let has_default = !setting.default.is_empty() && setting.variable != "LISTEN";
+            let Some(value) = value.or_else(|| has_default.then(|| setting.default.to_owned())) else { continue };
             (setting.read)(&mut config, &value).map_err(|expected| {
                 let shown = if secret { "(hidden)".to_owned() } else { format!("{value:?}") };
                 Error::Value(format!("{name}: {shown} is not usable: {expected}"))
@@ -272,34 +195,12 @@ impl Config {
         }
         Ok(config)
     }
-
-    /// What stands before every default is read; only the fields whose setting has no default keep it.
-    fn unset() -> Config {
-        let zero = Duration::ZERO;
-        Config {
-            listen: None,
-            version: String::new(),
-            start: Start { delay_min: zero, delay_max: zero, error_rate: Rate::ZERO, log_level: Level::Info },
-            log_json: false,
-            trusted_proxies: Vec::new(),
-            max_connections: 0,
-            max_body: 0,
-            max_body_memory: 0,
-            header_timeout: zero,
-            body_timeout: zero,
-            write_timeout: zero,
-            idle_timeout: zero,
-            drain_linger: zero,
-            drain_timeout: zero,
-            admin_token: String::new(),
-        }
-    }
 }
 
 impl Setting {
-    /// The default that has to be read; the one of `listen` is decided when the port is opened.
-    fn built_in(&self) -> Option<String> {
-        (!self.default.is_empty() && self.variable != "LISTEN").then(|| self.default.to_owned())
+    /// The flag as a user writes it; empty where there is none.
+    fn dashed_flag(&self) -> String {
+        if self.flag.is_empty() { String::new() } else { format!("--{}", self.flag) }
     }
 }
 
@@ -331,10 +232,9 @@ pub fn help() -> String {
          \x20         durations read 250ms, 2s, 1m30s, sizes 512, 64KiB, 1MiB):\n",
     );
     for setting in SETTINGS {
-        let flag = if setting.flag.is_empty() { String::new() } else { format!("--{}", setting.flag) };
         let default = if setting.default.is_empty() { "none" } else { setting.default };
         let help = setting.help.replace('`', "");
-        text += &format!("  {flag:<20} {:<18} {help} (default: {default})\n", setting.variable);
+        text += &format!("  {:<20} {:<18} {help} (default: {default})\n", setting.dashed_flag(), setting.variable);
     }
     text + "\nexit status: 0 after SIGTERM or SIGINT, 78 for a bad value, 64 for a bad flag, 1 for anything else\n"
 }
@@ -343,16 +243,10 @@ pub fn help() -> String {
 pub fn readme_table() -> String {
     let code = |text: &str| if text.is_empty() { "(none)".to_owned() } else { format!("`{text}`") };
     let row = |setting: &Setting| {
-        let flag = if setting.flag.is_empty() { String::new() } else { format!("--{}", setting.flag) };
-        let (flag, default) = (code(&flag), code(setting.default));
+        let (flag, default) = (code(&setting.dashed_flag()), code(setting.default));
         format!("| {flag} | `{}` | {default} | {} |\n", setting.variable, setting.help)
     };
     SETTINGS.iter().map(row).collect()
-}
-
-fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
-    *place = value?;
-    Ok(())
 }
 
 fn expect<T>(value: Option<T>, expected: &str) -> Result<T, String> {
@@ -373,10 +267,28 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads an address and port; without an address, as in `:8080`, every address.
-pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let every = text.strip_prefix(':').and_then(|port| port.parse().ok());
     let address = every.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).or_else(|| text.parse().ok());
     expect(address, "an address and port such as 0.0.0.0:8080 or [::]:8080")
+}
+
+fn version(text: &str) -> Result<String, String> {
+    let valid = !text.is_empty() && text.trim() == text && Value::new(text.as_bytes()).is_some();
+    expect(valid.then(|| text.to_owned()), "a text without control characters")
+}
+
+fn networks(text: &str) -> Result<Vec<Network>, String> {
+    let bad = |part| format!("in it, {part:?} is not a network such as 10.0.0.0/8 or fd00::/8");
+    Network::parse_list(text).map_err(bad)
+}
+
+fn seats(text: &str) -> Result<usize, String> {
+    expect(text.parse().ok().filter(|seats| (1..=1_000_000).contains(seats)), "a number from 1 to 1000000")
+}
+
+fn admin_token_of_file(path: &str) -> Result<String, String> {
+    admin_token(&std::fs::read_to_string(path).map_err(|error| format!("the file cannot be read: {error}"))?)
 }
 
 fn admin_token(text: &str) -> Result<String, String> {

@@ -12,22 +12,21 @@ use crate::text::{self, labelled};
 labelled! {
     /// How much a line matters; a line is written if the log's level is as high or higher.
     #[allow(missing_docs, reason = "the names are the ones every log has")]
+    #[derive(Default)]
     Level {
         Error "error",
         Warn "warn",
+        #[default]
         Info "info",
         Debug "debug",
     }
 }
 
 /// The share of requests that fail, from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate(f64);
 
 impl Rate {
-    /// No request fails.
-    pub const ZERO: Rate = Rate(0.0);
-
     /// Reads a share from 0 to 1.
     pub fn parse(text: &str) -> Option<Rate> {
         text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).map(Rate)
@@ -35,7 +34,7 @@ impl Rate {
 }
 
 /// The start values of what can be changed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Start {
     /// The shortest delay.
     pub delay_min: Duration,
@@ -192,7 +191,7 @@ mod tests {
         Live::new(Start {
             delay_min: Duration::from_millis(1),
             delay_max: Duration::from_millis(3),
-            error_rate: Rate::ZERO,
+            error_rate: Rate::default(),
             log_level: Level::Info,
         })
     }
