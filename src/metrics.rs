@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime};
 use prometheus::core::Collector;
 use prometheus::{
     Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Registry, Result, TextEncoder,
 };
 
-use crate::process;
+use crate::process::{self, Usage};
 use crate::request::{Method, Reject};
 use crate::response::Status;
 use crate::route::Route;
@@ -103,28 +103,29 @@ pub struct Metrics {
     pub thread_spawn_errors: IntCounter,
     log_lines: IntCounter,
     log_errors: IntCounter,
-    gauges: Gauges,
+    gauges: Vec<IntGauge>,
     cpu_seconds: Counter,
 }
 
-struct Gauges {
-    in_flight: IntGauge,
-    open: IntGauge,
-    idle: IntGauge,
-    seats: IntGauge,
-    ready: IntGauge,
-    draining: IntGauge,
-    resident_bytes: IntGauge,
-    virtual_bytes: IntGauge,
-    open_fds: IntGauge,
-    threads: IntGauge,
-}
+/// A gauge that a scrape sets: its name, its help text, and what it tells of the moment and of the process.
+type ScrapedGauge = (&'static str, &'static str, fn(&Moment, &Usage) -> i64);
+
+#[rustfmt::skip]
+const GAUGES: [ScrapedGauge; 10] = [
+    ("http_requests_in_flight", "Requests between their first byte and their answer's end.", |m, _| m.in_flight as i64),
+    ("http_open_connections", "Connections that are open.", |m, _| m.open as i64),
+    ("http_idle_connections", "Connections that wait for a request.", |m, _| m.idle as i64),
+    ("http_seats", "Connections that can be served at once.", |m, _| m.seats as i64),
+    ("httpserver_ready", "Whether /readyz answers 200.", |m, _| m.ready.into()),
+    ("httpserver_draining", "Whether the drain has begun.", |m, _| m.draining.into()),
+    ("process_resident_memory_bytes", "Resident memory size in bytes.", |_, usage| usage.resident_bytes),
+    ("process_virtual_memory_bytes", "Virtual memory size in bytes.", |_, usage| usage.virtual_bytes),
+    ("process_open_fds", "Number of open file descriptors.", |_, usage| usage.open_fds),
+    ("process_threads", "Number of OS threads.", |_, usage| usage.threads),
+];
 
 /// Registers a metric and hands it back.
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<C>,
-) -> prometheus::Result<C> {
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: Result<C>) -> Result<C> {
     let metric = metric?;
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
@@ -132,10 +133,11 @@ fn register<C: Collector + Clone + 'static>(
 
 impl Metrics {
     /// Every metric at zero; `build` are the labels of `httpserver_build_info`.
-    pub fn new(build: &[(&str, &str)]) -> prometheus::Result<Metrics> {
+    pub fn new(build: &[(&str, &str)]) -> Result<Metrics> {
         let registry = Registry::new();
         let r = &registry;
         let counter = |name, help| register(r, IntCounter::new(name, help));
+        let gauge = |name, help| register(r, IntGauge::new(name, help));
         let counters = |name, help, labels: &[&str]| register(r, IntCounterVec::new(Opts::new(name, help), labels));
         let options = |name, help| HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
         let requests = counters(
@@ -154,11 +156,11 @@ impl Metrics {
         let build_info = Opts::new("httpserver_build_info", "1, with what was built as labels.");
         let build_info = build.iter().fold(build_info, |opts, (name, value)| opts.const_label(*name, *value));
         register(r, IntGauge::with_opts(build_info))?.set(1);
-        let start_time =
-            register(r, Gauge::new("process_start_time_seconds", "Start time since the Unix epoch in seconds."))?;
-        start_time.set(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64());
-        let max_fds = register(r, IntGauge::new("process_max_fds", "Maximum number of open file descriptors."))?;
-        max_fds.set(process::max_open_files().and_then(|max| i64::try_from(max).ok()).unwrap_or(-1));
+        let start_time = Gauge::new("process_start_time_seconds", "Start time since the Unix epoch in seconds.");
+        register(r, start_time)?.set(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64());
+        let max_fds = process::max_open_files().and_then(|max| i64::try_from(max).ok()).unwrap_or(-1);
+        gauge("process_max_fds", "Maximum number of open file descriptors.")?.set(max_fds);
+        let cpu_seconds = Counter::new("process_cpu_seconds_total", "User and system CPU time in seconds.");
         let metrics = Metrics {
             requests_by: (0..Route::ALL.len() * Method::ALL.len()).map(|_| OnceLock::new()).collect(),
             requests,
@@ -175,11 +177,8 @@ impl Metrics {
             thread_spawn_errors: counter("thread_spawn_errors_total", "Threads that the system refused.")?,
             log_lines: counter("access_log_lines_total", "Lines of the access log written.")?,
             log_errors: counter("access_log_write_errors_total", "Failed writes of the access log.")?,
-            gauges: Gauges::new(r)?,
-            cpu_seconds: register(
-                r,
-                Counter::new("process_cpu_seconds_total", "User and system CPU time in seconds."),
-            )?,
+            gauges: GAUGES.iter().map(|(name, help, _)| gauge(name, help)).collect::<Result<_>>()?,
+            cpu_seconds: register(r, cpu_seconds)?,
             registry,
         };
         metrics.start_normal_series();
@@ -188,18 +187,18 @@ impl Metrics {
 
     /// Makes the series of normal work.
     fn start_normal_series(&self) {
-        for (route, method, codes) in [
-            (Route::Echo, Method::Get, &[200, 500][..]),
-            (Route::Echo, Method::Post, &[200, 500]),
-            (Route::Healthz, Method::Get, &[200, 503]),
-            (Route::Readyz, Method::Get, &[200, 503]),
-            (Route::Metrics, Method::Get, &[200]),
-            (Route::None, Method::Get, &[503]),
-            (Route::None, Method::Other, &[400, 408]),
+        for (route, method, statuses) in [
+            (Route::Echo, Method::Get, &[Status::OK, Status::INTERNAL_SERVER_ERROR][..]),
+            (Route::Echo, Method::Post, &[Status::OK, Status::INTERNAL_SERVER_ERROR]),
+            (Route::Healthz, Method::Get, &[Status::OK, Status::SERVICE_UNAVAILABLE]),
+            (Route::Readyz, Method::Get, &[Status::OK, Status::SERVICE_UNAVAILABLE]),
+            (Route::Metrics, Method::Get, &[Status::OK]),
+            (Route::None, Method::Get, &[Status::SERVICE_UNAVAILABLE]),
+            (Route::None, Method::Other, &[Status::BAD_REQUEST, Status::REQUEST_TIMEOUT]),
         ] {
-            codes.iter().filter_map(|code| Status::of(*code)).for_each(|status| {
-                self.requests_by(route, method, status);
-            });
+            for status in statuses {
+                self.requests_by(route, method, *status);
+            }
             self.duration_by(route);
         }
     }
@@ -242,14 +241,12 @@ impl Metrics {
 
     /// Every metric in the text format of Prometheus.
     pub fn render(&self, moment: &Moment) -> Vec<u8> {
-        self.gauges.set(moment);
+        let usage = process::usage();
+        for (gauge, (_, _, read)) in self.gauges.iter().zip(GAUGES) {
+            gauge.set(read(moment, &usage));
+        }
         raise(&self.log_lines, moment.log_lines);
         raise(&self.log_errors, moment.log_errors);
-        let usage = process::usage();
-        self.gauges.resident_bytes.set(usage.resident_bytes);
-        self.gauges.virtual_bytes.set(usage.virtual_bytes);
-        self.gauges.open_fds.set(usage.open_fds);
-        self.gauges.threads.set(usage.threads);
         self.cpu_seconds.inc_by((usage.cpu_seconds - self.cpu_seconds.get()).max(0.0));
         let mut text = Vec::with_capacity(32 << 10);
         // Writing into a vector does not fail, and an empty family would only be left out.
@@ -261,34 +258,6 @@ impl Metrics {
 /// Raises a counter to what was counted elsewhere.
 fn raise(counter: &IntCounter, count: u64) {
     counter.inc_by(count.saturating_sub(counter.get()));
-}
-
-impl Gauges {
-    fn new(registry: &Registry) -> prometheus::Result<Gauges> {
-        let gauge = |name, help| register(registry, IntGauge::new(name, help));
-        Ok(Gauges {
-            in_flight: gauge("http_requests_in_flight", "Requests between their first byte and their answer's end.")?,
-            open: gauge("http_open_connections", "Connections that are open.")?,
-            idle: gauge("http_idle_connections", "Connections that wait for a request.")?,
-            seats: gauge("http_seats", "Connections that can be served at once.")?,
-            ready: gauge("httpserver_ready", "Whether /readyz answers 200.")?,
-            draining: gauge("httpserver_draining", "Whether the drain has begun.")?,
-            resident_bytes: gauge("process_resident_memory_bytes", "Resident memory size in bytes.")?,
-            virtual_bytes: gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.")?,
-            open_fds: gauge("process_open_fds", "Number of open file descriptors.")?,
-            threads: gauge("process_threads", "Number of OS threads.")?,
-        })
-    }
-
-    fn set(&self, moment: &Moment) {
-        let set = |gauge: &IntGauge, count: usize| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-        set(&self.in_flight, moment.in_flight);
-        set(&self.open, moment.open);
-        set(&self.idle, moment.idle);
-        set(&self.seats, moment.seats);
-        set(&self.ready, usize::from(moment.ready));
-        set(&self.draining, usize::from(moment.draining));
-    }
 }
 
 #[cfg(test)]
