@@ -7,7 +7,8 @@
 //! Every time limit is a deadline for the whole thing. The socket's time-outs are set once, and again only after a
 //! partial read or write, to the time that is left. An idle connection gives its buffers back.
 
-use std::cell::{Cell, RefCell};
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, Write};
 use std::mem;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -88,22 +89,24 @@ pub fn serve(
     handler: Handler,
 ) {
     let limit = if seat.is_shed() { limits::SHED_TIME } else { ctx.config.write_timeout };
-    let writer = Writer::new(wire, ctx.config.write_timeout, limit);
-    let mut sink = &writer;
-    let mut out = Out::new(&mut sink);
+    let mut writer = Writer::new(wire, ctx.config.write_timeout, limit);
+    let mut out = Out::new(&mut writer);
     let mut input = Input::default();
     let mut connection = Connection::new(ctx, seat, wire, addresses, handler);
     let end = loop {
         let range = match connection.next_head(&mut input, &mut out) {
-            Ok(range) => range,
-            Err(Stop::End(end)) => break end,
-            Err(Stop::Reject(reject)) => break connection.refuse(reject, input.unread(), &mut out),
+            Ok(Some(range)) => range,
+            Ok(None) => break End::Plain,
+            Err(reject) => break connection.refuse(reject, input.unread(), &mut out),
         };
         let (head, rest) = input.unread().split_at(range.end);
         match connection.answer(&head[range.start..], rest, &mut out) {
-            Answered::More { taken } => input.take(range.end + taken),
-            Answered::MoreSpilled => mem::swap(&mut input, &mut connection.spill),
-            Answered::Last(end) => break end,
+            Ok(taken) => input.take(range.end + taken),
+            Err(end) => break end,
+        }
+        if !connection.spill.unread().is_empty() {
+            // It came behind all that the input held.
+            mem::swap(&mut input, &mut connection.spill);
         }
         if out.failed().is_some() {
             break End::Plain;
@@ -113,28 +116,6 @@ pub fn serve(
     if end == End::Linger && out.failed().is_none() {
         connection.linger(&mut input);
     }
-}
-
-/// Why no head came.
-enum Stop {
-    End(End),
-    Reject(Reject),
-}
-
-impl From<Reject> for Stop {
-    fn from(reject: Reject) -> Stop {
-        Stop::Reject(reject)
-    }
-}
-
-/// What follows an answer.
-enum Answered {
-    /// Another request may come, behind so many bytes of the input.
-    More { taken: usize },
-    /// Another request may come, and its first bytes are in the spilled input.
-    MoreSpilled,
-    /// The connection ends.
-    Last(End),
 }
 
 struct Connection<'a> {
@@ -194,10 +175,10 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Waits for a whole head; what is held goes out before anything that can block.
-    fn next_head(&mut self, input: &mut Input, out: &mut Out<'_>) -> Result<Range<usize>, Stop> {
-        if input.unread().is_empty() {
-            self.first_bytes(input, out)?;
+    /// Waits for a whole head; what is held goes out before anything that can block. `None` if no request came.
+    fn next_head(&mut self, input: &mut Input, out: &mut Out<'_>) -> Result<Option<Range<usize>>, Reject> {
+        if input.unread().is_empty() && !self.first_bytes(input, out) {
+            return Ok(None);
         }
         self.started = Instant::now();
         // A shed connection can be cut until its whole head is here.
@@ -208,41 +189,39 @@ impl<'a> Connection<'a> {
         loop {
             if let Some(range) = scan.find(input.unread())? {
                 self.seat.busy();
-                return Ok(range);
+                return Ok(Some(range));
             }
             self.flush(out);
             let left = self.left(self.started, self.ctx.config.header_timeout);
-            match self.read(left, input.room()) {
+            match self.read(left, input.room(limits::READ)) {
                 Ok(n) if n > 0 => input.came(n),
                 // An empty line is no part of a request yet.
-                _ if input.unread() == b"\r\n" => return Err(Stop::End(End::Plain)),
-                Err(error) if error.kind() == ErrorKind::TimedOut => return Err(Reject::HeaderTimeout.into()),
-                _ => return Err(self.incomplete()),
+                _ if input.unread() == b"\r\n" => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Err(Reject::HeaderTimeout),
+                _ => return Err(Reject::Incomplete),
             }
         }
     }
 
-    /// Waits for the first bytes of a request.
-    fn first_bytes(&mut self, input: &mut Input, out: &mut Out<'_>) -> Result<(), Stop> {
+    /// Waits for the first bytes of a request; whether some came.
+    fn first_bytes(&mut self, input: &mut Input, out: &mut Out<'_>) -> bool {
         self.flush(out);
         if out.failed().is_some() {
-            return Err(Stop::End(End::Plain));
+            return false;
         }
         self.seat.idle(self.now);
         let limit = self.deadline.map_or(self.ctx.config.idle_timeout, |_| limits::SHED_TIME);
         let since = self.now;
         let first_look = limit.min(limits::KEEP_BUFFERS);
-        let mut read = self.read(first_look, input.room());
+        let mut read = self.read(first_look, input.room(limits::READ));
         if matches!(&read, Err(error) if error.kind() == ErrorKind::TimedOut) && limit > first_look {
             self.release(input, out);
             let left = self.left(since, limit);
-            read = self.read(left, input.small_room());
+            read = self.read(left, input.room(limits::SMALL_READ));
         }
-        match read {
-            Ok(n) if n > 0 => input.came(n),
-            _ => return Err(Stop::End(End::Plain)),
-        }
-        Ok(())
+        let count = read.unwrap_or(0);
+        input.came(count);
+        count > 0
     }
 
     /// Gives back what an idle connection does not need.
@@ -279,18 +258,12 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// The client left within a request: nobody is there to be told.
-    fn incomplete(&self) -> Stop {
-        self.ctx.metrics.rejected(Reject::Incomplete);
-        Stop::End(End::Plain)
-    }
-
-    /// Reads the body of a request and answers it.
-    fn answer(&mut self, head: &[u8], rest: &[u8], out: &mut Out<'_>) -> Answered {
+    /// Reads the body of a request and answers it; how much of `rest` the body took, if another request may come.
+    fn answer(&mut self, head: &[u8], rest: &[u8], out: &mut Out<'_>) -> Result<usize, End> {
         let mut room = request::room();
         let request = match Request::parse(head, &mut room) {
             Ok(request) => request,
-            Err(reject) => return Answered::Last(self.refuse(reject, head, out)),
+            Err(reject) => return Err(self.refuse(reject, head, out)),
         };
         let mut errand = Errand::of(self.ctx, &request, self.seat.is_shed(), &mut self.random);
         // A client that waits for a 100 gets its refusal instead; one that is shed is not listened to any further.
@@ -298,34 +271,29 @@ impl<'a> Connection<'a> {
         let ends = errand.route == Route::None || request.method == Method::Connect;
         let leave_unread = matches!(errand.plan, Plan::Refuse(_)) && (waits || ends);
         let mut share = self.ctx.bodies.share();
-        let read = if leave_unread { Ok(Content::unread()) } else { self.content(&request, rest, &mut share, out) };
+        let read = if leave_unread { Ok(Content::default()) } else { self.content(&request, rest, &mut share, out) };
         let content = match read {
             Ok(content) => content,
-            Err(Stop::End(end)) => return Answered::Last(end),
-            Err(Stop::Reject(reject)) => {
+            Err(Reject::Incomplete) => return Err(self.refuse(Reject::Incomplete, head, out)),
+            Err(reject) => {
                 (errand.route, errand.plan) = (Route::None, Plan::Refuse(reject));
-                Content::unread()
+                Content::default()
             }
         };
-        self.ctx.metrics.request_bytes.inc_by((head.len() + content.bytes().len()) as u64);
+        self.ctx.metrics.request_bytes.inc_by((head.len() + content.bytes.len()) as u64);
         if errand.plan.delays() {
             self.flush(out);
         }
-        let behind = match content.next {
-            Next::Input { taken } => &rest[taken..],
-            Next::Spill | Next::Unknown => b"",
-        };
+        let behind = content.taken.map_or(&b""[..], |taken| &rest[taken..]);
         let closes = self.respond(&request, errand, &content, behind, out);
-        self.keep_room(content.held);
-        match content.next {
-            // The client asked for this end, so it sends no more.
-            Next::Input { .. } if closes && behind.is_empty() && !request.keep_alive && !request.http10 => {
-                Answered::Last(End::Plain)
-            }
-            _ if closes => Answered::Last(End::Linger),
-            Next::Input { taken } => Answered::More { taken },
-            Next::Spill => Answered::MoreSpilled,
-            Next::Unknown => Answered::Last(End::Linger),
+        // A client that asked for this end sends no more.
+        let asked_for = !request.keep_alive && !request.http10 && behind.is_empty() && self.spill.unread().is_empty();
+        let taken = content.taken;
+        self.keep_room(content.bytes);
+        match taken {
+            Some(taken) if !closes => Ok(taken),
+            Some(_) if asked_for => Err(End::Plain),
+            _ => Err(End::Linger),
         }
     }
 
@@ -345,14 +313,14 @@ impl<'a> Connection<'a> {
             seat: self.seat,
             request,
             errand,
-            body: content.bytes(),
+            body: &content.bytes,
             behind,
             client: client.as_deref().unwrap_or(&self.peer_ip_text),
             peer: &self.peer,
             local: &self.local,
             request_id: if is_plain_token(request.request_id) { request.request_id } else { &made_id },
             dates: &self.dates,
-            close: !request.keep_alive || content.next == Next::Unknown,
+            close: !request.keep_alive || content.taken.is_none(),
         };
         let start = out.position();
         let Done { sent, delay } = (self.handler)(&call, &mut self.random, out);
@@ -385,6 +353,10 @@ impl<'a> Connection<'a> {
     /// Refuses what could not be parsed: its first line stands in the log as it came.
     fn refuse(&mut self, reject: Reject, came: &[u8], out: &mut Out<'_>) -> End {
         self.ctx.metrics.rejected(reject);
+        if reject == Reject::Incomplete {
+            // The client has left: nobody is there to be told.
+            return End::Plain;
+        }
         self.ctx.metrics.request_bytes.inc_by(came.len() as u64);
         let request_id = made_id(&mut self.random);
         self.dates.borrow_mut().set(context::unix_now());
@@ -429,12 +401,15 @@ impl<'a> Connection<'a> {
         rest: &'r [u8],
         share: &mut Share<'_>,
         out: &mut Out<'_>,
-    ) -> Result<Content<'r>, Stop> {
+    ) -> Result<Content<'r>, Reject> {
         let max = self.ctx.config.max_body;
         match request.framing {
-            Framing::None => Ok(Content::here(rest, 0)),
-            Framing::Length(length) if length > max => Err(Reject::BodyTooLarge.into()),
-            Framing::Length(length) if length <= rest.len() as u64 => Ok(Content::here(rest, length as usize)),
+            Framing::None => Ok(Content { bytes: Cow::Borrowed(b""), taken: Some(0) }),
+            Framing::Length(length) if length > max => Err(Reject::BodyTooLarge),
+            Framing::Length(length) if length <= rest.len() as u64 => {
+                let bytes = &rest[..length as usize];
+                Ok(Content { bytes: bytes.into(), taken: Some(bytes.len()) })
+            }
             Framing::Length(length) => {
                 share.grow(length)?;
                 self.continue_if_awaited(request, rest, out);
@@ -452,16 +427,16 @@ impl<'a> Connection<'a> {
         self.flush(out);
     }
 
-    fn read_length<'r>(&mut self, rest: &[u8], length: usize) -> Result<Content<'r>, Stop> {
+    fn read_length<'r>(&mut self, rest: &[u8], length: usize) -> Result<Content<'r>, Reject> {
         let since = Instant::now();
-        let mut held = mem::take(&mut self.body);
-        held.extend_from_slice(rest);
-        held.resize(length, 0);
+        let mut body = mem::take(&mut self.body);
+        body.extend_from_slice(rest);
+        body.resize(length, 0);
         let mut at = rest.len();
         while at < length {
-            at += self.body_bytes(since, &mut held[at..])?;
+            at += self.body_bytes(since, &mut body[at..])?;
         }
-        Ok(Content { held, here: b"", next: Next::Input { taken: rest.len() } })
+        Ok(Content { bytes: body.into(), taken: Some(rest.len()) })
     }
 
     fn read_chunked<'r>(
@@ -470,46 +445,47 @@ impl<'a> Connection<'a> {
         rest: &[u8],
         share: &mut Share<'_>,
         out: &mut Out<'_>,
-    ) -> Result<Content<'r>, Stop> {
+    ) -> Result<Content<'r>, Reject> {
         let since = Instant::now();
-        let (mut chunked, mut held) = (Chunked::new(self.ctx.config.max_body), mem::take(&mut self.body));
+        let (mut chunked, mut body) = (Chunked::new(self.ctx.config.max_body), mem::take(&mut self.body));
         let mut keep = |data: &[u8]| {
             share.grow(data.len() as u64)?;
-            held.extend_from_slice(data);
+            body.extend_from_slice(data);
             Ok(())
         };
         let taken = chunked.decode(rest, &mut keep)?;
-        if chunked.done() {
-            return Ok(Content { held, here: b"", next: Next::Input { taken } });
+        if !chunked.done() {
+            self.continue_if_awaited(request, rest, out);
         }
-        self.continue_if_awaited(request, rest, out);
         let mut spill = mem::take(&mut self.spill);
         while !chunked.done() {
             spill.clear();
-            let n = self.body_bytes(since, spill.room())?;
+            let n = self.body_bytes(since, spill.room(limits::READ))?;
             spill.came(n);
             let taken = chunked.decode(spill.unread(), &mut keep)?;
             spill.take(taken);
         }
         self.spill = spill;
-        Ok(Content { held, here: b"", next: Next::Spill })
+        Ok(Content { bytes: body.into(), taken: Some(taken) })
     }
 
     /// Reads some bytes of a body within its time limit.
-    fn body_bytes(&mut self, since: Instant, room: &mut [u8]) -> Result<usize, Stop> {
+    fn body_bytes(&mut self, since: Instant, room: &mut [u8]) -> Result<usize, Reject> {
         let left = self.left(since, self.ctx.config.body_timeout);
         match self.read(left, room) {
             Ok(n) if n > 0 => Ok(n),
-            Err(error) if error.kind() == ErrorKind::TimedOut => Err(Reject::BodyTimeout.into()),
-            _ => Err(self.incomplete()),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Err(Reject::BodyTimeout),
+            _ => Err(Reject::Incomplete),
         }
     }
 
     /// Keeps the room of a body for the next one, unless it is large.
-    fn keep_room(&mut self, mut held: Vec<u8>) {
-        if held.capacity() <= limits::HELD {
-            held.clear();
-            self.body = held;
+    fn keep_room(&mut self, body: Cow<'_, [u8]>) {
+        if let Cow::Owned(mut body) = body
+            && body.capacity() <= limits::HELD
+        {
+            body.clear();
+            self.body = body;
         }
     }
 
@@ -522,7 +498,7 @@ impl<'a> Connection<'a> {
         while left > 0 {
             input.clear();
             let within = self.left(since, limits::LINGER);
-            match self.read(within, input.room()) {
+            match self.read(within, input.room(limits::READ)) {
                 Ok(n) if n > 0 => left = left.saturating_sub(n),
                 _ => return,
             }
@@ -530,38 +506,13 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// The content of a request, and where the next request begins.
+/// The content of a request; by default, one that was left unread.
+#[derive(Default)]
 struct Content<'r> {
-    /// The content, where it is not in the input.
-    held: Vec<u8>,
-    /// The content, where it is.
-    here: &'r [u8],
-    next: Next,
-}
-
-/// Where the next request begins.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Next {
-    /// In the input, so many bytes behind the head.
-    Input { taken: usize },
-    /// In what was spilled.
-    Spill,
-    /// Nobody knows, because the body was not read.
-    Unknown,
-}
-
-impl<'r> Content<'r> {
-    fn here(rest: &'r [u8], length: usize) -> Content<'r> {
-        Content { held: Vec::new(), here: &rest[..length], next: Next::Input { taken: length } }
-    }
-
-    fn unread() -> Content<'r> {
-        Content { held: Vec::new(), here: b"", next: Next::Unknown }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        if self.held.is_empty() { self.here } else { &self.held }
-    }
+    /// It: in the input where all of it came with the head, else in a buffer of its own.
+    bytes: Cow<'r, [u8]>,
+    /// How much of the input it took; unknown if it was left unread, and then no request can follow.
+    taken: Option<usize>,
 }
 
 /// Bytes that came and were not taken yet.
@@ -579,16 +530,7 @@ impl Input {
     }
 
     /// Room to read into; what is unread moves to the front, or the buffer grows.
-    fn room(&mut self) -> &mut [u8] {
-        self.room_of(limits::READ)
-    }
-
-    /// Room for the first bytes after a long silence.
-    fn small_room(&mut self) -> &mut [u8] {
-        self.room_of(limits::SMALL_READ)
-    }
-
-    fn room_of(&mut self, least: usize) -> &mut [u8] {
+    fn room(&mut self, least: usize) -> &mut [u8] {
         if self.bytes.len() - self.to < least.min(limits::READ / 2) {
             self.bytes.copy_within(self.from..self.to, 0);
             (self.from, self.to) = (0, self.to - self.from);
@@ -599,10 +541,12 @@ impl Input {
         &mut self.bytes[self.to..]
     }
 
+    /// Takes note of bytes that were read into the room.
     fn came(&mut self, count: usize) {
         self.to += count;
     }
 
+    /// Takes unread bytes away.
     fn take(&mut self, count: usize) {
         self.from += count;
         if self.from == self.to {
@@ -707,73 +651,59 @@ struct Writer<'a> {
     wire: &'a dyn Wire,
     limit: Duration,
     /// The write time-out that the socket has.
-    timeout: Cell<Duration>,
+    timeout: Duration,
     /// The end of the time for the present MiB, and what is left of that.
-    deadline: Cell<Option<Instant>>,
-    unit_left: Cell<u64>,
+    deadline: Option<Instant>,
+    unit_left: u64,
     /// Whether the last write was not taken whole.
-    partial: Cell<bool>,
+    partial: bool,
 }
 
 impl<'a> Writer<'a> {
     fn new(wire: &'a dyn Wire, timeout: Duration, limit: Duration) -> Writer<'a> {
-        Writer {
-            wire,
-            limit,
-            timeout: Cell::new(timeout),
-            deadline: Cell::new(None),
-            unit_left: Cell::new(limits::WRITE_UNIT),
-            partial: Cell::new(false),
-        }
-    }
-
-    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        if self.timeout.replace(timeout) != timeout {
-            self.wire.set_write_timeout(timeout)?;
-        }
-        Ok(())
+        Writer { wire, limit, timeout, deadline: None, unit_left: limits::WRITE_UNIT, partial: false }
     }
 
     /// The time left for a write. A client that takes its bytes fast costs no change of the socket's time-out.
-    fn time_left(&self) -> Duration {
+    fn time_left(&mut self) -> Duration {
         let now = Instant::now();
-        let deadline = self.deadline.get().unwrap_or(now + self.limit);
-        self.deadline.set(Some(deadline));
-        let left = deadline.saturating_duration_since(now);
-        if self.partial.get() || left < self.limit / 2 { left } else { self.limit }
+        let left = self.deadline.get_or_insert(now + self.limit).saturating_duration_since(now);
+        if self.partial || left < self.limit / 2 { left } else { self.limit }
     }
 
     /// Counts what the client took; a whole MiB gives the next one its own time.
-    fn count(&self, taken: usize) {
-        match self.unit_left.get().checked_sub(taken as u64) {
-            Some(left) => self.unit_left.set(left),
+    fn count(&mut self, taken: usize) {
+        match self.unit_left.checked_sub(taken as u64) {
+            Some(left) => self.unit_left = left,
             None => self.start_over(),
         }
     }
 
-    fn start_over(&self) {
-        self.deadline.set(None);
-        self.unit_left.set(limits::WRITE_UNIT);
+    fn start_over(&mut self) {
+        (self.deadline, self.unit_left) = (None, limits::WRITE_UNIT);
     }
 }
 
-impl Write for &Writer<'_> {
+impl Write for Writer<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             let left = self.time_left();
             if left.is_zero() {
                 return Err(ErrorKind::TimedOut.into());
             }
-            self.set_timeout(left)?;
+            if self.timeout != left {
+                self.wire.set_write_timeout(left)?;
+                self.timeout = left;
+            }
             match self.wire.write(bytes) {
                 Ok(taken) => {
                     self.count(taken);
-                    self.partial.set(taken < bytes.len());
+                    self.partial = taken < bytes.len();
                     return Ok(taken);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-                Err(_) => self.partial.set(true),
+                Err(_) => self.partial = true,
             }
         }
     }
