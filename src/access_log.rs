@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits;
 use crate::live::Level;
+use crate::metrics::Answer;
 use crate::text::{self, Dates};
 
 /// A log: the buffer between those who append lines and the one who writes them.
@@ -182,106 +183,55 @@ pub struct Entry<'a> {
     pub trace_id: &'a [u8],
 }
 
-/// What one line tells of the answer, but for its sent bytes and its duration, which only the end of the write tells.
-#[derive(Clone, Copy)]
-pub struct Outcome<'a> {
-    /// The moment of the answer.
-    pub dates: &'a Dates,
-    /// How much the line matters.
-    pub level: Level,
-    /// The label of the route.
-    pub route: &'static str,
-    /// The status code.
-    pub status: u16,
-}
-
 impl Entry<'_> {
-    /// Writes the line up to its sent bytes.
-    pub fn begin(&self, outcome: Outcome<'_>, json: bool, out: &mut Vec<u8>) {
-        if json {
-            self.begin_json(outcome, out);
-        } else {
-            self.begin_text(outcome, out);
-        }
+    /// Writes the line of an answer but for its sent bytes and its duration, which only the end of the write tells: the
+    /// place of the first is returned, and [`end_line`] writes the second.
+    pub fn begin_line(&self, answer: Answer, dates: &Dates, json: bool, out: &mut Vec<u8>) -> usize {
+        if json { self.begin_json(answer, dates, out) } else { self.begin_text(answer, dates, out) }
     }
 
-    /// Writes the line from behind its sent bytes up to its duration.
-    pub fn go_on(&self, outcome: Outcome<'_>, json: bool, out: &mut Vec<u8>) {
-        if json {
-            self.go_on_json(out);
-        } else {
-            self.go_on_text(outcome, out);
-        }
-    }
-
-    fn begin_text(&self, outcome: Outcome<'_>, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.client.as_bytes());
-        out.extend_from_slice(b" - - [");
-        out.extend_from_slice(outcome.dates.common_log());
-        out.extend_from_slice(b"] \"");
+    fn begin_text(&self, answer: Answer, dates: &Dates, out: &mut Vec<u8>) -> usize {
+        put(out, &[self.client.as_bytes(), b" - - [", dates.common_log(), b"] \""]);
         if !self.method.is_empty() {
-            out.extend_from_slice(text::cut(self.method.as_bytes(), limits::LOGGED_METHOD));
-            out.push(b' ');
+            put(out, &[text::cut(self.method.as_bytes(), limits::LOGGED_METHOD), b" "]);
         }
         text::escape_log(text::cut(self.target, limits::LOGGED_TARGET), |bytes| out.extend_from_slice(bytes));
         if !self.protocol.is_empty() {
-            out.push(b' ');
-            out.extend_from_slice(self.protocol.as_bytes());
+            put(out, &[b" ", self.protocol.as_bytes()]);
         }
-        out.extend_from_slice(b"\" ");
-        out.extend_from_slice(&text::decimal(outcome.status.into()));
-        out.push(b' ');
-    }
-
-    fn go_on_text(&self, outcome: Outcome<'_>, out: &mut Vec<u8>) {
+        put(out, &[b"\" ", &text::decimal(answer.status.code().into()), b" "]);
+        let sent_bytes_at = out.len();
         for value in [self.referrer, self.user_agent] {
-            out.extend_from_slice(b" \"");
+            put(out, &[b" \""]);
             let value = if value.is_empty() { b"-" } else { text::cut(value, limits::LOGGED_VALUE) };
             text::escape_log(value, |bytes| out.extend_from_slice(bytes));
-            out.push(b'"');
+            put(out, &[b"\""]);
         }
-        let delay = text::seconds(self.delay);
+        put(out, &[b" level=", answer.level().label().as_bytes(), b" peer=", self.peer.as_bytes()]);
+        put(out, &[b" route=", answer.route.label().as_bytes(), b" delay=", &text::seconds(self.delay)]);
         let trace_id = if self.trace_id.is_empty() { b"-" } else { self.trace_id };
-        for (name, value) in [
-            (" level=", outcome.level.label().as_bytes()),
-            (" peer=", self.peer.as_bytes()),
-            (" route=", outcome.route.as_bytes()),
-            (" delay=", &delay),
-            (" request_id=", self.request_id),
-            (" trace_id=", trace_id),
-            (" duration=", b""),
-        ] {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(value);
-        }
+        put(out, &[b" request_id=", self.request_id, b" trace_id=", trace_id, b" duration="]);
+        sent_bytes_at
     }
 
-    fn begin_json(&self, outcome: Outcome<'_>, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"time\":\"");
-        out.extend_from_slice(outcome.dates.rfc3339());
-        text::push_millis(out, outcome.dates.millis());
-        out.extend_from_slice(b"Z\",\"level\":\"");
-        out.extend_from_slice(outcome.level.label().as_bytes());
+    fn begin_json(&self, answer: Answer, dates: &Dates, out: &mut Vec<u8>) -> usize {
+        put(out, &[b"{\"time\":\"", dates.rfc3339()]);
+        text::push_millis(out, dates.millis());
         for (name, value) in [
+            ("Z\",\"level\":\"", answer.level().label().as_bytes()),
             ("\",\"client\":\"", self.client.as_bytes()),
             ("\",\"peer\":\"", self.peer.as_bytes()),
             ("\",\"method\":\"", text::cut(self.method.as_bytes(), limits::LOGGED_METHOD)),
             ("\",\"target\":\"", text::cut(self.target, limits::LOGGED_TARGET)),
-            ("\",\"route\":\"", outcome.route.as_bytes()),
+            ("\",\"route\":\"", answer.route.label().as_bytes()),
             ("\",\"protocol\":\"", self.protocol.as_bytes()),
         ] {
-            out.extend_from_slice(name.as_bytes());
+            put(out, &[name.as_bytes()]);
             text::escape_json(value, |bytes| out.extend_from_slice(bytes));
         }
-        out.extend_from_slice(b"\",\"status\":");
-        out.extend_from_slice(&text::decimal(outcome.status.into()));
-        out.extend_from_slice(b",\"bytes\":");
-    }
-
-    fn go_on_json(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b",\"delay\":");
-        out.extend_from_slice(&text::seconds(self.delay));
-        out.extend_from_slice(b",\"user_agent\":\"");
+        put(out, &[b"\",\"status\":", &text::decimal(answer.status.code().into()), b",\"bytes\":"]);
+        let sent_bytes_at = out.len();
+        put(out, &[b",\"delay\":", &text::seconds(self.delay), b",\"user_agent\":\""]);
         for (value, next) in [
             (text::cut(self.user_agent, limits::LOGGED_VALUE), "\",\"referrer\":\""),
             (text::cut(self.referrer, limits::LOGGED_VALUE), "\",\"request_id\":\""),
@@ -289,8 +239,15 @@ impl Entry<'_> {
             (self.trace_id, "\",\"duration\":"),
         ] {
             text::escape_json(value, |bytes| out.extend_from_slice(bytes));
-            out.extend_from_slice(next.as_bytes());
+            put(out, &[next.as_bytes()]);
         }
+        sent_bytes_at
+    }
+}
+
+fn put(out: &mut Vec<u8>, pieces: &[&[u8]]) {
+    for piece in pieces {
+        out.extend_from_slice(piece);
     }
 }
 
@@ -325,6 +282,9 @@ pub fn diagnostic(json: bool, unix: Duration, level: Level, message: &str) -> Ve
 #[expect(clippy::disallowed_methods, reason = "a test may panic where it gets no thread")]
 mod tests {
     use super::*;
+    use crate::request::Method;
+    use crate::response::Status;
+    use crate::route::Route;
 
     const ENTRY: Entry<'_> = Entry {
         client: "1.2.3.4",
@@ -342,11 +302,10 @@ mod tests {
     fn line(entry: &Entry<'_>, json: bool) -> String {
         let mut dates = Dates::default();
         dates.set(Duration::from_millis(1_795_370_645_007));
-        let outcome = Outcome { dates: &dates, level: Level::Info, route: "echo", status: 200 };
+        let answer = Answer { route: Route::Echo, method: Method::Get, status: Status::OK };
         let mut out = Vec::new();
-        entry.begin(outcome, json, &mut out);
-        out.extend_from_slice(b"512");
-        entry.go_on(outcome, json, &mut out);
+        let sent_bytes_at = entry.begin_line(answer, &dates, json, &mut out);
+        out.splice(sent_bytes_at..sent_bytes_at, *b"512");
         end_line(json, Duration::from_micros(1_500_042), &mut out);
         String::from_utf8(out).unwrap()
     }

@@ -17,18 +17,17 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use crate::access_log::{self, Entry, Outcome};
+use crate::access_log::{self, Entry};
 use crate::body::{Chunked, Share};
 use crate::client;
 use crate::context::{self, Context};
 use crate::echo;
 use crate::handlers::{self, Call, Done, Errand, Handler, Plan};
 use crate::limits;
-use crate::live::Level;
 use crate::lobby::Seat;
 use crate::metrics::Answer;
 use crate::request::{self, Framing, HeadScan, Method, Reject, Request};
-use crate::response::{Head, Out, Preamble, Status};
+use crate::response::{Head, Out, Preamble};
 use crate::route::Route;
 use crate::text::{self, Dates};
 
@@ -336,8 +335,9 @@ impl<'a> Connection<'a> {
             request_id: call.request_id,
             trace_id: trace_id(request.traceparent),
         };
-        let answer = Pending::new(start..out.position(), errand.route, request.method, sent.status, self.started);
-        self.notes.add(self.ctx, answer, &entry, &self.dates.borrow());
+        let answer = Answer { route: errand.route, method: request.method, status: sent.status };
+        let output = start..out.position();
+        self.notes.add(self.ctx, answer, self.started, output, &entry, &self.dates.borrow());
         sent.close
     }
 
@@ -380,14 +380,14 @@ impl<'a> Connection<'a> {
             request_id: &request_id,
             ..Entry::default()
         };
-        let answer = Pending::new(start..out.position(), Route::None, Method::Other, reject.status(), self.started);
-        self.notes.add(self.ctx, answer, &entry, &dates);
+        let answer = Answer { route: Route::None, method: Method::Other, status: reject.status() };
+        self.notes.add(self.ctx, answer, self.started, start..out.position(), &entry, &dates);
         End::Linger
     }
 
     /// Writes what is held, then the log lines of it; afterwards the connection may be idle.
     fn flush(&mut self, out: &mut Out<'_>) {
-        if out.holds() || !self.notes.is_empty() {
+        if out.holds() || !self.notes.pending.is_empty() {
             out.flush();
             self.now = Instant::now();
             self.notes.written(self.ctx, out, self.now);
@@ -569,52 +569,31 @@ struct Notes {
 
 /// An answer that is being written.
 struct Pending {
-    /// Where it stands in the output.
-    output: Range<u64>,
     answer: Answer,
     started: Instant,
-    /// Its line up to the sent bytes, and up to the duration; empty if it is not logged.
-    line_start: usize,
-    line_middle: usize,
-    line_end: usize,
-}
-
-impl Pending {
-    fn new(output: Range<u64>, route: Route, method: Method, status: Status, started: Instant) -> Pending {
-        let answer = Answer { route, method, status, duration: Duration::ZERO, sent_bytes: 0 };
-        Pending { output, answer, started, line_start: 0, line_middle: 0, line_end: 0 }
-    }
-
-    fn level(&self) -> Level {
-        match self.answer.route {
-            route if route.is_probe() => Level::Debug,
-            Route::Status => Level::Info,
-            _ if matches!(self.answer.status, Status::INTERNAL_SERVER_ERROR | Status::SERVICE_UNAVAILABLE) => {
-                Level::Warn
-            }
-            _ => Level::Info,
-        }
-    }
+    /// Where it stands in the output.
+    output: Range<u64>,
+    /// Where its line stands, empty if it is not logged, and where in that its sent bytes belong.
+    line: Range<usize>,
+    sent_bytes_at: usize,
 }
 
 impl Notes {
-    fn is_empty(&self) -> bool {
-        self.pending.is_empty()
-    }
-
-    fn add(&mut self, ctx: Context<'_>, mut pending: Pending, entry: &Entry<'_>, dates: &Dates) {
-        let level = pending.level();
-        if ctx.live.logs(level) {
-            let (json, lines) = (ctx.config.log_json, &mut self.lines);
-            let (route, status) = (pending.answer.route.label(), pending.answer.status.code());
-            let outcome = Outcome { dates, level, route, status };
-            pending.line_start = lines.len();
-            entry.begin(outcome, json, lines);
-            pending.line_middle = lines.len();
-            entry.go_on(outcome, json, lines);
-            pending.line_end = lines.len();
-        }
-        self.pending.push(pending);
+    /// Takes note of an answer to a request that began at `started`.
+    fn add(
+        &mut self,
+        ctx: Context<'_>,
+        answer: Answer,
+        started: Instant,
+        output: Range<u64>,
+        entry: &Entry<'_>,
+        dates: &Dates,
+    ) {
+        let line_start = self.lines.len();
+        let logged = ctx.live.logs(answer.level());
+        let sent_bytes_at =
+            if logged { entry.begin_line(answer, dates, ctx.config.log_json, &mut self.lines) } else { line_start };
+        self.pending.push(Pending { answer, started, output, line: line_start..self.lines.len(), sent_bytes_at });
     }
 
     /// Counts and logs what was written, with the bytes that the wire really took.
@@ -625,18 +604,16 @@ impl Notes {
                 ctx.metrics.rejected(Reject::WriteTimeout);
             }
         }
-        for pending in self.pending.drain(..) {
-            let Range { start, end } = pending.output;
-            let sent_bytes = out.written().clamp(start, end) - start;
-            let duration = now.saturating_duration_since(pending.started);
-            let answer = Answer { duration, sent_bytes, ..pending.answer };
-            ctx.metrics.answered(&answer);
-            if pending.line_start < pending.line_end {
+        for Pending { answer, started, output, line, sent_bytes_at } in self.pending.drain(..) {
+            let sent_bytes = out.written().clamp(output.start, output.end) - output.start;
+            let duration = now.saturating_duration_since(started);
+            ctx.metrics.answered(answer, duration, sent_bytes);
+            if !line.is_empty() {
                 self.line.clear();
-                self.line.extend_from_slice(&self.lines[pending.line_start..pending.line_middle]);
+                self.line.extend_from_slice(&self.lines[line.start..sent_bytes_at]);
                 self.line.extend_from_slice(&text::decimal(sent_bytes));
-                self.line.extend_from_slice(&self.lines[pending.line_middle..pending.line_end]);
-                access_log::end_line(ctx.config.log_json, answer.duration, &mut self.line);
+                self.line.extend_from_slice(&self.lines[sent_bytes_at..line.end]);
+                access_log::end_line(ctx.config.log_json, duration, &mut self.line);
                 // Probes, scrapes and shed answers never wait for whoever reads the log.
                 let may_wait = !answer.route.is_probe() && answer.route != Route::None;
                 ctx.log.append(&self.line, may_wait);

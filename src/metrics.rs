@@ -13,6 +13,7 @@ use prometheus::{
     Registry, Result, TextEncoder,
 };
 
+use crate::live::Level;
 use crate::process::{self, Usage};
 use crate::request::{Method, Reject};
 use crate::response::Status;
@@ -61,7 +62,7 @@ pub struct Moment {
     pub log_errors: u64,
 }
 
-/// One answer, to be counted.
+/// One answer, to be counted and logged.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
     /// Where the request went.
@@ -70,10 +71,19 @@ pub struct Answer {
     pub method: Method,
     /// The status of the answer.
     pub status: Status,
-    /// From the request's first byte to the end of the answer.
-    pub duration: Duration,
-    /// The bytes of the answer that were sent.
-    pub sent_bytes: u64,
+}
+
+impl Answer {
+    /// How much its line in the log matters.
+    pub fn level(self) -> Level {
+        match (self.route, self.status) {
+            (route, _) if route.is_probe() => Level::Debug,
+            // This status was asked for.
+            (Route::Status, _) => Level::Info,
+            (_, Status::INTERNAL_SERVER_ERROR | Status::SERVICE_UNAVAILABLE) => Level::Warn,
+            _ => Level::Info,
+        }
+    }
 }
 
 /// A counter for each status code; most are never made.
@@ -197,20 +207,20 @@ impl Metrics {
             (Route::None, Method::Other, &[Status::BAD_REQUEST, Status::REQUEST_TIMEOUT]),
         ] {
             for status in statuses {
-                self.requests_by(route, method, *status);
+                self.requests_by(Answer { route, method, status: *status });
             }
             self.duration_by(route);
         }
     }
 
-    /// Counts an answer.
-    pub fn answered(&self, answer: &Answer) {
-        self.requests_by(answer.route, answer.method, answer.status).inc();
-        self.duration_by(answer.route).observe(answer.duration.as_secs_f64());
-        self.response_bytes.inc_by(answer.sent_bytes);
+    /// Counts an answer, how long it took from the request's first byte to its own end, and what was sent of it.
+    pub fn answered(&self, answer: Answer, duration: Duration, sent_bytes: u64) {
+        self.requests_by(answer).inc();
+        self.duration_by(answer.route).observe(duration.as_secs_f64());
+        self.response_bytes.inc_by(sent_bytes);
     }
 
-    fn requests_by(&self, route: Route, method: Method, status: Status) -> &IntCounter {
+    fn requests_by(&self, Answer { route, method, status }: Answer) -> &IntCounter {
         let by_status = self.requests_by[route as usize * Method::ALL.len() + method as usize]
             .get_or_init(|| Box::new([const { OnceLock::new() }; Status::INDICES]));
         by_status[status.index()].get_or_init(|| {
@@ -286,13 +296,8 @@ mod tests {
         ] {
             assert!(fresh.lines().any(|found| found == line), "{line}\n{fresh}");
         }
-        metrics.answered(&Answer {
-            route: Route::Status,
-            method: Method::Other,
-            status: Status::of(599).unwrap(),
-            duration: Duration::from_millis(300),
-            sent_bytes: 11,
-        });
+        let answer = Answer { route: Route::Status, method: Method::Other, status: Status::of(599).unwrap() };
+        metrics.answered(answer, Duration::from_millis(300), 11);
         metrics.rejected(Reject::Shed);
         metrics.connected(Outcome::Refused);
         let counted = rendered(&metrics);
