@@ -1,5 +1,6 @@
 #!/bin/bash
-# Proves k8s/monitoring with the real programs, as far as they can be had: about three minutes.
+# Proves k8s/monitoring with the real programs, as far as they can be had: about a minute and a half, and as long again
+# the first time, to get them.
 #
 #   tests/monitoring.sh            check
 #   tests/monitoring.sh picture    draw k8s/monitoring/latency.svg anew from a run of its own
