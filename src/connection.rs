@@ -93,14 +93,16 @@ pub fn serve(
     let mut input = Input::default();
     let mut connection = Connection::new(ctx, seat, wire, addresses, handler);
     let end = loop {
-        let range = match connection.next_head(&mut input, &mut out) {
-            Ok(Some(range)) => range,
-            Ok(None) => break End::Plain,
-            Err(reject) => break connection.refuse(reject, input.unread(), &mut out),
+        if !connection.begin(&mut input, &mut out) {
+            break End::Plain;
+        }
+        let mut room = request::room();
+        let answered = match Request::parse_flawless(input.unread(), &mut room) {
+            Some(request) => connection.answer(&request, &input.unread()[request.head.len()..], &mut out),
+            None => connection.answer_slowly(&mut input, &mut out),
         };
-        let (head, rest) = input.unread().split_at(range.end);
-        match connection.answer(&head[range.start..], rest, &mut out) {
-            Ok(taken) => input.take(range.end + taken),
+        match answered {
+            Ok(taken) => input.take(taken),
             Err(end) => break end,
         }
         if !connection.spill.unread().is_empty() {
@@ -176,18 +178,9 @@ impl<'a> Connection<'a> {
 
     /// Waits for a whole head; what is held goes out before anything that can block. `None` if no request came.
     fn next_head(&mut self, input: &mut Input, out: &mut Out<'_>) -> Result<Option<Range<usize>>, Reject> {
-        if input.unread().is_empty() && !self.first_bytes(input, out) {
-            return Ok(None);
-        }
-        self.started = Instant::now();
-        // A shed connection can be cut until its whole head is here.
-        if !self.seat.is_shed() {
-            self.seat.busy();
-        }
         let mut scan = HeadScan::default();
         loop {
             if let Some(range) = scan.find(input.unread())? {
-                self.seat.busy();
                 return Ok(Some(range));
             }
             self.flush(out);
@@ -199,6 +192,34 @@ impl<'a> Connection<'a> {
                 Err(error) if error.kind() == ErrorKind::TimedOut => return Err(Reject::HeaderTimeout),
                 _ => return Err(Reject::Incomplete),
             }
+        }
+    }
+
+    /// Waits for the first bytes of a request, if none are here; whether a request begins.
+    fn begin(&mut self, input: &mut Input, out: &mut Out<'_>) -> bool {
+        if input.unread().is_empty() && !self.first_bytes(input, out) {
+            return false;
+        }
+        self.started = Instant::now();
+        // A shed connection can be cut until its whole head is here.
+        if !self.seat.is_shed() {
+            self.seat.busy();
+        }
+        true
+    }
+
+    /// Answers a request whose head is not here yet, or not without a flaw; how much of the input it took.
+    fn answer_slowly(&mut self, input: &mut Input, out: &mut Out<'_>) -> Result<usize, End> {
+        let range = match self.next_head(input, out) {
+            Ok(Some(range)) => range,
+            Ok(None) => return Err(End::Plain),
+            Err(reject) => return Err(self.refuse(reject, input.unread(), out)),
+        };
+        let (head, rest) = input.unread().split_at(range.end);
+        let head = &head[range.start..];
+        match Request::parse(head, &mut request::room()) {
+            Ok(request) => Ok(range.start + self.answer(&request, rest, out)?),
+            Err(reject) => Err(self.refuse(reject, head, out)),
         }
     }
 
@@ -257,20 +278,17 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Reads the body of a request and answers it; how much of `rest` the body took, if another request may come.
-    fn answer(&mut self, head: &[u8], rest: &[u8], out: &mut Out<'_>) -> Result<usize, End> {
-        let mut room = request::room();
-        let request = match Request::parse(head, &mut room) {
-            Ok(request) => request,
-            Err(reject) => return Err(self.refuse(reject, head, out)),
-        };
-        let mut errand = Errand::of(self.ctx, &request, self.seat.is_shed(), &mut self.random);
+    /// Reads the body of a request and answers it; the length of both, if another request may come.
+    fn answer(&mut self, request: &Request<'_>, rest: &[u8], out: &mut Out<'_>) -> Result<usize, End> {
+        self.seat.busy();
+        let head = request.head;
+        let mut errand = Errand::of(self.ctx, request, self.seat.is_shed(), &mut self.random);
         // A client that waits for a 100 gets its refusal instead; one that is shed is not listened to any further.
         let waits = request.expects_continue && rest.is_empty() && request.framing != Framing::None;
         let ends = errand.route == Route::None || request.method == Method::Connect;
         let leave_unread = matches!(errand.plan, Plan::Refuse(_)) && (waits || ends);
         let mut share = self.ctx.bodies.share();
-        let read = if leave_unread { Ok(Content::default()) } else { self.content(&request, rest, &mut share, out) };
+        let read = if leave_unread { Ok(Content::default()) } else { self.content(request, rest, &mut share, out) };
         let content = match read {
             Ok(content) => content,
             Err(Reject::Incomplete) => return Err(self.refuse(Reject::Incomplete, head, out)),
@@ -284,13 +302,13 @@ impl<'a> Connection<'a> {
             self.flush(out);
         }
         let behind = content.taken.map_or(&b""[..], |taken| &rest[taken..]);
-        let closes = self.respond(&request, errand, &content, behind, out);
+        let closes = self.respond(request, errand, &content, behind, out);
         // A client that asked for this end sends no more.
         let asked_for = !request.keep_alive && !request.http10 && behind.is_empty() && self.spill.unread().is_empty();
         let taken = content.taken;
         self.keep_room(content.bytes);
         match taken {
-            Some(taken) if !closes => Ok(taken),
+            Some(taken) if !closes => Ok(head.len() + taken),
             Some(_) if asked_for => Err(End::Plain),
             _ => Err(End::Linger),
         }

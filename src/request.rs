@@ -245,11 +245,29 @@ impl<'a> Request<'a> {
     pub fn parse(head: &'a [u8], room: &'a mut Room<'a>) -> Result<Request<'a>, Reject> {
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(head, room) {
-            Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => return Err(Reject::RequestLine),
-            Err(error) => return Err(reject_of(error, head)),
+            Ok(httparse::Status::Complete(_)) => Request::of(parsed, head),
+            Ok(httparse::Status::Partial) => Err(Reject::RequestLine),
+            Err(error) => Err(reject_of(error, head)),
         }
-        let (method_text, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
+    }
+
+    /// Parses bytes that begin with a whole and flawless head, as nearly all do, without the walk of [`HeadScan`]; `None`
+    /// leaves it to that walk to say what is wrong or missing.
+    pub fn parse_flawless(bytes: &'a [u8], room: &'a mut Room<'a>) -> Option<Request<'a>> {
+        let mut parsed = httparse::Request::new(&mut []);
+        let Ok(httparse::Status::Complete(length)) = parsed.parse_with_uninit_headers(bytes, room) else { return None };
+        let request = Request::of(parsed, &bytes[..length]).ok()?;
+        // All that httparse forgives: other line ends than CR LF, empty lines in front, and any length.
+        let lines_end_well =
+            (0..=request.fields.len()).all(|field| bytes[..request.line_start(field)].ends_with(b"\r\n"));
+        let fits = length <= limits::HEAD && request.line_start(0) <= limits::REQUEST_LINE + 2;
+        let first_is_method = bytes.first().is_some_and(|byte| is_token_byte(*byte));
+        (lines_end_well && bytes[..length].ends_with(b"\r\n") && fits && first_is_method).then_some(request)
+    }
+
+    fn of(parsed: httparse::Request<'a, 'a>, head: &'a [u8]) -> Result<Request<'a>, Reject> {
+        let httparse::Request { method, path: target, version, headers } = parsed;
+        let (method_text, target) = (method.unwrap_or_default(), target.unwrap_or_default());
         let method = Method::of_label(method_text).unwrap_or(Method::Other);
         let (path, query) = split_target(method, target).ok_or(Reject::Target)?;
         let mut request = Request {
@@ -258,7 +276,7 @@ impl<'a> Request<'a> {
             target,
             path,
             query,
-            http10: parsed.version == Some(0),
+            http10: version == Some(0),
             framing: Framing::None,
             keep_alive: false,
             expects_continue: false,
@@ -268,7 +286,7 @@ impl<'a> Request<'a> {
             referrer: b"",
             request_id: b"",
             traceparent: b"",
-            fields: parsed.headers,
+            fields: headers,
             head,
         };
         let mut gathered = Gathered::default();
@@ -525,6 +543,10 @@ mod tests {
             let shown = String::from_utf8_lossy(&head[..head.len().min(80)]);
             assert_eq!(outcome(head, step.min(head.len().max(1))), expected, "{shown:?} by {step}");
         }
+        let mut room = room();
+        let at_once = Request::parse_flawless(head, &mut room).map(|request| (request.framing, request.keep_alive));
+        let empty_line = head.starts_with(b"\r\n");
+        assert_eq!(at_once, expected.ok().flatten().filter(|_| !empty_line), "{:?}", String::from_utf8_lossy(head));
     }
 
     const PLAIN: Result<Option<(Framing, bool)>, Reject> = Ok(Some((Framing::None, true)));

@@ -129,16 +129,20 @@ fn fixed(mut number: u64, decimals: usize) -> Digits {
         digits.start -= 1;
         digits.bytes[digits.start] = digit;
     };
-    for written in 1.. {
+    for _ in 0..decimals {
         push(b'0' + (number % 10) as u8);
         number /= 10;
-        if written == decimals {
-            push(b'.');
-        } else if number == 0 && written > decimals {
-            break;
+    }
+    if decimals > 0 {
+        push(b'.');
+    }
+    loop {
+        push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            return digits;
         }
     }
-    digits
 }
 
 /// Writes a number in decimal with leading zeros, `width` digits in all.
