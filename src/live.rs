@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::text::{self, labelled};
+use crate::text::{self, labelled, micros};
 
 labelled! {
     /// How much a line matters; a line is written if the log's level is as high or higher.
@@ -177,10 +177,6 @@ fn set_delay(bound: &AtomicU64, value: &str, in_order: impl Fn(u64) -> bool) -> 
 fn set_switch(switch: &AtomicBool, value: &str) -> Result<(), &'static str> {
     switch.store(value.parse().map_err(|_| SWITCH)?, Relaxed);
     Ok(())
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

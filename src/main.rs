@@ -96,9 +96,8 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
         context::say(diagnostics, log_json, Level::Error, format_args!("{panic}"));
     }));
     let capacity = process::capacity(config.max_connections);
-    let labels: Vec<(&str, &str)> = [("version", config.version.as_str())].into_iter().chain(BUILD).collect();
-    let labels: Vec<_> =
-        labels.into_iter().filter(|(name, _)| ["version", "revision", "rustc"].contains(name)).collect();
+    let labels = [("version", config.version.as_str())].into_iter().chain(BUILD);
+    let labels: Vec<_> = labels.filter(|(name, _)| ["version", "revision", "rustc"].contains(name)).collect();
     let metrics = Metrics::new(&labels).map_err(|error| format!("no metrics: {error}"))?;
     let ctx = Context {
         live: &Live::new(config.start),
@@ -119,12 +118,11 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
         ctx.say(Level::Error, format_args!("{} log lines were lost: nobody read stdout in time", totals.lost));
     }
     if let Ok(drained) = &result {
-        let server::Drained { completed, cut } = drained;
-        let (requests, log_lines) = (metrics.answers(), totals.written);
-        let line =
-            format_args!("drain finished: completed={completed} cut={cut} requests={requests} log_lines={log_lines}")
-                .to_string();
-        ctx.say(Level::Info, format_args!("{line}"));
+        let (completed, cut, requests, lines) = (drained.completed, drained.cut, metrics.answers(), totals.written);
+        ctx.say(
+            Level::Info,
+            format_args!("drain finished: completed={completed} cut={cut} requests={requests} log_lines={lines}"),
+        );
     }
     diagnostics.finish(Duration::from_secs(1).saturating_sub(limits::LOG_FLUSH));
     result.map(drop).map_err(|error| Failure(1, format!("cannot serve: {error}")))

@@ -219,8 +219,8 @@ impl Server<'_> {
         let serve = || connection::serve(self.ctx, seat, stream, (peer, local), self.handler);
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(serve)) {
             self.ctx.metrics.panics.inc();
-            let error = format_args!("a panic cost the connection of {}: {}", peer, message(&*payload)).to_string();
-            self.ctx.say(Level::Error, format_args!("{error}"));
+            let text = message(&*payload);
+            self.ctx.say(Level::Error, format_args!("a panic cost the connection of {peer}: {text}"));
         }
     }
 

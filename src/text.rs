@@ -4,6 +4,8 @@
 //! written goes to the end of a `Vec<u8>`, which costs no allocation once it has grown; the escapes, whose result can be
 //! six times as long as what they are given, are put out in runs.
 
+use std::fmt;
+use std::io::Write;
 use std::time::Duration;
 
 /// Declares a closed set: each member has a number, which tables are indexed by, and one name for settings, logs and
@@ -60,7 +62,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 
 /// Writes a duration as [`parse_duration`] reads it, exact to the microsecond.
 pub fn show_duration(duration: Duration) -> String {
-    let mut micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let mut micros = micros(duration);
     let mut text = String::new();
     for (name, unit) in TIME_UNITS {
         if micros >= unit {
@@ -69,6 +71,11 @@ pub fn show_duration(duration: Duration) -> String {
         }
     }
     if text.is_empty() { "0s".into() } else { text }
+}
+
+/// A duration in whole microseconds; more than 584,000 years are as many.
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Reads a size in bytes: `512`, `64KiB`, `1MiB`, `1GiB`; also the decimal `kB`, `MB`, `GB`.
@@ -114,12 +121,12 @@ pub fn decimal(number: u64) -> Digits {
 
 /// A duration in seconds with six decimals, such as `1.234567`.
 pub fn seconds(duration: Duration) -> Digits {
-    fixed(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), 6)
+    fixed(micros(duration), 6)
 }
 
 /// A duration in milliseconds with three decimals, such as `1234.567`.
 pub fn millis(duration: Duration) -> Digits {
-    fixed(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), 3)
+    fixed(micros(duration), 3)
 }
 
 /// A number with a point before its last `decimals` digits.
@@ -145,16 +152,6 @@ fn fixed(mut number: u64, decimals: usize) -> Digits {
     }
 }
 
-/// Writes a number in decimal with leading zeros, `width` digits in all.
-fn padded(out: &mut Vec<u8>, mut number: u64, width: usize) {
-    let end = out.len() + width;
-    out.resize(end, b'0');
-    for digit in out[end - width..].iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
-}
-
 /// A moment in UTC, taken apart for the three date formats that HTTP and logs want.
 #[derive(Clone, Copy)]
 pub struct Date {
@@ -162,7 +159,9 @@ pub struct Date {
     month: usize,
     day: u64,
     weekday: usize,
-    second_of_day: u64,
+    hour: u64,
+    minute: u64,
+    second: u64,
 }
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -183,59 +182,40 @@ impl Date {
         let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
         let month = (month_from_march as usize + 2) % 12;
         let year = era * 400 + year_of_era + u64::from(month < 2);
-        Date { year, month, day, weekday: (days % 7) as usize, second_of_day: unix_seconds % 86_400 }
+        let (hour, minute, second) = (unix_seconds / 3600 % 24, unix_seconds / 60 % 60, unix_seconds % 60);
+        Date { year, month, day, weekday: (days % 7) as usize, hour, minute, second }
     }
 
     /// Writes the date of HTTP (IMF-fixdate, RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
     pub fn http(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(WEEKDAYS[self.weekday].as_bytes());
-        out.extend_from_slice(b", ");
-        self.day_month_year(out, b' ');
-        out.push(b' ');
-        self.time(out);
-        out.extend_from_slice(b" GMT");
+        let Date { year, month, day, weekday, hour, minute, second } = self;
+        let (weekday, month) = (WEEKDAYS[weekday], MONTHS[month]);
+        push(out, format_args!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT"));
     }
 
     /// Writes the date of the common log format: `06/Nov/1994:08:49:37 +0000`.
     pub fn common_log(self, out: &mut Vec<u8>) {
-        self.day_month_year(out, b'/');
-        out.push(b':');
-        self.time(out);
-        out.extend_from_slice(b" +0000");
+        let Date { year, month, day, hour, minute, second, .. } = self;
+        let month = MONTHS[month];
+        push(out, format_args!("{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000"));
     }
 
     /// Writes the date of RFC 3339 up to the second: `1994-11-06T08:49:37`.
     pub fn rfc3339(self, out: &mut Vec<u8>) {
-        padded(out, self.year, 4);
-        out.push(b'-');
-        padded(out, self.month as u64 + 1, 2);
-        out.push(b'-');
-        padded(out, self.day, 2);
-        out.push(b'T');
-        self.time(out);
+        let Date { year, month, day, hour, minute, second, .. } = self;
+        push(out, format_args!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", month + 1));
     }
+}
 
-    fn day_month_year(self, out: &mut Vec<u8>, between: u8) {
-        padded(out, self.day, 2);
-        out.push(between);
-        out.extend_from_slice(MONTHS[self.month].as_bytes());
-        out.push(between);
-        padded(out, self.year, 4);
-    }
-
-    fn time(self, out: &mut Vec<u8>) {
-        padded(out, self.second_of_day / 3600, 2);
-        out.push(b':');
-        padded(out, self.second_of_day / 60 % 60, 2);
-        out.push(b':');
-        padded(out, self.second_of_day % 60, 2);
-    }
+fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    // Writing into a vector does not fail.
+    let _ = out.write_fmt(text);
 }
 
 /// Writes a fraction of a second behind a date: `.007`.
 pub fn push_millis(out: &mut Vec<u8>, millis: u32) {
     out.push(b'.');
-    padded(out, u64::from(millis), 3);
+    out.extend([100, 10, 1].map(|unit| b'0' + (millis / unit % 10) as u8));
 }
 
 /// A moment in the formats that answers and log lines want, written anew only when its second changes.
@@ -247,7 +227,7 @@ pub struct Dates {
 impl Dates {
     /// Goes to a moment, told since the Unix epoch.
     pub fn set(&mut self, unix: Duration) {
-        if self.bytes.is_empty() || self.unix.as_secs() != unix.as_secs() {
+        if self.unix.as_secs() != unix.as_secs() {
             self.bytes.clear();
             let date = Date::of(unix.as_secs());
             date.http(&mut self.bytes);
@@ -281,9 +261,8 @@ impl Dates {
 impl Default for Dates {
     /// The Unix epoch.
     fn default() -> Self {
-        let mut dates = Dates { unix: Duration::ZERO, bytes: Vec::with_capacity(80) };
-        dates.set(Duration::ZERO);
-        dates
+        let bytes = b"Thu, 01 Jan 1970 00:00:00 GMT01/Jan/1970:00:00:00 +00001970-01-01T00:00:00";
+        Dates { unix: Duration::ZERO, bytes: bytes.to_vec() }
     }
 }
 
