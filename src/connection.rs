@@ -388,7 +388,7 @@ impl<'a> Connection<'a> {
             head_only: came.starts_with(b"HEAD "),
             close: true,
         };
-        handlers::refusal(Head::new(out, reject.status(), &preamble), reject);
+        handlers::refusal(Head::new(out, reject.status(), &preamble), reject, "");
         let came = came.trim_ascii_start();
         let line_end = came.iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(came.len());
         let entry = Entry {

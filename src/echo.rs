@@ -135,8 +135,13 @@ pub fn protocol(http10: bool) -> &'static str {
     if http10 { "HTTP/1.0" } else { "HTTP/1.1" }
 }
 
+/// Puts out the description, as JSON or as text.
+pub fn describe(json: bool, request: &Request<'_>, facts: &Facts<'_>, body: &[u8], put: impl FnMut(&[u8])) {
+    if json { describe_json(request, facts, body, put) } else { describe_text(request, facts, body, put) }
+}
+
 /// Puts out the description as text: the facts, an empty line, the head exactly as it arrived, then the body.
-pub fn describe_text(request: &Request<'_>, facts: &Facts<'_>, body: &[u8], mut put: impl FnMut(&[u8])) {
+fn describe_text(request: &Request<'_>, facts: &Facts<'_>, body: &[u8], mut put: impl FnMut(&[u8])) {
     put(b"method: ");
     put(request.method_text.as_bytes());
     put(b"\ntarget: ");
@@ -159,7 +164,7 @@ pub fn describe_text(request: &Request<'_>, facts: &Facts<'_>, body: &[u8], mut 
 }
 
 /// Puts out the description as one JSON object, every field and the body included.
-pub fn describe_json(request: &Request<'_>, facts: &Facts<'_>, body: &[u8], mut put: impl FnMut(&[u8])) {
+fn describe_json(request: &Request<'_>, facts: &Facts<'_>, body: &[u8], mut put: impl FnMut(&[u8])) {
     let delay = text::seconds(facts.delay);
     let strings = [
         ("method", request.method_text),
@@ -177,14 +182,15 @@ pub fn describe_json(request: &Request<'_>, facts: &Facts<'_>, body: &[u8], mut 
         put(b"\":");
         put_string(value.as_bytes(), &mut put);
     }
+    put(b",\"headers\":[");
     for (i, field) in request.fields.iter().enumerate() {
-        put(if i == 0 { b",\"headers\":[[" } else { b",[" });
+        put(if i == 0 { b"[" } else { b",[" });
         put_string(field.name.as_bytes(), &mut put);
         put(b",");
         put_string(field.value, &mut put);
         put(b"]");
     }
-    put(if request.fields.is_empty() { b",\"headers\":[],\"body\":" } else { b"],\"body\":" });
+    put(b"],\"body\":");
     if str::from_utf8(body).is_ok() {
         put_string(body, &mut put);
     } else {
@@ -320,11 +326,7 @@ mod tests {
         let described = |body: &[u8], json: bool| {
             let written = read_for_test(head.as_bytes(), |request| {
                 let mut bytes = Vec::new();
-                if json {
-                    describe_json(request, &facts, body, |b| bytes.extend_from_slice(b));
-                } else {
-                    describe_text(request, &facts, body, |b| bytes.extend_from_slice(b));
-                }
+                describe(json, request, &facts, body, |b| bytes.extend_from_slice(b));
                 String::from_utf8(bytes).unwrap()
             });
             written.unwrap()

@@ -263,22 +263,13 @@ fn echo(call: &Call<'_>, delay: Duration, out: &mut Out<'_>) -> Done {
     let head = head.server_timing(delay);
     let json = echo::prefers_json(request.accept);
     let content_type = if json { JSON } else { TEXT };
-    let sent = if request.method == Method::Head {
-        head.no_body(content_type)
-    } else if json {
-        let mut length = 0;
-        echo::describe_json(request, &facts, call.body, |bytes| length += bytes.len() as u64);
-        head.sized_body(content_type, length, |out| {
-            echo::describe_json(request, &facts, call.body, |bytes| out.put(bytes));
-        })
-    } else {
-        let mut length = 0;
-        echo::describe_text(request, &facts, call.body, |bytes| length += bytes.len() as u64);
-        head.sized_body(content_type, length, |out| {
-            echo::describe_text(request, &facts, call.body, |bytes| out.put(bytes));
-        })
-    };
-    Done { sent, delay }
+    if request.method == Method::Head {
+        return Done { sent: head.no_body(content_type), delay };
+    }
+    let mut length = 0;
+    echo::describe(json, request, &facts, call.body, |bytes| length += bytes.len() as u64);
+    let write = |out: &mut Out<'_>| echo::describe(json, request, &facts, call.body, |bytes| out.put(bytes));
+    Done { sent: head.sized_body(content_type, length, write), delay }
 }
 
 /// A status on demand, with the fields that its definition asks for (RFC 9110 section 15).
@@ -330,19 +321,14 @@ fn change_setting(call: &Call<'_>, setting: live::Setting, out: &mut Out<'_>) ->
 /// Says no: the one status of the reason, the fields it asks for, and the reason in words.
 fn refuse(call: &Call<'_>, reject: Reject, out: &mut Out<'_>) -> Done {
     call.ctx.metrics.rejected(reject);
-    let head = call.head(reject.status(), out);
-    let head = if reject == Reject::Method {
-        head.field("Allow", call.errand.route.allow(call.errand.parameter))
-    } else {
-        head
-    };
-    refusal(head, reject).into()
+    refusal(call.head(reject.status(), out), reject, call.errand.route.allow(call.errand.parameter)).into()
 }
 
-/// The rest of a refusal behind the head's first fields.
-pub fn refusal(head: Head<'_, '_>, reject: Reject) -> Sent {
+/// The rest of a refusal behind the head's first fields; `allow` are the methods that the route takes.
+pub fn refusal(head: Head<'_, '_>, reject: Reject, allow: &'static str) -> Sent {
     let status = reject.status();
     let head = match reject {
+        Reject::Method => head.field("Allow", allow),
         Reject::Unauthorized => head.field("WWW-Authenticate", "Bearer realm=\"admin\""),
         Reject::BodyMemory | Reject::Shed => head.field("Retry-After", "1"),
         _ => head,
