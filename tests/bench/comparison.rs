@@ -176,7 +176,7 @@ fn peers(options: &Options, programs: &Path) -> Vec<Peer> {
     match options.musl.clone().or(Some(usual)).filter(|program| program.exists()) {
         Some(program) => peers.push(Peer { name: "ours, musl", kind: Kind::Ours, program }),
         None => {
-            eprintln!("NOT RUN: ours with musl: not built (cargo build --release --target x86_64-unknown-linux-musl)")
+            eprintln!("NOT RUN: ours with musl: not built (cargo build --release --target x86_64-unknown-linux-musl)");
         }
     }
     peers.push(Peer { name: "bare loop", kind: Kind::Bare, program: programs.join("bare") });
