@@ -56,7 +56,7 @@ pub struct Chunked {
     state: State,
     left: u64,
     allowed: u64,
-    digits: u32,
+    has_digits: bool,
     dropped: usize,
 }
 
@@ -80,7 +80,7 @@ enum State {
 impl Chunked {
     /// A decoder at the start of a body of at most so many bytes.
     pub fn new(max: u64) -> Chunked {
-        Chunked { state: State::Size, left: 0, allowed: max, digits: 0, dropped: 0 }
+        Chunked { state: State::Size, left: 0, allowed: max, has_digits: false, dropped: 0 }
     }
 
     /// Whether the body has been read to its end.
@@ -114,15 +114,15 @@ impl Chunked {
         let in_value = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
         Ok(match (self.state, byte) {
             (State::Size, _) if byte.is_ascii_hexdigit() => self.digit(byte)?,
-            (State::Size | State::SpaceBehindSize, b';') if self.digits > 0 => State::Extension,
-            (State::Size | State::SpaceBehindSize, b' ' | b'\t') if self.digits > 0 => {
+            (State::Size | State::SpaceBehindSize, b';') if self.has_digits => State::Extension,
+            (State::Size | State::SpaceBehindSize, b' ' | b'\t') if self.has_digits => {
                 self.drop_one(State::SpaceBehindSize)?
             }
-            (State::Size, b'\r') if self.digits > 0 => State::SizeLf,
+            (State::Size, b'\r') if self.has_digits => State::SizeLf,
             (State::Extension, b'\r') => State::SizeLf,
             (State::Extension, _) if in_value => self.drop_one(State::Extension)?,
             (State::SizeLf, b'\n') => {
-                self.digits = 0;
+                self.has_digits = false;
                 self.allowed = self.allowed.checked_sub(self.left).ok_or(Reject::BodyTooLarge)?;
                 if self.left == 0 { State::TrailerStart } else { State::Data }
             }
@@ -142,12 +142,12 @@ impl Chunked {
     }
 
     fn digit(&mut self, digit: u8) -> Result<State, Reject> {
-        if self.digits > 0 && self.left == 0 {
+        if self.has_digits && self.left == 0 {
             self.drop_one(State::Size)?;
         }
         let value = (digit as char).to_digit(16).unwrap_or_default();
         self.left = self.left.checked_mul(16).ok_or(Reject::Chunk)? + u64::from(value);
-        self.digits = 1;
+        self.has_digits = true;
         Ok(State::Size)
     }
 

@@ -228,16 +228,11 @@ struct Gathered {
     hosts: usize,
     lengths: usize,
     length: u64,
-    codings: Option<Codings>,
+    /// What `Transfer-Encoding` names, over all its fields: how many codings, and whether the last is `chunked`.
+    codings: usize,
+    chunked: bool,
     close: bool,
     keep_alive: bool,
-}
-
-/// What `Transfer-Encoding` names, over all its fields.
-#[derive(Clone, Copy, Default)]
-struct Codings {
-    other: bool,
-    chunked: bool,
 }
 
 impl<'a> Request<'a> {
@@ -348,13 +343,12 @@ impl<'a> Request<'a> {
             return Err(Reject::Host);
         }
         self.framing = match gathered.codings {
-            Some(_) if self.http10 || gathered.lengths > 0 => return Err(Reject::Framing),
-            Some(Codings { chunked: false, .. }) => return Err(Reject::Framing),
-            Some(Codings { other: true, .. }) => return Err(Reject::CodingUnsupported),
-            Some(_) => Framing::Chunked,
-            None if gathered.lengths > 1 => return Err(Reject::ContentLength),
-            None if gathered.length == 0 => Framing::None,
-            None => Framing::Length(gathered.length),
+            1.. if self.http10 || gathered.lengths > 0 || !gathered.chunked => return Err(Reject::Framing),
+            2.. => return Err(Reject::CodingUnsupported),
+            1 => Framing::Chunked,
+            0 if gathered.lengths > 1 => return Err(Reject::ContentLength),
+            0 if gathered.length == 0 => Framing::None,
+            0 => Framing::Length(gathered.length),
         };
         self.keep_alive = !gathered.close && (gathered.keep_alive || !self.http10);
         Ok(())
@@ -377,16 +371,12 @@ impl<'a> Request<'a> {
 impl Gathered {
     /// RFC 9112 section 6.1: `chunked` stands last and once; an empty or parametrised coding is none of ours.
     fn gather_codings(&mut self, value: &[u8]) -> Result<(), Reject> {
-        let codings = self.codings.get_or_insert_default();
         for coding in text::list(value) {
-            if codings.chunked || coding.is_empty() || !coding.iter().copied().all(is_token_byte) {
+            if self.chunked || coding.is_empty() || !coding.iter().copied().all(is_token_byte) {
                 return Err(Reject::Framing);
             }
-            if coding.eq_ignore_ascii_case(b"chunked") {
-                codings.chunked = true;
-            } else {
-                codings.other = true;
-            }
+            self.codings += 1;
+            self.chunked = coding.eq_ignore_ascii_case(b"chunked");
         }
         Ok(())
     }
