@@ -13,6 +13,7 @@ use crate::live::{Level, Live};
 use crate::lobby::Lobby;
 use crate::metrics::{Metrics, Moment};
 use crate::process;
+use crate::text;
 
 /// The bundle.
 #[derive(Clone, Copy)]
@@ -45,7 +46,7 @@ pub struct Identity {
     /// The same as the last lines of the echo's facts, with the empty line behind.
     pub facts_text: Vec<u8>,
     /// The body of `/version`.
-    pub version_json: String,
+    pub version_json: Vec<u8>,
 }
 
 /// What was built: name and value.
@@ -64,36 +65,27 @@ impl Identity {
             facts.extend(environment(variable).map(|value| (name, value)));
         }
         facts.push(("version", version.to_owned()));
-        let lines: Vec<String> = facts.iter().map(|(name, value)| format!("\n{name}: {}", one_line(value))).collect();
-        let mut version_json = String::from("{\"version\":");
-        push_json_string(&mut version_json, version);
-        for (name, value) in BUILD {
-            version_json += &format!(",\"{name}\":");
-            push_json_string(&mut version_json, value);
+        // A value from the environment may hold what would end its line.
+        let line = |(name, value): &(_, String)| format!("\n{name}: {}", value.replace(char::is_control, " "));
+        let lines: String = facts.iter().map(line).collect();
+        let mut version_json = Vec::new();
+        for (name, value) in [("version", version)].into_iter().chain(BUILD) {
+            version_json.extend_from_slice(if version_json.is_empty() { b"{" } else { b"," });
+            text::json_string(name.as_bytes(), &mut |bytes| version_json.extend_from_slice(bytes));
+            version_json.push(b':');
+            text::json_string(value.as_bytes(), &mut |bytes| version_json.extend_from_slice(bytes));
         }
+        version_json.extend_from_slice(b"}\n");
         Identity {
             common_fields: format!(
                 "Server: httpserver\r\nVersion: {version}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
             )
             .into_bytes(),
-            facts_text: (lines.concat() + "\n\n").into_bytes(),
-            version_json: version_json + "}\n",
+            facts_text: (lines + "\n\n").into_bytes(),
+            version_json,
             facts,
         }
     }
-}
-
-/// A value from the environment as part of one line.
-fn one_line(value: &str) -> String {
-    value.replace(char::is_control, " ")
-}
-
-fn push_json_string(out: &mut String, value: &str) {
-    let mut escaped = Vec::new();
-    crate::text::escape_json(value.as_bytes(), |bytes| escaped.extend_from_slice(bytes));
-    out.push('"');
-    out.push_str(&String::from_utf8_lossy(&escaped));
-    out.push('"');
 }
 
 impl Context<'_> {
@@ -135,11 +127,8 @@ mod tests {
         let identity = Identity::new("7\"", |name| (name == "POD_NAME").then(|| "pod\n1".to_owned()));
         let text = String::from_utf8(identity.facts_text).unwrap();
         assert!(text.starts_with("\nhostname: ") && text.ends_with("\npod: pod 1\nversion: 7\"\n\n"), "{text:?}");
-        assert!(
-            identity.version_json.starts_with("{\"version\":\"7\\\"\",\"package\":\""),
-            "{}",
-            identity.version_json
-        );
+        assert!(identity.version_json.starts_with(b"{\"version\":\"7\\\"\",\"package\":\""));
+        assert!(identity.version_json.ends_with(b"\"}\n"));
         assert!(String::from_utf8(identity.common_fields).unwrap().contains("\r\nVersion: 7\"\r\n"));
         assert!(BUILD.iter().all(|(_, value)| !value.is_empty()));
     }

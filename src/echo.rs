@@ -180,31 +180,25 @@ fn describe_json(request: &Request<'_>, facts: &Facts<'_>, body: &[u8], mut put:
         put(b",\"");
         put(name.as_bytes());
         put(b"\":");
-        put_string(value.as_bytes(), &mut put);
+        text::json_string(value.as_bytes(), &mut put);
     }
     put(b",\"headers\":[");
     for (i, field) in request.fields.iter().enumerate() {
         put(if i == 0 { b"[" } else { b",[" });
-        put_string(field.name.as_bytes(), &mut put);
+        text::json_string(field.name.as_bytes(), &mut put);
         put(b",");
-        put_string(field.value, &mut put);
+        text::json_string(field.value, &mut put);
         put(b"]");
     }
     put(b"],\"body\":");
     if str::from_utf8(body).is_ok() {
-        put_string(body, &mut put);
+        text::json_string(body, &mut put);
     } else {
         put(b"null");
     }
     put(b",\"body_bytes\":");
     put(&text::decimal(body.len() as u64));
     put(b"}\n");
-}
-
-fn put_string(value: &[u8], put: &mut impl FnMut(&[u8])) {
-    put(b"\"");
-    text::escape_json(value, &mut *put);
-    put(b"\"");
 }
 
 /// Whether an `Accept` value prefers `application/json` to `text/plain` (RFC 9110 section 12.5.1).

@@ -193,7 +193,7 @@ pub fn respond(call: &Call<'_>, random: &mut Rng, out: &mut Out<'_>) -> Done {
             let metrics = call.ctx.metrics.render(&call.ctx.moment());
             call.head(Status::OK, out).body(metrics::CONTENT_TYPE, &metrics).into()
         }
-        Plan::Version => call.head(Status::OK, out).body(JSON, call.ctx.identity.version_json.as_bytes()).into(),
+        Plan::Version => call.head(Status::OK, out).body(JSON, &call.ctx.identity.version_json).into(),
         Plan::Status(status) => with_status(call, status, out),
         Plan::Bytes(size) => bytes(call, size, out),
         Plan::ListSettings => call.head(Status::OK, out).body(JSON, call.ctx.live.to_json().as_bytes()).into(),

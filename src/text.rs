@@ -309,6 +309,13 @@ pub fn escape_json(bytes: &[u8], mut put: impl FnMut(&[u8])) {
     });
 }
 
+/// Puts out a whole JSON string, with its quotes.
+pub fn json_string(bytes: &[u8], put: &mut impl FnMut(&[u8])) {
+    put(b"\"");
+    escape_json(bytes, &mut *put);
+    put(b"\"");
+}
+
 /// Puts out runs of plain bytes as they are, and has `special` put out the others; it tells how many bytes it took.
 fn escape<P: FnMut(&[u8])>(mut rest: &[u8], put: &mut P, special: impl Fn(&[u8], &mut P) -> usize) {
     loop {
