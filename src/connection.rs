@@ -22,7 +22,7 @@ use crate::body::{Chunked, Share};
 use crate::client;
 use crate::context::{self, Context};
 use crate::echo;
-use crate::handlers::{self, Call, Done, Errand, Handler, Plan};
+use crate::handlers::{self, Call, Errand, Handler, Plan};
 use crate::limits;
 use crate::lobby::Seat;
 use crate::metrics::Answer;
@@ -340,14 +340,14 @@ impl<'a> Connection<'a> {
             close: !request.keep_alive || content.taken.is_none(),
         };
         let start = out.position();
-        let Done { sent, delay } = (self.handler)(&call, &mut self.random, out);
+        let sent = (self.handler)(&call, &mut self.random, out);
         let entry = Entry {
             client: call.client,
             peer: call.peer,
             method: request.method_text,
             target: request.target.as_bytes(),
             protocol: echo::protocol(request.http10),
-            delay,
+            delay: sent.delay,
             user_agent: request.user_agent,
             referrer: request.referrer,
             request_id: call.request_id,

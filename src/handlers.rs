@@ -99,19 +99,7 @@ pub struct Call<'a> {
 }
 
 /// What a handler did.
-#[derive(Debug)]
-pub struct Done {
-    /// The response.
-    pub sent: Sent,
-    /// The injected delay, as long as it really was.
-    pub delay: Duration,
-}
-
-impl From<Sent> for Done {
-    fn from(sent: Sent) -> Done {
-        Done { sent, delay: Duration::ZERO }
-    }
-}
+pub type Done = Sent;
 
 /// Carries a call's plan out; a test may bring a handler of its own.
 pub type Handler = fn(&Call<'_>, &mut Rng, &mut Out<'_>) -> Done;
@@ -180,7 +168,7 @@ fn is_token(value: &[u8], token: &[u8]) -> bool {
 }
 
 /// The handler of the product.
-pub fn respond(call: &Call<'_>, random: &mut Rng, out: &mut Out<'_>) -> Done {
+pub fn respond(call: &Call<'_>, random: &mut Rng, out: &mut Out<'_>) -> Sent {
     match call.errand.plan {
         Plan::Echo { delay, random: false } => echo(call, call.ctx.lobby.pause(delay), out),
         Plan::Echo { delay, random: true } => random_echo(call, delay, random, out),
@@ -191,14 +179,14 @@ pub fn respond(call: &Call<'_>, random: &mut Rng, out: &mut Out<'_>) -> Done {
         }
         Plan::Metrics => {
             let metrics = call.ctx.metrics.render(&call.ctx.moment());
-            call.head(Status::OK, out).body(metrics::CONTENT_TYPE, &metrics).into()
+            call.head(Status::OK, out).body(metrics::CONTENT_TYPE, &metrics)
         }
-        Plan::Version => call.head(Status::OK, out).body(JSON, &call.ctx.identity.version_json).into(),
+        Plan::Version => call.head(Status::OK, out).body(JSON, &call.ctx.identity.version_json),
         Plan::Status(status) => with_status(call, status, out),
         Plan::Bytes(size) => bytes(call, size, out),
-        Plan::ListSettings => call.head(Status::OK, out).body(JSON, call.ctx.live.to_json().as_bytes()).into(),
+        Plan::ListSettings => call.head(Status::OK, out).body(JSON, call.ctx.live.to_json().as_bytes()),
         Plan::ChangeSetting(setting) => change_setting(call, setting, out),
-        Plan::Asterisk => call.head(Status::OK, out).field("Allow", Route::Echo.allow("")).body(TEXT, b"").into(),
+        Plan::Asterisk => call.head(Status::OK, out).field("Allow", Route::Echo.allow("")).body(TEXT, b""),
         Plan::Refuse(reject) => refuse(call, reject, out),
     }
 }
@@ -232,23 +220,22 @@ impl Call<'_> {
     }
 }
 
-fn probe(call: &Call<'_>, out: &mut Out<'_>, well: bool, yes: &'static str, no: &'static str) -> Done {
+fn probe(call: &Call<'_>, out: &mut Out<'_>, well: bool, yes: &'static str, no: &'static str) -> Sent {
     let (status, text) = if well { (Status::OK, yes) } else { (Status::SERVICE_UNAVAILABLE, no) };
-    call.head(status, out).body(TEXT, text.as_bytes()).into()
+    call.head(status, out).body(TEXT, text.as_bytes())
 }
 
-fn random_echo(call: &Call<'_>, delay: Duration, random: &mut Rng, out: &mut Out<'_>) -> Done {
+fn random_echo(call: &Call<'_>, delay: Duration, random: &mut Rng, out: &mut Out<'_>) -> Sent {
     let delay = call.ctx.lobby.pause(delay);
     call.ctx.metrics.injected_delay.observe(delay.as_secs_f64());
     if call.ctx.live.fails(random) {
         let head = call.head(Status::INTERNAL_SERVER_ERROR, out).server_timing(delay);
-        let sent = head.body(TEXT, b"500 Internal Server Error: injected by the error rate\n");
-        return Done { sent, delay };
+        return head.body(TEXT, b"500 Internal Server Error: injected by the error rate\n");
     }
     echo(call, delay, out)
 }
 
-fn echo(call: &Call<'_>, delay: Duration, out: &mut Out<'_>) -> Done {
+fn echo(call: &Call<'_>, delay: Duration, out: &mut Out<'_>) -> Sent {
     let request = call.request;
     let facts = Facts {
         client: call.client,
@@ -264,16 +251,16 @@ fn echo(call: &Call<'_>, delay: Duration, out: &mut Out<'_>) -> Done {
     let json = echo::prefers_json(request.accept);
     let content_type = if json { JSON } else { TEXT };
     if request.method == Method::Head {
-        return Done { sent: head.no_body(content_type), delay };
+        return head.no_body(content_type);
     }
     let mut length = 0;
     echo::describe(json, request, &facts, call.body, |bytes| length += bytes.len() as u64);
     let write = |out: &mut Out<'_>| echo::describe(json, request, &facts, call.body, |bytes| out.put(bytes));
-    Done { sent: head.sized_body(content_type, length, write), delay }
+    head.sized_body(content_type, length, write)
 }
 
 /// A status on demand, with the fields that its definition asks for (RFC 9110 section 15).
-fn with_status(call: &Call<'_>, status: Status, out: &mut Out<'_>) -> Done {
+fn with_status(call: &Call<'_>, status: Status, out: &mut Out<'_>) -> Sent {
     let text = format!("{} {}\n", status.code(), status.reason());
     let head = call.head(status, out);
     let head = match status.code() {
@@ -286,23 +273,20 @@ fn with_status(call: &Call<'_>, status: Status, out: &mut Out<'_>) -> Done {
         426 => head.field("Upgrade", "HTTP/2.0").field("Connection", "upgrade"),
         _ => head,
     };
-    head.body(TEXT, text.as_bytes()).into()
+    head.body(TEXT, text.as_bytes())
 }
 
-fn bytes(call: &Call<'_>, size: u64, out: &mut Out<'_>) -> Done {
+fn bytes(call: &Call<'_>, size: u64, out: &mut Out<'_>) -> Sent {
     const BLOCK: &[u8] = &[b'x'; 64 << 10];
     const BINARY: &str = "application/octet-stream";
     if call.request.query.split('&').any(|part| part == "chunked") {
         // Without chunks only the end of the connection tells the end of the bytes.
-        return call
-            .closing_head(Status::OK, call.close || call.request.http10, out)
-            .chunked_body(BINARY, size, BLOCK)
-            .into();
+        return call.closing_head(Status::OK, call.close || call.request.http10, out).chunked_body(BINARY, size, BLOCK);
     }
-    call.head(Status::OK, out).sized_body(BINARY, size, |out| out.repeat(BLOCK, size, Out::put)).into()
+    call.head(Status::OK, out).sized_body(BINARY, size, |out| out.repeat(BLOCK, size, Out::put))
 }
 
-fn change_setting(call: &Call<'_>, setting: live::Setting, out: &mut Out<'_>) -> Done {
+fn change_setting(call: &Call<'_>, setting: live::Setting, out: &mut Out<'_>) -> Sent {
     let (ctx, name) = (call.ctx, setting.label());
     let value = str::from_utf8(call.body).unwrap_or("(not UTF-8)").trim();
     let (status, text) = match ctx.live.set(setting, value) {
@@ -315,13 +299,13 @@ fn change_setting(call: &Call<'_>, setting: live::Setting, out: &mut Out<'_>) ->
             (Status::BAD_REQUEST, format!("400 Bad Request: {name}: {value:?} is not usable: expected {expected}\n"))
         }
     };
-    call.head(status, out).body(TEXT, text.as_bytes()).into()
+    call.head(status, out).body(TEXT, text.as_bytes())
 }
 
 /// Says no: the one status of the reason, the fields it asks for, and the reason in words.
-fn refuse(call: &Call<'_>, reject: Reject, out: &mut Out<'_>) -> Done {
+fn refuse(call: &Call<'_>, reject: Reject, out: &mut Out<'_>) -> Sent {
     call.ctx.metrics.rejected(reject);
-    refusal(call.head(reject.status(), out), reject, call.errand.route.allow(call.errand.parameter)).into()
+    refusal(call.head(reject.status(), out), reject, call.errand.route.allow(call.errand.parameter))
 }
 
 /// The rest of a refusal behind the head's first fields; `allow` are the methods that the route takes.

@@ -231,6 +231,7 @@ pub struct Head<'o, 'w> {
     body_wanted: bool,
     http10: bool,
     close: bool,
+    delay: Duration,
 }
 
 /// The proof that a response was written to its end.
@@ -240,6 +241,8 @@ pub struct Sent {
     pub status: Status,
     /// Whether the connection ends after it.
     pub close: bool,
+    /// The injected delay that it tells, as long as it really was.
+    pub delay: Duration,
 }
 
 impl<'o, 'w> Head<'o, 'w> {
@@ -261,7 +264,7 @@ impl<'o, 'w> Head<'o, 'w> {
             (false, true) => b"\r\nConnection: keep-alive\r\n",
             (false, false) => b"\r\n",
         });
-        Head { out, status, body_wanted: !head_only, http10, close }
+        Head { out, status, body_wanted: !head_only, http10, close, delay: Duration::ZERO }
     }
 
     /// Adds a field.
@@ -279,7 +282,8 @@ impl<'o, 'w> Head<'o, 'w> {
     }
 
     /// Adds the injected delay as `Server-Timing`, in milliseconds.
-    pub fn server_timing(self, delay: Duration) -> Self {
+    pub fn server_timing(mut self, delay: Duration) -> Self {
+        self.delay = delay;
         self.out.put(b"Server-Timing: delay;dur=");
         self.out.put(&text::millis(delay));
         self.out.put(b"\r\n");
@@ -349,7 +353,7 @@ impl<'o, 'w> Head<'o, 'w> {
     }
 
     fn sent(self) -> Sent {
-        Sent { status: self.status, close: self.close }
+        Sent { status: self.status, close: self.close, delay: self.delay }
     }
 }
 
