@@ -376,6 +376,7 @@ impl<'a> Connection<'a> {
             return End::Plain;
         }
         self.ctx.metrics.request_bytes.inc_by(came.len() as u64);
+        let came = came.trim_ascii_start();
         let request_id = made_id(&mut self.random);
         self.dates.borrow_mut().set(context::unix_now());
         let dates = self.dates.borrow();
@@ -389,7 +390,6 @@ impl<'a> Connection<'a> {
             close: true,
         };
         handlers::refusal(Head::new(out, reject.status(), &preamble), reject, "");
-        let came = came.trim_ascii_start();
         let line_end = came.iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(came.len());
         let entry = Entry {
             client: &self.peer_ip_text,
