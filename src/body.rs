@@ -1,8 +1,8 @@
 //! Request bodies: the memory they share, and chunked coding (RFC 9112 section 7.1), decoded a piece at a time.
 //!
-//! A body with a length needs no decoder: its bytes are its content. The decoder takes input in pieces of any size, hands
-//! on runs of data, and stops behind the last byte of the body. What it drops (extensions, leading zeros of sizes,
-//! trailers) is bounded together, and nothing but CRLF ends a line.
+//! A body with a length needs no decoder: its bytes are its content. The decoder takes input in pieces of any size,
+//! hands on runs of data, and stops behind the last byte of the body. What it drops (extensions, leading zeros of
+//! sizes, trailers) is bounded together, and nothing but CRLF ends a line.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

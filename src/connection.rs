@@ -720,8 +720,8 @@ fn is_plain_token(id: &[u8]) -> bool {
     (1..=limits::REQUEST_ID).contains(&id.len()) && id.iter().copied().all(request::is_token_byte)
 }
 
-/// The trace id of a valid `traceparent` (W3C Trace Context sections 3.2 and 4): version, trace id, parent id, flags, and
-/// in versions to come more behind another dash.
+/// The trace id of a valid `traceparent` (W3C Trace Context sections 3.2 and 4): version, trace id, parent id, flags,
+/// and in versions to come more behind another dash.
 fn trace_id(traceparent: &[u8]) -> &[u8] {
     // No way out in the middle, so that it compiles to vectors.
     let hex = |part: &[u8]| part.iter().fold(true, |all, b| all & matches!(b, b'0'..=b'9' | b'a'..=b'f'));

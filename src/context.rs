@@ -78,7 +78,8 @@ impl Identity {
         version_json.extend_from_slice(b"}\n");
         Identity {
             common_fields: format!(
-                "Server: httpserver\r\nVersion: {version}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
+                "Server: httpserver\r\nVersion: {version}\r\nX-Content-Type-Options: nosniff\r\n\
+                 Cache-Control: no-store\r\n"
             )
             .into_bytes(),
             facts_text: (lines + "\n\n").into_bytes(),

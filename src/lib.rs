@@ -4,7 +4,7 @@
 //!
 //! Floor 0, plain values:
 //! 1. [`limits`]: every bound in the program, with its reason.
-//! 2. [`text`]: durations, sizes, dates and escapes.
+//! 2. [`text`]: names, durations, sizes, dates and escapes.
 //!
 //! Floor 1, HTTP as bytes, without a socket, a thread or a clock, and so tested with tables:
 //! 3. [`client`]: who the client is, behind proxies.

@@ -154,7 +154,8 @@ impl Live {
     pub fn to_json(&self) -> String {
         let delay = |micros: &AtomicU64| text::show_duration(Duration::from_micros(micros.load(Relaxed)));
         format!(
-            "{{\"delay-min\":\"{}\",\"delay-max\":\"{}\",\"error-rate\":{},\"log-level\":\"{}\",\"ready\":{},\"live\":{}}}\n",
+            "{{\"delay-min\":\"{}\",\"delay-max\":\"{}\",\"error-rate\":{},\"log-level\":\"{}\",\
+             \"ready\":{},\"live\":{}}}\n",
             delay(&self.delay_min_micros),
             delay(&self.delay_max_micros),
             f64::from_bits(self.error_rate_bits.load(Relaxed)),

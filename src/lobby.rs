@@ -1,9 +1,9 @@
 //! Seats: the admission limit, the list of idle connections, and the drain, in one.
 //!
-//! A connection's stream lives in its place, so that it costs one descriptor: its thread reads and writes it under a read
-//! guard, and whoever wants it to end takes another read guard and calls `shutdown`. A place's activity is one atomic:
-//! free, busy, leaving, or idle since a moment. Only the connection's own thread makes it busy; only from idle can it be
-//! told to leave, and then a request that had already arrived is still answered, with `Connection: close`.
+//! A connection's stream lives in its place, so that it costs one descriptor: its thread reads and writes it under a
+//! read guard, and whoever wants it to end takes another read guard and calls `shutdown`. A place's activity is one
+//! atomic: free, busy, leaving, or idle since a moment. Only the connection's own thread makes it busy; only from idle
+//! can it be told to leave, and then a request that had already arrived is still answered, with `Connection: close`.
 //!
 //! A newcomer that finds no seat asks the longest-idle connection to leave. Where none is idle it gets one of the shed
 //! places, for a single answer; where those are taken, the oldest without a whole request is cut.

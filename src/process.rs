@@ -1,7 +1,8 @@
 //! What the kernel tells of this process and its host, read from `/proc` and the cgroup file system.
 //!
 //! The `process_*` metrics and the check of the seats against the host's limits need a few numbers; reading them takes
-//! less code than the packages that would bring them. See proc(5) and the kernel's documentation of the pids controller.
+//! less code than the packages that would bring them. See proc(5) and the kernel's documentation of the pids
+//! controller.
 
 use std::fs;
 use std::path::Path;
@@ -117,8 +118,8 @@ fn cgroup_threads() -> Option<usize> {
     cgroups.lines().filter_map(cgroup_directory).filter_map(|(root, path)| threads_left(root, path)).min()
 }
 
-/// Where a line of `/proc/self/cgroup` has its pids controller: in version 1 under a name of its own, in version 2 in the
-/// one hierarchy. The path is relative to the root.
+/// Where a line of `/proc/self/cgroup` has its pids controller: in version 1 under a name of its own, in version 2 in
+/// the one hierarchy. The path is relative to the root.
 fn cgroup_directory(line: &str) -> Option<(&'static str, &str)> {
     let mut parts = line.splitn(3, ':');
     let (hierarchy, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -130,8 +131,8 @@ fn cgroup_directory(line: &str) -> Option<(&'static str, &str)> {
     }
 }
 
-/// The least that a cgroup or one of those it lies in still allows. Inside a container the path may not be visible; then
-/// its root is the container's own cgroup.
+/// The least that a cgroup or one of those it lies in still allows. Inside a container the path may not be visible;
+/// then its root is the container's own cgroup.
 fn threads_left(root: &str, path: &str) -> Option<usize> {
     let root = Path::new(root);
     let directory = root.join(path);

@@ -1,9 +1,9 @@
 //! The request: found, checked and parsed once, then borrowed from the connection's buffer.
 //!
 //! `HeadScan` finds the end of a head in bytes that are still arriving, and refuses what httparse would let pass (bare
-//! LF, several empty lines) before it is parsed. `Request::parse` reads a whole head by RFC 9112 and, where that leaves a
-//! choice, by its stricter reading. What follows holds no conflict: `Framing` is decided here, an absent field is empty,
-//! and whatever was wrong is one `Reject` with one status.
+//! LF, several empty lines) before it is parsed. `Request::parse` reads a whole head by RFC 9112 and, where that leaves
+//! a choice, by its stricter reading. What follows holds no conflict: `Framing` is decided here, an absent field is
+//! empty, and whatever was wrong is one `Reject` with one status.
 
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
@@ -246,8 +246,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Parses bytes that begin with a whole and flawless head, as nearly all do, without the walk of [`HeadScan`]; `None`
-    /// leaves it to that walk to say what is wrong or missing.
+    /// Parses bytes that begin with a whole and flawless head, as nearly all do, without the walk of [`HeadScan`];
+    /// `None` leaves it to that walk to say what is wrong or missing.
     pub fn parse_flawless(bytes: &'a [u8], room: &'a mut Room<'a>) -> Option<Request<'a>> {
         let mut parsed = httparse::Request::new(&mut []);
         let Ok(httparse::Status::Complete(length)) = parsed.parse_with_uninit_headers(bytes, room) else { return None };
@@ -405,7 +405,8 @@ fn reject_of(error: httparse::Error, head: &[u8]) -> Reject {
     }
 }
 
-/// The path and the query of a target in one of the forms of RFC 9112 section 3.2; `None` if the method forbids the form.
+/// The path and the query of a target in one of the forms of RFC 9112 section 3.2; `None` if the method forbids the
+/// form.
 #[expect(clippy::needless_bitwise_bool, reason = "a loop without a way out in the middle compiles to vectors")]
 fn split_target(method: Method, target: &str) -> Option<(&str, &str)> {
     if !target.bytes().fold(true, |all, b| all & b.is_ascii_graphic() & (b != b'#')) {

@@ -320,7 +320,8 @@ impl<'o, 'w> Head<'o, 'w> {
         self
     }
 
-    /// Ends the response with `length` bytes in chunked coding (RFC 9112 section 7.1), made of one block again and again.
+    /// Ends the response with `length` bytes in chunked coding (RFC 9112 section 7.1), made of one block again and
+    /// again.
     ///
     /// A client of HTTP/1.0 knows no chunks: it gets the bytes up to the end of the connection, which has to be closed.
     pub fn chunked_body(self, content_type: &'static str, length: u64, block: &[u8]) -> Sent {

@@ -1,13 +1,14 @@
 //! The server: accept, admit, serve, drain.
 //!
 //! Every thread accepts for itself: it takes a connection from the kernel's queue, sees to it that another thread waits
-//! in `accept`, serves the connection, and comes back to wait for the next. So a connection costs no hand-over, and a new
-//! thread only where none was waiting. The listener's receive time-out ends threads that are too many; the last one
-//! waits without one. Admission stands before the next thread is let in, so that a full lobby leaves newcomers in the kernel's queue.
+//! in `accept`, serves the connection, and comes back to wait for the next. So a connection costs no hand-over, and a
+//! new thread only where none was waiting. The listener's receive time-out ends threads that are too many; the last one
+//! waits without one. Admission stands before the next thread is let in, so that a full lobby leaves newcomers in the
+//! kernel's queue.
 //!
-//! At the drain the port is closed first: a thread that is blocked in `accept` proves that the queue is empty, and where
-//! none is, the queue is emptied without blocking. Then `shutdown` on the listener makes each blocked `accept` return, and
-//! refuses newcomers. From there on threads only end, and the last one tells so.
+//! At the drain the port is closed first: a thread that is blocked in `accept` proves that the queue is empty, and
+//! where none is, the queue is emptied without blocking. Then `shutdown` on the listener makes each blocked `accept`
+//! return, and refuses newcomers. From there on threads only end, and the last one tells so.
 
 use std::any::Any;
 use std::fmt;
@@ -47,11 +48,11 @@ pub fn listen(address: Option<SocketAddr>) -> Result<TcpListener, String> {
     Ok(listener)
 }
 
-/// Asks for a longer queue than the 128 that std asks for: with those, a burst of 5,000 connections loses SYNs, and their
-/// clients wait for seconds.
+/// Asks for a longer queue than the 128 that std asks for: with those, a burst of 5,000 connections loses SYNs, and
+/// their clients wait for seconds.
 fn lengthen_queue(listener: &TcpListener) -> io::Result<()> {
-    // listen(2) may be called again on a listening socket, and sets the new length. It takes two integers and touches no
-    // memory of ours: on a descriptor that is no socket it fails, so no argument of it can break a rule of Rust.
+    // listen(2) may be called again on a listening socket, and sets the new length. It takes two integers and touches
+    // no memory of ours: on a descriptor that is no socket it fails, so no argument of it can break a rule of Rust.
     #[expect(unsafe_code, reason = "no safe function of std sets the length of the queue")]
     unsafe extern "C" {
         safe fn listen(socket: i32, backlog: i32) -> i32;
@@ -182,8 +183,8 @@ impl Server<'_> {
         }
     }
 
-    /// Lets `accept` time out where more than one thread waits, so that those which are too many end; the last one waits
-    /// for as long as it takes. Linux looks at the time-out when `accept` begins.
+    /// Lets `accept` time out where more than one thread waits, so that those which are too many end; the last one
+    /// waits for as long as it takes. Linux looks at the time-out when `accept` begins.
     fn set_accept_timeout(&self, timed: bool) {
         if self.timed.swap(timed, SeqCst) != timed {
             // A failure would only keep threads.

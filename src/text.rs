@@ -1,8 +1,8 @@
-//! To and from text: durations, sizes, dates, numbers, and the escapes of the log and of JSON.
+//! To and from text: names of closed sets, durations, sizes, dates, numbers, and the escapes of the log and of JSON.
 //!
 //! What is read comes from a setting, a path or `/admin`; a reader gives `None` and its caller words the error. What is
-//! written goes to the end of a `Vec<u8>`, which costs no allocation once it has grown; the escapes, whose result can be
-//! six times as long as what they are given, are put out in runs.
+//! written goes to the end of a `Vec<u8>`, which costs no allocation once it has grown; the escapes, whose result can
+//! be six times as long as what they are given, are put out in runs.
 
 use std::fmt;
 use std::io::Write;
@@ -338,8 +338,8 @@ fn plain_len(bytes: &[u8]) -> usize {
     whole + bytes[whole..].iter().take_while(|b| is_plain(b)).count()
 }
 
-/// Whether a field name is `known`, which is in lower case. In a token, 0x20 makes a letter small and no other byte one of
-/// those that names here have, so this costs a third of a comparison of ASCII in general.
+/// Whether a field name is `known`, which is in lower case. In a token, 0x20 makes a letter small and no other byte one
+/// of those that names here have, so this costs a third of a comparison of ASCII in general.
 pub fn same_name(name: &[u8], known: &[u8]) -> bool {
     name.len() == known.len() && name.iter().zip(known).all(|(byte, known)| byte | 0x20 == *known)
 }
