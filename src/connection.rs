@@ -81,11 +81,7 @@ enum End {
 ///
 /// The wire's write time-out has to be the one of the settings already.
 pub fn serve(
-    ctx: Context<'_>,
-    seat: &Seat<'_>,
-    wire: &dyn Wire,
-    addresses: (SocketAddr, SocketAddr),
-    handler: Handler,
+    ctx: Context<'_>, seat: &Seat<'_>, wire: &dyn Wire, addresses: (SocketAddr, SocketAddr), handler: Handler,
 ) {
     let limit = if seat.is_shed() { limits::SHED_TIME } else { ctx.config.write_timeout };
     let mut writer = Writer::new(wire, ctx.config.write_timeout, limit);
@@ -147,10 +143,7 @@ struct Connection<'a> {
 
 impl<'a> Connection<'a> {
     fn new(
-        ctx: Context<'a>,
-        seat: &'a Seat<'a>,
-        wire: &'a dyn Wire,
-        (peer, local): (SocketAddr, SocketAddr),
+        ctx: Context<'a>, seat: &'a Seat<'a>, wire: &'a dyn Wire, (peer, local): (SocketAddr, SocketAddr),
         handler: Handler,
     ) -> Connection<'a> {
         let now = Instant::now();
@@ -316,12 +309,7 @@ impl<'a> Connection<'a> {
 
     /// Has the handler respond, and takes note of it; whether the connection ends.
     fn respond(
-        &mut self,
-        request: &Request<'_>,
-        errand: Errand<'_>,
-        content: &Content<'_>,
-        behind: &[u8],
-        out: &mut Out<'_>,
+        &mut self, request: &Request<'_>, errand: Errand<'_>, content: &Content<'_>, behind: &[u8], out: &mut Out<'_>,
     ) -> bool {
         let client = self.other_client(request);
         let made_id = made_id(&mut self.random);
@@ -414,11 +402,7 @@ impl<'a> Connection<'a> {
 
     /// Reads the body, all of it.
     fn content<'r>(
-        &mut self,
-        request: &Request<'_>,
-        rest: &'r [u8],
-        share: &mut Share<'_>,
-        out: &mut Out<'_>,
+        &mut self, request: &Request<'_>, rest: &'r [u8], share: &mut Share<'_>, out: &mut Out<'_>,
     ) -> Result<Content<'r>, Reject> {
         let max = self.ctx.config.max_body;
         match request.framing {
@@ -458,11 +442,7 @@ impl<'a> Connection<'a> {
     }
 
     fn read_chunked<'r>(
-        &mut self,
-        request: &Request<'_>,
-        rest: &[u8],
-        share: &mut Share<'_>,
-        out: &mut Out<'_>,
+        &mut self, request: &Request<'_>, rest: &[u8], share: &mut Share<'_>, out: &mut Out<'_>,
     ) -> Result<Content<'r>, Reject> {
         let since = Instant::now();
         let (mut chunked, mut body) = (Chunked::new(self.ctx.config.max_body), mem::take(&mut self.body));
@@ -599,12 +579,7 @@ struct Pending {
 impl Notes {
     /// Takes note of an answer to a request that began at `started`.
     fn add(
-        &mut self,
-        ctx: Context<'_>,
-        answer: Answer,
-        started: Instant,
-        output: Range<u64>,
-        entry: &Entry<'_>,
+        &mut self, ctx: Context<'_>, answer: Answer, started: Instant, output: Range<u64>, entry: &Entry<'_>,
         dates: &Dates,
     ) {
         let line_start = self.lines.len();

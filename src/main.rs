@@ -145,9 +145,7 @@ fn greet(ctx: Context<'_>, capacity: &Capacity) {
 
 /// Starts a log that writes to a standard stream; a first failed write is told to another log.
 fn start_log(
-    name: &'static str,
-    stream: io::Result<impl Into<File>>,
-    other: Option<(&'static Log, bool)>,
+    name: &'static str, stream: io::Result<impl Into<File>>, other: Option<(&'static Log, bool)>,
 ) -> Result<&'static Log, String> {
     let failed = |error| format!("no log on {name}: {error}");
     let mut file: File = stream.map_err(failed)?.into();

@@ -93,11 +93,7 @@ struct Server<'a> {
 
 /// Serves connections until the mailbox tells of a signal, then drains.
 pub fn run(
-    listener: &TcpListener,
-    ctx: Context<'_>,
-    mut mailbox: Mailbox,
-    postman: &Postman,
-    handler: Handler,
+    listener: &TcpListener, ctx: Context<'_>, mut mailbox: Mailbox, postman: &Postman, handler: Handler,
 ) -> io::Result<Drained> {
     // On Linux a connection takes these over from its listener, which spares each connection two system calls.
     let socket = TcpStream::from(OwnedFd::from(listener.try_clone()?));

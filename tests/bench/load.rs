@@ -54,11 +54,7 @@ impl Load {
 
     /// `load MODE`, with as many connections at once; its stdin ends it in mode `idle`.
     pub(crate) fn once(
-        &self,
-        mode: &str,
-        address: SocketAddr,
-        connections: usize,
-        target: Option<&str>,
+        &self, mode: &str, address: SocketAddr, connections: usize, target: Option<&str>,
     ) -> io::Result<Command> {
         let file = self.directory.join("request");
         fs::write(&file, request(false, target))?;
