@@ -22,7 +22,7 @@ use crate::body::{Chunked, Share};
 use crate::client;
 use crate::context::{self, Context};
 use crate::echo;
-use crate::handlers::{self, Call, Errand, Handler, Plan};
+use crate::handlers::{self, Call, Dispatch, Handler, Plan};
 use crate::limits;
 use crate::lobby::Seat;
 use crate::metrics::Answer;
@@ -275,27 +275,27 @@ impl<'a> Connection<'a> {
     fn answer(&mut self, request: &Request<'_>, rest: &[u8], out: &mut Out<'_>) -> Result<usize, End> {
         self.seat.busy();
         let head = request.head;
-        let mut errand = Errand::of(self.ctx, request, self.seat.is_shed(), &mut self.random);
+        let mut dispatch = Dispatch::of(self.ctx, request, self.seat.is_shed(), &mut self.random);
         // A client that waits for a 100 gets its refusal instead; one that is shed is not listened to any further.
         let waits = request.expects_continue && rest.is_empty() && request.framing != Framing::None;
-        let ends = errand.route == Route::None || request.method == Method::Connect;
-        let leave_unread = matches!(errand.plan, Plan::Refuse(_)) && (waits || ends);
+        let ends = dispatch.route == Route::None || request.method == Method::Connect;
+        let leave_unread = matches!(dispatch.plan, Plan::Refuse(_)) && (waits || ends);
         let mut share = self.ctx.bodies.share();
         let read = if leave_unread { Ok(Content::default()) } else { self.content(request, rest, &mut share, out) };
         let content = match read {
             Ok(content) => content,
             Err(Reject::Incomplete) => return Err(self.refuse(Reject::Incomplete, head, out)),
             Err(reject) => {
-                (errand.route, errand.plan) = (Route::None, Plan::Refuse(reject));
+                (dispatch.route, dispatch.plan) = (Route::None, Plan::Refuse(reject));
                 Content::default()
             }
         };
         self.ctx.metrics.request_bytes.inc_by((head.len() + content.bytes.len()) as u64);
-        if errand.plan.delays() {
+        if dispatch.plan.delays() {
             self.flush(out);
         }
         let behind = content.taken.map_or(&b""[..], |taken| &rest[taken..]);
-        let closes = self.respond(request, errand, &content, behind, out);
+        let closes = self.respond(request, dispatch, &content, behind, out);
         // A client that asked for this end sends no more.
         let asked_for = !request.keep_alive && !request.http10 && behind.is_empty() && self.spill.unread().is_empty();
         let taken = content.taken;
@@ -309,7 +309,8 @@ impl<'a> Connection<'a> {
 
     /// Has the handler respond, and takes note of it; whether the connection ends.
     fn respond(
-        &mut self, request: &Request<'_>, errand: Errand<'_>, content: &Content<'_>, behind: &[u8], out: &mut Out<'_>,
+        &mut self, request: &Request<'_>, dispatch: Dispatch<'_>, content: &Content<'_>, behind: &[u8],
+        out: &mut Out<'_>,
     ) -> bool {
         let client = self.other_client(request);
         let made_id = made_id(&mut self.random);
@@ -317,7 +318,7 @@ impl<'a> Connection<'a> {
             ctx: self.ctx,
             seat: self.seat,
             request,
-            errand,
+            dispatch,
             body: &content.bytes,
             behind,
             client: client.as_deref().unwrap_or(&self.peer_ip_text),
@@ -341,7 +342,7 @@ impl<'a> Connection<'a> {
             request_id: call.request_id,
             trace_id: trace_id(request.traceparent),
         };
-        let answer = Answer { route: errand.route, method: request.method, status: sent.status };
+        let answer = Answer { route: dispatch.route, method: request.method, status: sent.status };
         let output = start..out.position();
         self.notes.add(self.ctx, answer, self.started, output, &entry, &self.dates.borrow());
         sent.close

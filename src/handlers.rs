@@ -61,7 +61,7 @@ impl Plan {
 
 /// Where a request goes and what is to be done there.
 #[derive(Clone, Copy, Debug)]
-pub struct Errand<'a> {
+pub struct Dispatch<'a> {
     /// Its route; none for a request that is shed.
     pub route: Route,
     /// What follows the prefix of a route with a parameter.
@@ -79,7 +79,7 @@ pub struct Call<'a> {
     /// The request.
     pub request: &'a Request<'a>,
     /// What is to be done for it.
-    pub errand: Errand<'a>,
+    pub dispatch: Dispatch<'a>,
     /// Its body.
     pub body: &'a [u8],
     /// What came behind it.
@@ -98,18 +98,15 @@ pub struct Call<'a> {
     pub close: bool,
 }
 
-/// What a handler did.
-pub type Done = Sent;
-
 /// Carries a call's plan out; a test may bring a handler of its own.
-pub type Handler = fn(&Call<'_>, &mut Rng, &mut Out<'_>) -> Done;
+pub type Handler = fn(&Call<'_>, &mut Rng, &mut Out<'_>) -> Sent;
 
-impl<'a> Errand<'a> {
+impl<'a> Dispatch<'a> {
     /// Where a request goes and what is to be done there, by its head alone.
-    pub fn of(ctx: Context<'_>, request: &Request<'a>, shed: bool, random: &mut Rng) -> Errand<'a> {
+    pub fn of(ctx: Context<'_>, request: &Request<'a>, shed: bool, random: &mut Rng) -> Dispatch<'a> {
         let (route, parameter) = Route::of(request.path, !ctx.config.admin_token.is_empty());
         if shed && !route.is_probe() {
-            return Errand { route: Route::None, parameter: "", plan: Plan::Refuse(Reject::Shed) };
+            return Dispatch { route: Route::None, parameter: "", plan: Plan::Refuse(Reject::Shed) };
         }
         let plan = if route == Route::Admin && !is_authorized(request, ctx.config.admin_token.as_bytes()) {
             Err(Reject::Unauthorized)
@@ -120,7 +117,7 @@ impl<'a> Errand<'a> {
         } else {
             plan(route, parameter, || ctx.live.random_delay(random))
         };
-        Errand { route, parameter, plan: plan.unwrap_or_else(Plan::Refuse) }
+        Dispatch { route, parameter, plan: plan.unwrap_or_else(Plan::Refuse) }
     }
 }
 
@@ -169,7 +166,7 @@ fn is_token(value: &[u8], token: &[u8]) -> bool {
 
 /// The handler of the product.
 pub fn respond(call: &Call<'_>, random: &mut Rng, out: &mut Out<'_>) -> Sent {
-    match call.errand.plan {
+    match call.dispatch.plan {
         Plan::Echo { delay, random: false } => echo(call, call.ctx.lobby.pause(delay), out),
         Plan::Echo { delay, random: true } => random_echo(call, delay, random, out),
         Plan::Healthz => probe(call, out, call.ctx.live.live(), "ok\n", "not alive\n"),
@@ -267,7 +264,7 @@ fn with_status(call: &Call<'_>, status: Status, out: &mut Out<'_>) -> Sent {
         206 => head.field("Content-Range", "bytes 0-19/20"),
         300..=303 | 305..=399 => head.field("Location", "/"),
         401 => head.field("WWW-Authenticate", "Bearer"),
-        405 => head.field("Allow", call.errand.route.allow("")),
+        405 => head.field("Allow", call.dispatch.route.allow("")),
         407 => head.field("Proxy-Authenticate", "Basic"),
         416 => head.field("Content-Range", "bytes */0"),
         426 => head.field("Upgrade", "HTTP/2.0").field("Connection", "upgrade"),
@@ -305,7 +302,7 @@ fn change_setting(call: &Call<'_>, setting: live::Setting, out: &mut Out<'_>) ->
 /// Says no: the one status of the reason, the fields it asks for, and the reason in words.
 fn refuse(call: &Call<'_>, reject: Reject, out: &mut Out<'_>) -> Sent {
     call.ctx.metrics.rejected(reject);
-    refusal(call.head(reject.status(), out), reject, call.errand.route.allow(call.errand.parameter))
+    refusal(call.head(reject.status(), out), reject, call.dispatch.route.allow(call.dispatch.parameter))
 }
 
 /// The rest of a refusal behind the head's first fields; `allow` are the methods that the route takes.

@@ -86,8 +86,8 @@ fn healthcheck(arguments: &[String]) -> Result<(), Failure> {
 fn serve(arguments: &[String]) -> Result<(), Failure> {
     let config = Config::read(arguments, variable)?;
     let listener = server::listen(config.listen)?;
-    let (mailbox, postman) = signals::mailbox().map_err(|error| format!("no socket pair: {error}"))?;
-    postman.bring_signals().map_err(|error| format!("no signal handlers: {error}"))?;
+    let (events, notifier) = signals::channel().map_err(|error| format!("no socket pair: {error}"))?;
+    notifier.bring_signals().map_err(|error| format!("no signal handlers: {error}"))?;
     let diagnostics = start_log("stderr", io::stderr().as_fd().try_clone_to_owned(), None)?;
     let log = start_log("stdout", io::stdout().as_fd().try_clone_to_owned(), Some((diagnostics, config.log_json)))?;
     let log_json = config.log_json;
@@ -112,7 +112,7 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
     greet(ctx, &capacity);
     let address = listener.local_addr().map_err(|error| format!("no address: {error}"))?;
     ctx.say(Level::Info, format_args!("listening on {address}"));
-    let result = server::run(&listener, ctx, mailbox, &postman, handlers::respond);
+    let result = server::run(&listener, ctx, events, &notifier, handlers::respond);
     let totals = log.finish(limits::LOG_FLUSH);
     if totals.lost > 0 {
         ctx.say(Level::Error, format_args!("{} log lines were lost: nobody read stdout in time", totals.lost));

@@ -27,7 +27,7 @@ use crate::handlers::Handler;
 use crate::limits;
 use crate::live::Level;
 use crate::metrics::Outcome;
-use crate::signals::{Mailbox, News, Postman};
+use crate::signals::{Event, Events, Notifier};
 use crate::text;
 
 /// The port of the default address.
@@ -81,7 +81,7 @@ struct Server<'a> {
     /// Our address, where the listener has just one.
     local: Option<SocketAddr>,
     handler: Handler,
-    postman: &'a Postman,
+    notifier: &'a Notifier,
     /// Threads alive, and those of them that wait in `accept` or for admission.
     threads: AtomicUsize,
     waiting: AtomicUsize,
@@ -91,9 +91,9 @@ struct Server<'a> {
     last_warning: Mutex<Option<Instant>>,
 }
 
-/// Serves connections until the mailbox tells of a signal, then drains.
+/// Serves connections until a signal comes, then drains.
 pub fn run(
-    listener: &TcpListener, ctx: Context<'_>, mut mailbox: Mailbox, postman: &Postman, handler: Handler,
+    listener: &TcpListener, ctx: Context<'_>, mut events: Events, notifier: &Notifier, handler: Handler,
 ) -> io::Result<Drained> {
     // On Linux a connection takes these over from its listener, which spares each connection two system calls.
     let socket = TcpStream::from(OwnedFd::from(listener.try_clone()?));
@@ -105,7 +105,7 @@ pub fn run(
         socket: &socket,
         local: listener.local_addr().ok().filter(|address| !address.ip().is_unspecified()),
         handler,
-        postman,
+        notifier,
         threads: AtomicUsize::new(0),
         waiting: AtomicUsize::new(0),
         closing: AtomicBool::new(false),
@@ -114,8 +114,8 @@ pub fn run(
     };
     thread::scope(|scope| {
         server.spawn(scope, None)?;
-        while mailbox.wait(None) != News::Signal {}
-        Ok(server.drain(scope, &mut mailbox))
+        while events.wait(None) != Event::Signal {}
+        Ok(server.drain(scope, &mut events))
     })
 }
 
@@ -222,14 +222,14 @@ impl Server<'_> {
     }
 
     /// From the signal to the last thread.
-    fn drain<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, mailbox: &mut Mailbox) -> Drained {
+    fn drain<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, events: &mut Events) -> Drained {
         let (ctx, config) = (self.ctx, self.ctx.config);
         let completed = || ctx.metrics.answers() - ctx.metrics.unwritten_answers.get();
         let completed_before = completed();
         ctx.lobby.begin_drain();
         let [linger, timeout] = [config.drain_linger, config.drain_timeout].map(text::show_duration);
         ctx.say(Level::Info, format_args!("draining: {linger} of lingering, then {timeout} to finish"));
-        let linger_ended = mailbox.wait(Some(Instant::now() + config.drain_linger)) == News::Nothing;
+        let linger_ended = events.wait(Some(Instant::now() + config.drain_linger)) == Event::Nothing;
         self.close_port(scope);
         ctx.lobby.close_idle(limits::GRACE);
         let end_idling = || ctx.lobby.end_idling();
@@ -243,29 +243,29 @@ impl Server<'_> {
             (config.drain_timeout + limits::LAST_ANSWERS, &|| {}),
         ];
         let closed = Instant::now();
-        let mut news = if linger_ended { News::Nothing } else { News::Signal };
+        let mut event = if linger_ended { Event::Nothing } else { Event::Signal };
         for (after, step) in steps {
-            if news == News::Nothing {
-                news = self.wait_for_threads(mailbox, closed + after);
+            if event == Event::Nothing {
+                event = self.wait_for_threads(events, closed + after);
                 step();
             }
         }
-        let cut = if news == News::Empty { 0 } else { ctx.lobby.cut() };
+        let cut = if event == Event::Empty { 0 } else { ctx.lobby.cut() };
         end_waiting();
         // The scope joins the threads, which now have nothing left to wait for.
-        self.wait_for_threads(mailbox, Instant::now() + limits::LAST_ANSWERS);
+        self.wait_for_threads(events, Instant::now() + limits::LAST_ANSWERS);
         Drained { completed: completed().saturating_sub(completed_before), cut }
     }
 
     /// Waits until every thread has ended, a signal comes, or the time is over.
-    fn wait_for_threads(&self, mailbox: &mut Mailbox, deadline: Instant) -> News {
+    fn wait_for_threads(&self, events: &mut Events, deadline: Instant) -> Event {
         loop {
             if self.threads.load(SeqCst) == 0 {
-                return News::Empty;
+                return Event::Empty;
             }
-            match mailbox.wait(Some(deadline)) {
-                News::Empty => {}
-                news => return news,
+            match events.wait(Some(deadline)) {
+                Event::Empty => {}
+                event => return event,
             }
         }
     }
@@ -301,7 +301,7 @@ struct Alive<'s, 'a>(&'s Server<'a>);
 impl Drop for Alive<'_, '_> {
     fn drop(&mut self) {
         if self.0.threads.fetch_sub(1, SeqCst) == 1 {
-            self.0.postman.tell_empty();
+            self.0.notifier.tell_empty();
         }
     }
 }

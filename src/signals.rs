@@ -1,4 +1,4 @@
-//! Signals and other news, as bytes in a socket pair.
+//! Signals and other events, as bytes in a socket pair.
 //!
 //! Whoever waits for SIGTERM, for a second one, and for the last thread to go waits for all of it in one place: a read
 //! with a time-out. The write ends are given away: one to the signal handlers, one to the server's threads.
@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// What was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum Event {
     /// SIGTERM or SIGINT came.
     Signal,
     /// The last connection's thread has ended.
@@ -20,45 +20,45 @@ pub enum News {
     Nothing,
 }
 
-/// The byte of [`News::Empty`]; signal handlers write another one.
+/// The byte of [`Event::Empty`]; signal handlers write another one.
 const EMPTY: &[u8] = b"E";
 
 /// The read end.
 #[derive(Debug)]
-pub struct Mailbox(UnixStream);
+pub struct Events(UnixStream);
 
 /// A write end.
 #[derive(Debug)]
-pub struct Postman(UnixStream);
+pub struct Notifier(UnixStream);
 
-/// A mailbox and its postman.
-pub fn mailbox() -> io::Result<(Mailbox, Postman)> {
+/// Both ends.
+pub fn channel() -> io::Result<(Events, Notifier)> {
     let (read_end, write_end) = UnixStream::pair()?;
-    Ok((Mailbox(read_end), Postman(write_end)))
+    Ok((Events(read_end), Notifier(write_end)))
 }
 
-impl Mailbox {
-    /// Waits for news, at most until a deadline.
-    pub fn wait(&mut self, deadline: Option<Instant>) -> News {
+impl Events {
+    /// Waits for the next event, at most until a deadline.
+    pub fn wait(&mut self, deadline: Option<Instant>) -> Event {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                return News::Nothing;
+                return Event::Nothing;
             }
             let mut byte = [0];
             match self.0.set_read_timeout(left).and_then(|()| self.0.read(&mut byte)) {
-                Ok(1) if byte == EMPTY => return News::Empty,
-                Ok(_) => return News::Signal,
+                Ok(1) if byte == EMPTY => return Event::Empty,
+                Ok(_) => return Event::Signal,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                // A mailbox that cannot be read cannot be waited for: end in order.
-                Err(_) => return News::Signal,
+                // Where nothing can be read nothing can be waited for: end in order.
+                Err(_) => return Event::Signal,
             }
         }
     }
 }
 
-impl Postman {
-    /// Has SIGTERM and SIGINT write to the mailbox from now on.
+impl Notifier {
+    /// Has SIGTERM and SIGINT write to the events from now on.
     pub fn bring_signals(&self) -> io::Result<()> {
         for signal in [SIGTERM, SIGINT] {
             signal_hook::low_level::pipe::register(signal, self.0.try_clone()?)?;
@@ -68,7 +68,7 @@ impl Postman {
 
     /// Tells that the last connection's thread has ended.
     pub fn tell_empty(&self) {
-        // The mailbox lives as long as the server; if it were gone, nobody would wait.
+        // The events lives as long as the server; if it were gone, nobody would wait.
         let _ = (&self.0).write(EMPTY);
     }
 
@@ -84,15 +84,15 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn news_in_order_and_none() {
-        let (mut mailbox, postman) = mailbox().unwrap();
-        postman.signal();
-        postman.tell_empty();
-        assert_eq!((mailbox.wait(None), mailbox.wait(None)), (News::Signal, News::Empty));
+    fn events_in_order_and_none() {
+        let (mut events, notifier) = channel().unwrap();
+        notifier.signal();
+        notifier.tell_empty();
+        assert_eq!((events.wait(None), events.wait(None)), (Event::Signal, Event::Empty));
         let start = Instant::now();
-        assert_eq!(mailbox.wait(Some(start + Duration::from_millis(20))), News::Nothing);
+        assert_eq!(events.wait(Some(start + Duration::from_millis(20))), Event::Nothing);
         assert!(start.elapsed() >= Duration::from_millis(20));
-        drop(postman);
-        assert_eq!(mailbox.wait(None), News::Signal);
+        drop(notifier);
+        assert_eq!(events.wait(None), Event::Signal);
     }
 }

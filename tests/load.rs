@@ -21,11 +21,11 @@ use httpserver::access_log::Log;
 use httpserver::body::Budget;
 use httpserver::config::Config;
 use httpserver::context::{Context, Identity};
-use httpserver::handlers::{self, Call, Sent};
+use httpserver::handlers::{self, Call};
 use httpserver::live::{Live, Start};
 use httpserver::lobby::Lobby;
 use httpserver::metrics::Metrics;
-use httpserver::response::Out;
+use httpserver::response::{Out, Sent};
 use httpserver::{process, server, signals};
 
 use support::{PATIENCE, Server};
@@ -684,13 +684,13 @@ fn a_panic_costs_its_own_connection() {
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("it has one");
-    let (mailbox, postman) = signals::mailbox().expect("a mailbox");
+    let (events, notifier) = signals::channel().expect("a events");
     std::thread::scope(|scope| {
-        let run = || server::run(&listener, ctx, mailbox, &postman, fragile);
+        let run = || server::run(&listener, ctx, events, &notifier, fragile);
         let server = std::thread::Builder::new().spawn_scoped(scope, run).expect("a thread");
         // A failure must end the server too, or the scope would wait for it for ever.
         let seen = panic::catch_unwind(AssertUnwindSafe(|| ten_panics(addr, &metrics)));
-        postman.signal();
+        notifier.signal();
         let drained = server.join().expect("the panics stayed in their threads").expect("it drains");
         assert_eq!(drained.cut, 0);
         seen.unwrap_or_else(|failure| panic::resume_unwind(failure));

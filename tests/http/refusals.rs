@@ -65,10 +65,7 @@ fn every_case(server: &Server, status_of: fn(&str) -> Result<u16, String>) {
 
 /// Waits for so many lines behind the `seen` bytes of the log, leaving out our own scrapes.
 fn log_since(
-    server: &Server,
-    seen: &mut usize,
-    count: usize,
-    status_of: fn(&str) -> Result<u16, String>,
+    server: &Server, seen: &mut usize, count: usize, status_of: fn(&str) -> Result<u16, String>,
 ) -> Result<Vec<u16>, String> {
     server.stdout.wait_until(PATIENCE / 4, |bytes| whole_lines(&bytes[*seen..]).len() >= count);
     let fresh = server.stdout.bytes().split_off(*seen);
