@@ -20,7 +20,7 @@
 //! 11. [`process`]: what the kernel tells.
 //! 12. [`metrics`]: the registry and its handles.
 //! 13. [`access_log`]: the log and its one writer.
-//! 14. [`signals`]: signals as bytes in a events.
+//! 14. [`signals`]: signals as bytes in a socket pair.
 //! 15. [`lobby`]: seats, idle connections, the drain.
 //! 16. [`context`]: all of it as one bundle of borrows.
 //!
