@@ -64,7 +64,8 @@ install_python_tools() {
   [ -x "$tools/bin/checkov" ] && return
   say "installing kubernetes-validate and checkov into target/manifests"
   python3 -m venv "$tools"
-  "$tools/bin/pip" -q install "kubernetes-validate==$newest.*" checkov pyyaml
+  "$tools/bin/pip" -q install uv # installs checkov's hundred packages in 20 s, where pip takes minutes
+  "$tools/bin/uv" pip install -q --python "$tools/bin/python" "kubernetes-validate==$newest.*" checkov pyyaml
 }
 
 check_schemas() {
