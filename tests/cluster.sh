@@ -177,11 +177,13 @@ check_ends() { # every pod that was followed and is gone: exit status 0, a drain
     status=$(exit_status_of "$pod")
     [ "$status" = 0 ] || die "pod $pod ended with exit status \"$status\""
     count=$((count + 1))
+    ! grep -q 'drain finished: .*cut=0 ' "$work/logs/$pod" || continue
     # A kubelet may remove a container before it has sent its log to the end, and says so.
-    if tail -1 "$work/logs/$pod" | grep 'rpc error: code = NotFound' > /dev/null; then
+    if ! grep -q 'drain finished' "$work/logs/$pod" && tail -1 "$work/logs/$pod" | grep 'rpc error: code = NotFound' > /dev/null; then
       unread=$((unread + 1))
     else
-      grep -q 'drain finished: .*cut=0 ' "$work/logs/$pod" || { tail -3 "$work/logs/$pod"; die "pod $pod has no drain line, or requests were cut"; }
+      tail -3 "$work/logs/$pod"
+      die "pod $pod has no drain line, or requests were cut"
     fi
   done
   ! grep -r "$token" "$work/logs" || die "a log holds the token"
