@@ -174,7 +174,7 @@ fn peers(options: &Options, programs: &Path) -> Vec<Peer> {
     let mut peers = vec![Peer { name: "ours", kind: Kind::Ours, program: ours }];
     let usual = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../x86_64-unknown-linux-musl/release/httpserver");
     match options.musl.clone().or(Some(usual)).filter(|program| program.exists()) {
-        Some(program) => peers.push(Peer { name: "ours, musl", kind: Kind::Ours, program }),
+        Some(program) => peers.push(Peer { name: "ours (musl)", kind: Kind::Ours, program }),
         None => {
             eprintln!("NOT RUN: ours with musl: not built (cargo build --release --target x86_64-unknown-linux-musl)");
         }
@@ -185,7 +185,7 @@ fn peers(options: &Options, programs: &Path) -> Vec<Peer> {
         Some(program) => {
             let program = PathBuf::from(program);
             peers.push(Peer { name: "nginx", kind: Kind::Nginx(""), program: program.clone() });
-            peers.push(Peer { name: "nginx, log gathered", kind: Kind::Nginx("buffer=64k flush=1ms"), program });
+            peers.push(Peer { name: "nginx (log gathered)", kind: Kind::Nginx("buffer=64k flush=1ms"), program });
         }
         None => eprintln!("NOT RUN: nginx: not installed (apt-get install nginx-light)"),
     }
@@ -274,7 +274,10 @@ impl Bench {
 
     fn rate(&self, peer: &Peer, index: usize, add: Add<'_>) -> io::Result<()> {
         let shape = RATES[index].1;
-        let running = peer.start(Mode { closes: shape.closes, ..Mode::default() }, &self.directory)?;
+        let running = peer.start(
+            Mode { closes: shape.closes, crowd: shape.connections > IDLE, ..Mode::default() },
+            &self.directory,
+        )?;
         let before = running.cpu_seconds();
         let outcome = self.load.rate(running.address, shape, self.options.seconds)?;
         let spent = running.cpu_seconds() - before;
@@ -290,7 +293,7 @@ impl Bench {
 
     /// That many connections at once, one request each, which the server holds for some seconds.
     fn once(&self, peer: &Peer, connections: usize, delay_seconds: Option<u32>) -> io::Result<Outcome> {
-        let mode = Mode { delay_seconds: delay_seconds.unwrap_or(0), ..Mode::default() };
+        let mode = Mode { crowd: true, delay_seconds: delay_seconds.unwrap_or(0), ..Mode::default() };
         let running = peer.start(mode, &self.directory)?;
         let target = delay_seconds.map(|seconds| format!("/delay/{seconds}s"));
         let output = self.load.once("burst", running.address, connections, target.as_deref())?.output()?;
@@ -316,7 +319,8 @@ impl Bench {
     }
 
     fn memory_in_flight(&self, peer: &Peer, add: Add<'_>) -> io::Result<()> {
-        let running = peer.start(Mode { delay_seconds: HELD_SECONDS, ..Mode::default() }, &self.directory)?;
+        let mode = Mode { crowd: true, delay_seconds: HELD_SECONDS, ..Mode::default() };
+        let running = peer.start(mode, &self.directory)?;
         let before = Held::now(&running);
         let target = format!("/delay/{HELD_SECONDS}s");
         let mut client = self.load.once("burst", running.address, IN_FLIGHT, Some(&target))?.spawn()?;

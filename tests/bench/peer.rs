@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// Room for the largest burst; the default of 1024 would shed it, as it should.
+/// Room for a crowd; the default of 1024 would shed it, as it should.
 const SEATS: &str = "12000";
 /// `/proc/PID/stat` counts in hundredths of a second on every architecture of Linux that this runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -33,9 +33,10 @@ pub(crate) struct Peer {
     pub(crate) program: PathBuf,
 }
 
-/// How it is to behave in this measurement; only the bare loop needs to be told.
+/// How it is to behave in this measurement: the bare loop needs to be told, and ours what crowd to expect.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Mode {
+    pub(crate) crowd: bool,
     pub(crate) closes: bool,
     pub(crate) delay_seconds: u32,
 }
@@ -51,7 +52,10 @@ impl Peer {
         let address = address.to_string();
         match self.kind {
             Kind::Ours => {
-                command.args(["--listen", &address, "--delay-max", "0s", "--max-connections", SEATS]);
+                command.args(["--listen", &address, "--delay-max", "0s"]);
+                if mode.crowd {
+                    command.args(["--max-connections", SEATS]);
+                }
             }
             Kind::Hyper => {
                 command.arg(address);
