@@ -129,11 +129,7 @@ async fn burst(address: SocketAddr, request: Vec<u8>, connections: usize) -> Vec
 
 /// Writes, then reads `count` answers of status 200. `Some(true)` if the server closes after them, `None` on any error.
 async fn exchange(
-    stream: &mut TcpStream,
-    request: &[u8],
-    count: usize,
-    buffer: &mut [u8],
-    mut on_bytes: impl FnMut(),
+    stream: &mut TcpStream, request: &[u8], count: usize, buffer: &mut [u8], mut on_bytes: impl FnMut(),
 ) -> Option<bool> {
     stream.write_all(request).await.ok()?;
     let (mut answers, mut filled, mut closes) = (0, 0, false);
