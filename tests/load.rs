@@ -105,37 +105,38 @@ fn metric(client: &mut Client, series: &str) -> f64 {
 
 #[test]
 fn a_newcomer_without_a_seat_is_shed_with_an_answer() {
-    let _turn = alone();
-    let (server, busy) = full_server(2, &[]);
-    let mut client = Client::new(&server);
-    let answer = client.get("/any");
-    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.head);
-    assert!(answer.closes(), "{}", answer.head);
-    let end = client.end();
-    assert!(!end.reset && end.rest.is_empty(), "{end:?}");
-    let body = "x".repeat(100_000);
-    let mut client = Client::new(&server);
-    assert_eq!(client.call("POST", "/big", "", &body).status, 503, "unread input does not reset the answer");
-    assert!(!client.end().reset);
-    assert!(median_time(server.addr, "/any", 503) < PROMPT);
-    probes_are_prompt(&server, "every seat taken");
-    for probe in ["/healthz", "/readyz", "/metrics"] {
+    in_time(|| {
+        let (server, busy) = full_server(2, &[]);
         let mut client = Client::new(&server);
-        let answer = client.get(probe);
-        assert!(answer.status == 200 && answer.closes(), "answered once and closed: {}", answer.head);
+        let answer = client.get("/any");
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.head);
+        assert!(answer.closes(), "{}", answer.head);
+        let end = client.end();
+        assert!(!end.reset && end.rest.is_empty(), "{end:?}");
+        let body = "x".repeat(100_000);
+        let mut client = Client::new(&server);
+        assert_eq!(client.call("POST", "/big", "", &body).status, 503, "unread input does not reset the answer");
         assert!(!client.end().reset);
-    }
-    assert!(server.metric("http_connections_total{outcome=\"shed\"}") >= 85.0);
-    assert!(server.metric("http_rejected_requests_total{reason=\"shed\"}") >= 22.0);
-    let none = server.metric("http_requests_total{code=\"503\",method=\"GET\",route=\"none\"}");
-    assert!((none - 21.0).abs() < f64::EPSILON, "a shed answer counts as route none: {none}");
-    for mut client in busy {
-        assert_eq!(client.answer().expect("those with a seat are answered").status, 200);
-    }
-    pause(ms(100));
-    let mut seated = Client::new(&server);
-    assert_eq!(seated.get("/").status, 200, "a free seat is given again");
-    assert_eq!(seated.get("/").status, 200, "and kept");
+        assert!(median_time(server.addr, "/any", 503) < PROMPT);
+        probes_are_prompt(&server, "every seat taken");
+        for probe in ["/healthz", "/readyz", "/metrics"] {
+            let mut client = Client::new(&server);
+            let answer = client.get(probe);
+            assert!(answer.status == 200 && answer.closes(), "answered once and closed: {}", answer.head);
+            assert!(!client.end().reset);
+        }
+        assert!(server.metric("http_connections_total{outcome=\"shed\"}") >= 85.0);
+        assert!(server.metric("http_rejected_requests_total{reason=\"shed\"}") >= 22.0);
+        let none = server.metric("http_requests_total{code=\"503\",method=\"GET\",route=\"none\"}");
+        assert!((none - 21.0).abs() < f64::EPSILON, "a shed answer counts as route none: {none}");
+        for mut client in busy {
+            assert_eq!(client.answer().expect("those with a seat are answered").status, 200);
+        }
+        pause(ms(100));
+        let mut seated = Client::new(&server);
+        assert_eq!(seated.get("/").status, 200, "a free seat is given again");
+        assert_eq!(seated.get("/").status, 200, "and kept");
+    });
 }
 
 #[test]
@@ -186,28 +187,30 @@ fn prompt_after_each(server: &Server, what: &str, mut act: impl FnMut() -> Vec<C
 
 #[test]
 fn newcomers_with_half_a_head_hold_nothing_either() {
-    let _turn = alone();
-    let (server, _busy) = full_server(1, &[]);
-    prompt_after_each(&server, "200 newcomers with half a head", || {
-        let mut half: Vec<Client> = (0..200).map(|_| Client::new(&server)).collect();
-        for client in &mut half {
-            let _ = client.stream.write(b"GET / HTTP/1.1\r\nHost: t\r\n");
-        }
-        half
+    in_time(|| {
+        let (server, _busy) = full_server(1, &[]);
+        prompt_after_each(&server, "200 newcomers with half a head", || {
+            let mut half: Vec<Client> = (0..200).map(|_| Client::new(&server)).collect();
+            for client in &mut half {
+                let _ = client.stream.write(b"GET / HTTP/1.1\r\nHost: t\r\n");
+            }
+            half
+        });
     });
 }
 
 #[test]
 fn newcomers_that_stay_after_their_answer_hold_nothing_either() {
-    let _turn = alone();
-    let (server, _busy) = full_server(1, &[]);
-    // One for each shed place.
-    prompt_after_each(&server, "64 newcomers that were shed and stay", || {
-        let mut shed: Vec<Client> = (0..64).map(|_| Client::new(&server)).collect();
-        for client in &mut shed {
-            assert_eq!(client.get("/").status, 503);
-        }
-        shed
+    in_time(|| {
+        let (server, _busy) = full_server(1, &[]);
+        // One for each shed place.
+        prompt_after_each(&server, "64 newcomers that were shed and stay", || {
+            let mut shed: Vec<Client> = (0..64).map(|_| Client::new(&server)).collect();
+            for client in &mut shed {
+                assert_eq!(client.get("/").status, 503);
+            }
+            shed
+        });
     });
 }
 
@@ -231,37 +234,38 @@ fn a_slow_newcomer_has_one_second_in_all() {
 #[test]
 #[ignore = "heavy: 2,000 silent connections"]
 fn slow_seats_and_2000_silent_connections_leave_probes_prompt() {
-    let _turn = alone();
-    if !tools::open_files(4096) {
-        return tools::not_run("2,000 silent connections", "the limit of open files cannot be raised to 4096");
-    }
-    let server = Server::start(&["--max-connections", "64", "--header-timeout", "60s", "--body-timeout", "60s"]);
-    let mut slow: Vec<Client> = (0..64).map(|_| Client::new(&server)).collect();
-    for (index, client) in slow.iter_mut().enumerate() {
-        client.send(if index % 2 == 0 {
-            "GET / HT"
-        } else {
-            "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nx"
-        });
-    }
-    pause(ms(200));
-    prompt_after_each(&server, "2,000 silent connections", || (0..2000).map(|_| Client::new(&server)).collect());
-    for round in 0..3 {
-        let silent: Vec<Client> = (0..2000).map(|_| Client::new(&server)).collect();
-        probes_are_prompt(&server, &format!("round {round}"));
-        for _ in 0..20 {
-            let mut client = Client::new(&server);
-            assert_eq!(client.get("/").status, 503);
-            assert!(!client.end().reset, "shed with an answer, not a reset");
+    in_time(|| {
+        if !tools::open_files(4096) {
+            return tools::not_run("2,000 silent connections", "the limit of open files cannot be raised to 4096");
         }
-        drop(silent);
-    }
-    for (index, client) in slow.iter_mut().enumerate() {
-        client.send(if index % 2 == 0 { "TP/1.1\r\nHost: t\r\n\r\n" } else { "12345678" });
-        assert_eq!(client.answer().expect("a slow client kept its seat").status, 200, "client {index}");
-    }
-    let mut newcomer = Client::new(&server);
-    assert_eq!(newcomer.get("/").status, 200, "with every seat idle a newcomer is served");
+        let server = Server::start(&["--max-connections", "64", "--header-timeout", "60s", "--body-timeout", "60s"]);
+        let mut slow: Vec<Client> = (0..64).map(|_| Client::new(&server)).collect();
+        for (index, client) in slow.iter_mut().enumerate() {
+            client.send(if index % 2 == 0 {
+                "GET / HT"
+            } else {
+                "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nx"
+            });
+        }
+        pause(ms(200));
+        prompt_after_each(&server, "2,000 silent connections", || (0..2000).map(|_| Client::new(&server)).collect());
+        for round in 0..3 {
+            let silent: Vec<Client> = (0..2000).map(|_| Client::new(&server)).collect();
+            probes_are_prompt(&server, &format!("round {round}"));
+            for _ in 0..20 {
+                let mut client = Client::new(&server);
+                assert_eq!(client.get("/").status, 503);
+                assert!(!client.end().reset, "shed with an answer, not a reset");
+            }
+            drop(silent);
+        }
+        for (index, client) in slow.iter_mut().enumerate() {
+            client.send(if index % 2 == 0 { "TP/1.1\r\nHost: t\r\n\r\n" } else { "12345678" });
+            assert_eq!(client.answer().expect("a slow client kept its seat").status, 200, "client {index}");
+        }
+        let mut newcomer = Client::new(&server);
+        assert_eq!(newcomer.get("/").status, 200, "with every seat idle a newcomer is served");
+    });
 }
 
 /// The head and the first bytes of a POST of `length` bytes, of which one is held back.
@@ -430,21 +434,22 @@ fn recovers(server: &Server, burst: usize) {
 
 #[test]
 fn few_open_files_mean_fewer_seats_and_a_warning() {
-    let _turn = alone();
-    let server = Server::spawn(tools::under(&["prlimit", "--nofile=64"], &["--max-connections", "1000"]));
-    let warning = server.stderr.text();
-    let warned: Vec<&str> = warning.lines().filter(|line| line.contains("open files")).collect();
-    assert!(warned.len() == 1 && warned[0].contains(" warn ") && warned[0].contains("64"), "{warning}");
-    let seats = server.metric("http_seats");
-    assert!(seats > 8.0 && seats < 60.0, "{seats} seats in 64 open files");
-    let (good, shed) = served_and_shed(&server, 150, "/delay/300ms");
-    assert!(good >= 8 && shed > 0, "served {good}, shed {shed}");
-    let silent: Vec<Client> = (0..100).map(|_| Client::new(&server)).collect();
-    probes_are_prompt(&server, "100 silent connections in 64 open files");
-    drop(silent);
-    recovers(&server, 8);
-    let errors = server.metric("accept_errors_total");
-    assert!(errors.abs() < f64::EPSILON, "the seats were counted so that accept never fails: {errors}");
+    in_time(|| {
+        let server = Server::spawn(tools::under(&["prlimit", "--nofile=64"], &["--max-connections", "1000"]));
+        let warning = server.stderr.text();
+        let warned: Vec<&str> = warning.lines().filter(|line| line.contains("open files")).collect();
+        assert!(warned.len() == 1 && warned[0].contains(" warn ") && warned[0].contains("64"), "{warning}");
+        let seats = server.metric("http_seats");
+        assert!(seats > 8.0 && seats < 60.0, "{seats} seats in 64 open files");
+        let (good, shed) = served_and_shed(&server, 150, "/delay/300ms");
+        assert!(good >= 8 && shed > 0, "served {good}, shed {shed}");
+        let silent: Vec<Client> = (0..100).map(|_| Client::new(&server)).collect();
+        probes_are_prompt(&server, "100 silent connections in 64 open files");
+        drop(silent);
+        recovers(&server, 8);
+        let errors = server.metric("accept_errors_total");
+        assert!(errors.abs() < f64::EPSILON, "the seats were counted so that accept never fails: {errors}");
+    });
 }
 
 #[test]
@@ -684,7 +689,7 @@ fn a_panic_costs_its_own_connection() {
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("it has one");
-    let (events, notifier) = signals::channel().expect("a events");
+    let (events, notifier) = signals::channel().expect("a channel");
     std::thread::scope(|scope| {
         let run = || server::run(&listener, ctx, events, &notifier, fragile);
         let server = std::thread::Builder::new().spawn_scoped(scope, run).expect("a thread");
