@@ -12,7 +12,7 @@ set -euo pipefail
 limit_unpacked=650000
 limit_compressed=320000
 limit_idle_kib=1024
-limit_start_ms=3 # the aim is 1; a shared machine gets some room, and the figure is printed
+limit_start_ms=5 # the aim is 1; a busy machine gets some room, and the figure is printed
 name=httpserver-test-$$
 network=httpserver-test
 confined=(--read-only --cap-drop=ALL --security-opt=no-new-privileges --memory=64m --cpus=1 --pids-limit=512)
@@ -147,7 +147,7 @@ namespace_can_be_entered() {
 stops_at_once() {
     local begin end
     begin=$(date +%s%N)
-    podman stop --time 10 "$name" >/dev/null
+    podman stop --time 10 "$name" >"$work/run.log" 2>&1
     end=$(date +%s%N --date "$(podman inspect --format '{{.State.FinishedAt.Format "2006-01-02T15:04:05.000000000Z07:00"}}' "$name")")
     equal "podman stop: exit status" "$(state "$name" ExitCode)" 0
     contains "podman stop: the log is complete" "$(podman logs "$name" 2>&1 | tail -1)" 'drain finished: .*cut=0'
