@@ -74,7 +74,8 @@ run() {
     slow=$!
     read -r count slowest cut < <(probe "$slow")
     wait "$slow" || true
-    echo "$name: $count probes, the slowest $slowest ms; all cut after: $cut s;" \
+    [ "$cut" = never ] || cut="$cut s"
+    echo "$name: $count probes, the slowest $slowest ms; none held after: $cut;" \
         "$(sed 's/\x1b\[[0-9;]*[a-zA-Z]//g' "$work/slow" | grep -a 'Exit status' || true)"
     if [ "$count" -lt 10 ] || { [ "$quiet" -lt 100 ] && [ "$slowest" -ge 100 ]; }; then
         echo "FAILED: $name: /healthz took $slowest ms in $count probes"
