@@ -202,6 +202,8 @@ impl<'a> Connection<'a> {
     }
 
     /// Answers a request whose head is not here yet, or not without a flaw; how much of the input it took.
+    #[cold]
+    #[inline(never)]
     fn answer_slowly(&mut self, input: &mut Input, out: &mut Out<'_>) -> Result<usize, End> {
         let range = match self.next_head(input, out) {
             Ok(Some(range)) => range,
@@ -492,7 +494,9 @@ impl<'a> Connection<'a> {
     fn linger(&mut self, input: &mut Input) {
         self.wire.end_writing();
         let since = Instant::now();
-        self.seat.linger();
+        if !self.seat.linger() {
+            return;
+        }
         let mut left = limits::LINGER_BYTES;
         while left > 0 {
             input.clear();

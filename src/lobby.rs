@@ -32,9 +32,11 @@ const BUSY: u64 = 1;
 /// The connection was told to end when it was idle.
 const LEAVING: u64 = 2;
 /// The last answer was given, and the connection only waits for its client to take it: the first to make room.
-const LINGERING: u64 = 3;
-/// From here on: idle since so many milliseconds after the lobby opened, and this.
-const IDLE: u64 = 4;
+const LINGERING: u64 = 4;
+/// From here on: idle since so many half milliseconds after the lobby opened, and this.
+const IDLE: u64 = 6;
+/// Set in an idle activity, which is even without it: the connection has had no answer yet, so its first request may be on its way.
+const NEWCOMER: u64 = 1;
 
 /// How far the drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +47,8 @@ enum Stage {
     Draining,
     /// No connection may wait for a request.
     NoIdling,
+    /// No answer may wait, and no client is waited for.
+    NoPauses,
     /// Everything ends.
     Cut,
 }
@@ -135,7 +139,9 @@ impl Lobby {
         let place = self.take(Kind::Seat).or_else(|| self.take(Kind::ShedPlace))?;
         *self.places[place].stream.write().unwrap_or_else(PoisonError::into_inner) = Some(stream);
         let seat = Seat { lobby: self, place, shed: place >= self.seats };
-        self.places[place].activity.store(self.idle_now(Instant::now()), SeqCst);
+        // A shed connection has to ask at once; one with a seat has the grace of a newcomer.
+        let newcomer = if seat.shed { 0 } else { NEWCOMER };
+        self.places[place].activity.store(self.idle_now(Instant::now()) | newcomer, SeqCst);
         // Whoever cuts marks the stage first and looks at the places then, so one of both sees the other.
         (!self.reached(Stage::Cut)).then_some(seat)
     }
@@ -169,11 +175,13 @@ impl Lobby {
 
     /// Tells the connection that has been idle for the longest to leave; whether there was one.
     fn evict_longest_idle(&self, range: Range<usize>) -> bool {
+        let graced = self.idle_now(Instant::now()).saturating_sub(2 * millis(limits::GRACE));
+        let may_leave = |activity| activity >= LINGERING && (activity & NEWCOMER == 0 || activity <= graced);
         loop {
             let longest = self.places[range.clone()]
                 .iter()
                 .map(|place| (place.activity.load(SeqCst), place))
-                .filter(|(activity, _)| *activity >= LINGERING)
+                .filter(|(activity, _)| may_leave(*activity))
                 .min_by_key(|(activity, _)| *activity);
             match longest {
                 Some((activity, place)) if place.evict(activity) => return true,
@@ -230,10 +238,10 @@ impl Lobby {
 
     /// Tells connections that have been idle for so long to leave.
     pub fn close_idle(&self, for_at_least: Duration) {
-        let since = self.idle_now(Instant::now()).saturating_sub(millis(for_at_least));
+        let since = self.idle_now(Instant::now()).saturating_sub(2 * millis(for_at_least));
         for place in &self.places {
             let activity = place.activity.load(SeqCst);
-            if activity >= IDLE && activity <= since {
+            if activity >= IDLE && activity <= since | NEWCOMER {
                 place.evict(activity);
             }
         }
@@ -245,8 +253,9 @@ impl Lobby {
         self.close_idle(Duration::ZERO);
     }
 
-    /// Ends the pauses of delayed answers.
+    /// Ends the pauses of delayed answers, and those after a last answer.
     pub fn end_pauses(&self) {
+        self.reach(Stage::NoPauses);
         *self.pauses_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.end_of_pauses.notify_all();
     }
@@ -257,7 +266,7 @@ impl Lobby {
         drop(self.lock());
         self.freed.notify_all();
         let in_flight = self.moment().in_flight;
-        self.places.iter().for_each(|place| place.shut_down(Shutdown::Both));
+        self.places.iter().for_each(Place::cut);
         in_flight
     }
 
@@ -270,7 +279,7 @@ impl Lobby {
     }
 
     fn idle_now(&self, now: Instant) -> u64 {
-        IDLE + millis(now.saturating_duration_since(self.opened))
+        IDLE + 2 * millis(now.saturating_duration_since(self.opened))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -306,18 +315,21 @@ impl State {
 impl Place {
     /// Makes an idle connection leave, unless it has just become busy.
     fn evict(&self, activity: u64) -> bool {
+        // The guard first: while it is held, the place cannot go to another connection.
+        let stream = self.stream.read().unwrap_or_else(PoisonError::into_inner);
         let evicted = self.activity.compare_exchange(activity, LEAVING, SeqCst, SeqCst).is_ok();
-        if evicted {
-            // Only the reading side: what had already arrived is still read, and answered.
-            self.shut_down(Shutdown::Read);
+        if let (Some(stream), true) = (&*stream, evicted) {
+            // Only the reading side: what had already arrived is still read, and answered. An error means that the
+            // connection has ended already.
+            let _ = stream.shutdown(Shutdown::Read);
         }
         evicted
     }
 
-    fn shut_down(&self, how: Shutdown) {
+    fn cut(&self) {
         if let Some(stream) = &*self.stream.read().unwrap_or_else(PoisonError::into_inner) {
             // An error means that the connection has ended already.
-            let _ = stream.shutdown(how);
+            let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
@@ -356,10 +368,11 @@ impl Seat<'_> {
         }
     }
 
-    /// The last answer was given.
-    pub fn linger(&self) {
+    /// The last answer was given; whether there is still time to wait for the client to take it.
+    pub fn linger(&self) -> bool {
         // Refused for one that is leaving.
         let _ = self.activity().compare_exchange(BUSY, LINGERING, SeqCst, SeqCst);
+        !self.lobby.reached(Stage::NoPauses)
     }
 
     /// Whether the next answer is the connection's last.
@@ -412,9 +425,15 @@ mod tests {
         Lobby::new(&Capacity { seats, shed_places: 1, spare_threads: 1, lowered_by: None })
     }
 
+    /// A connection that has had an answer.
     fn admit(lobby: &Lobby) -> Option<(TcpStream, Seat<'_>)> {
         let (client, ours) = connection();
-        Some((client, lobby.admit(ours)?))
+        let seat = lobby.admit(ours)?;
+        if !seat.is_shed() {
+            seat.busy();
+            seat.idle(Instant::now());
+        }
+        Some((client, seat))
     }
 
     /// Whether the connection's thread is woken by its end.
@@ -473,6 +492,18 @@ mod tests {
         seat.idle(Instant::now());
         assert!(seat.leaving());
         assert_eq!(lobby.moment().in_flight, 1);
+    }
+
+    #[test]
+    fn a_newcomer_has_its_grace() {
+        let lobby = lobby(1);
+        let (_client, ours) = connection();
+        let newcomer = lobby.admit(ours).unwrap();
+        assert!(!lobby.evict_longest_idle(0..1) && admit(&lobby).unwrap().1.is_shed());
+        lobby.close_idle(limits::GRACE);
+        assert!(!ended(&newcomer));
+        lobby.end_idling();
+        assert!(ended(&newcomer));
     }
 
     #[test]

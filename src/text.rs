@@ -130,23 +130,25 @@ pub fn millis(duration: Duration) -> Digits {
 }
 
 /// A number with a point before its last `decimals` digits.
-fn fixed(mut number: u64, decimals: usize) -> Digits {
-    let mut digits = Digits { bytes: [0; 24], start: 24 };
-    let mut push = |digit| {
-        digits.start -= 1;
-        digits.bytes[digits.start] = digit;
-    };
-    for _ in 0..decimals {
-        push(b'0' + (number % 10) as u8);
-        number /= 10;
-    }
+fn fixed(number: u64, decimals: u32) -> Digits {
+    let scale = 10u64.pow(decimals);
+    let (mut whole, mut fraction) = (number / scale, number % scale);
+    let mut digits = Digits { bytes: [b'0'; 24], start: 24 };
     if decimals > 0 {
-        push(b'.');
+        let mut at = digits.start;
+        digits.start -= decimals as usize + 1;
+        while fraction > 0 {
+            at -= 1;
+            digits.bytes[at] = b'0' + (fraction % 10) as u8;
+            fraction /= 10;
+        }
+        digits.bytes[digits.start] = b'.';
     }
     loop {
-        push(b'0' + (number % 10) as u8);
-        number /= 10;
-        if number == 0 {
+        digits.start -= 1;
+        digits.bytes[digits.start] = b'0' + (whole % 10) as u8;
+        whole /= 10;
+        if whole == 0 {
             return digits;
         }
     }
