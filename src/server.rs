@@ -1,10 +1,10 @@
 //! The server: accept, admit, serve, drain.
 //!
-//! Every thread accepts for itself: it takes a connection from the kernel's queue, sees to it that another thread waits
-//! in `accept`, serves the connection, and comes back to wait for the next. So a connection costs no hand-over, and a
-//! new thread only where none was waiting. The listener's receive time-out ends threads that are too many; the last one
-//! waits without one. Admission stands before the next thread is let in, so that a full lobby leaves newcomers in the
-//! kernel's queue.
+//! Every thread accepts for itself: it takes a connection from the kernel's queue, admits and serves it, and comes back
+//! to wait for the next. So a connection costs no hand-over. Only a thread that is the last to wait hands its connection
+//! to a new one and goes on accepting, so that the queue never stands. The listener's receive time-out ends threads that
+//! are too many; the last one waits without one. A full lobby makes its newcomers wait in the thread that accepts, and
+//! those behind them in the kernel's queue.
 //!
 //! At the drain the port is closed first: a thread that is blocked in `accept` proves that the queue is empty, and
 //! where none is, the queue is emptied without blocking. Then `shutdown` on the listener makes each blocked `accept`
@@ -17,7 +17,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream}
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ use crate::context::Context;
 use crate::handlers::Handler;
 use crate::limits;
 use crate::live::Level;
+use crate::lobby::Seat;
 use crate::metrics::Outcome;
 use crate::signals::{Event, Events, Notifier};
 use crate::text;
@@ -72,6 +73,12 @@ pub struct Drained {
 /// A connection and its peer, as `accept` gives them.
 type Accepted = (TcpStream, SocketAddr);
 
+/// A connection that was admitted, with the peer's address and our own.
+struct Seated<'a> {
+    seat: Seat<'a>,
+    addresses: (SocketAddr, SocketAddr),
+}
+
 /// What every thread of the server shares.
 struct Server<'a> {
     ctx: Context<'a>,
@@ -85,6 +92,8 @@ struct Server<'a> {
     /// Threads alive, and those of them that wait in `accept` or for admission.
     threads: AtomicUsize,
     waiting: AtomicUsize,
+    /// Connections on their way to a new thread.
+    handed_over: Mutex<Vec<Seated<'a>>>,
     closing: AtomicBool,
     /// Whether `accept` has a time-out.
     timed: AtomicBool,
@@ -108,43 +117,68 @@ pub fn run(
         notifier,
         threads: AtomicUsize::new(0),
         waiting: AtomicUsize::new(0),
+        handed_over: Mutex::new(Vec::new()),
         closing: AtomicBool::new(false),
         timed: AtomicBool::new(false),
         last_warning: Mutex::new(None),
     };
     thread::scope(|scope| {
-        server.spawn(scope, None)?;
+        server.waiting.fetch_add(1, SeqCst);
+        server.spawn(scope)?;
         while events.wait(None) != Event::Signal {}
         Ok(server.drain(scope, &mut events))
     })
 }
 
-impl Server<'_> {
-    /// Starts a thread that serves a connection, if there is one at hand, and then accepts more. It counts as waiting.
-    fn spawn<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, at_hand: Option<Accepted>) -> io::Result<()> {
+impl<'a> Server<'a> {
+    /// Starts a thread that serves what is handed over to it, if anything is, and then accepts.
+    fn spawn<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> io::Result<()> {
         self.threads.fetch_add(1, SeqCst);
-        self.waiting.fetch_add(1, SeqCst);
         let alive = Alive(self);
         let work = move || {
             let _alive = alive;
-            self.work(scope, at_hand);
+            self.work(scope);
         };
-        // `Scope::spawn` would panic where the system refuses a thread. A refused closure is dropped with all it holds.
+        // `Scope::spawn` would panic where the system refuses a thread. A refused closure is dropped with all it holds,
+        // which is why the connection is not in it.
         let thread = thread::Builder::new().stack_size(limits::STACK).spawn_scoped(scope, work);
-        thread.map(drop).inspect_err(|_| {
-            self.waiting.fetch_sub(1, SeqCst);
-            self.ctx.metrics.thread_spawn_errors.inc();
-        })
+        thread.map(drop).inspect_err(|_| self.ctx.metrics.thread_spawn_errors.inc())
     }
 
-    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, mut at_hand: Option<Accepted>) {
-        while let Some(accepted) = at_hand.take().or_else(|| self.next()) {
-            self.admit_and_serve(scope, accepted);
-            if !self.may_wait() {
-                return;
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        let mut seated = self.handed_over().pop();
+        loop {
+            if let Some(seated) = seated.take() {
+                self.serve(&seated);
+                drop(seated);
+                if !self.may_wait() {
+                    return;
+                }
             }
+            let Some(accepted) = self.next() else { break };
+            seated = self.admit(accepted).and_then(|seated| self.hand_over(scope, seated));
         }
         self.waiting.fetch_sub(1, SeqCst);
+    }
+
+    /// Gives a connection to a new thread if this one has to go on accepting; else gives it back, to be served here.
+    fn hand_over<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, seated: Seated<'a>) -> Option<Seated<'a>> {
+        let may_leave = |waiting| (waiting > 1 || self.closing.load(SeqCst)).then(|| waiting - 1);
+        if self.waiting.fetch_update(SeqCst, SeqCst, may_leave).is_ok() {
+            return Some(seated);
+        }
+        self.handed_over().push(seated);
+        let error = self.spawn(scope).err()?;
+        self.ctx.lobby.lower_seats();
+        self.warn(format_args!("no new thread, fewer seats for a while: {error}"));
+        let mut seated = self.handed_over().pop()?;
+        seated.seat.shed();
+        self.waiting.fetch_sub(1, SeqCst);
+        Some(seated)
+    }
+
+    fn handed_over(&self) -> MutexGuard<'_, Vec<Seated<'a>>> {
+        self.handed_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a thread that has finished waits for another connection; if so, it counts as waiting.
@@ -188,35 +222,24 @@ impl Server<'_> {
         }
     }
 
-    /// Admits a connection, lets another thread accept if nobody does, and serves the connection.
-    fn admit_and_serve<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, (stream, peer): Accepted) {
-        let local = self.local.map_or_else(|| stream.local_addr(), Ok);
-        let mut seat = self.ctx.lobby.admit(stream);
-        // Only now, so that those who are being admitted are never more than those who may wait.
-        let nobody_waits = self.waiting.fetch_sub(1, SeqCst) == 1;
-        if nobody_waits
-            && !self.closing.load(SeqCst)
-            && let Err(error) = self.spawn(scope, None)
-        {
-            self.ctx.lobby.lower_seats();
-            self.warn(format_args!("no new thread, fewer seats for a while: {error}"));
-            if let Some(seat) = &mut seat {
-                seat.shed();
-            }
+    /// Admits a connection; as long as it waits for a place, it counts as waiting, so that their number has a bound.
+    fn admit(&self, (stream, peer): Accepted) -> Option<Seated<'a>> {
+        let local = self.local.map_or_else(|| stream.local_addr(), Ok).ok()?;
+        let seat = self.ctx.lobby.admit(stream);
+        if seat.is_none() {
+            self.ctx.metrics.connected(Outcome::Refused);
         }
-        let outcome = match &seat {
-            Some(seat) if seat.is_shed() => Outcome::Shed,
-            Some(_) => Outcome::Served,
-            None => Outcome::Refused,
-        };
-        self.ctx.metrics.connected(outcome);
-        let (Some(seat), Ok(local)) = (&seat, local) else { return };
+        Some(Seated { seat: seat?, addresses: (peer, local) })
+    }
+
+    fn serve(&self, Seated { seat, addresses }: &Seated<'_>) {
+        self.ctx.metrics.connected(if seat.is_shed() { Outcome::Shed } else { Outcome::Served });
         let guard = seat.stream();
         let Some(stream) = &*guard else { return };
-        let serve = || connection::serve(self.ctx, seat, stream, (peer, local), self.handler);
+        let serve = || connection::serve(self.ctx, seat, stream, *addresses, self.handler);
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(serve)) {
             self.ctx.metrics.panics.inc();
-            let text = message(&*payload);
+            let (peer, text) = (addresses.0, message(&*payload));
             self.ctx.say(Level::Error, format_args!("a panic cost the connection of {peer}: {text}"));
         }
     }
@@ -276,8 +299,11 @@ impl Server<'_> {
         // Where this fails, the loop below would block: then what waits in the queue is given up.
         if self.listener.set_nonblocking(true).is_ok() {
             while let Ok(accepted) = self.listener.accept() {
-                // A refused thread is counted, and its connection closed.
-                let _ = self.spawn(scope, Some(accepted));
+                let Some(seated) = self.admit(accepted) else { continue };
+                self.handed_over().push(seated);
+                if self.spawn(scope).is_err() {
+                    self.handed_over().pop();
+                }
             }
         }
         // An error means that the socket is not listening any more.
