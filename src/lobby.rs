@@ -10,7 +10,7 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,13 @@ enum Kind {
     ShedPlace,
 }
 
+/// Where delayed answers wait, until the drain ends that.
+#[derive(Debug, Default)]
+struct Pauses {
+    ended: Mutex<bool>,
+    end: Condvar,
+}
+
 /// Every place, and who may take one.
 #[derive(Debug)]
 pub struct Lobby {
@@ -71,8 +78,9 @@ pub struct Lobby {
     state: Mutex<State>,
     freed: Condvar,
     stage: AtomicU8,
-    pauses_ended: Mutex<bool>,
-    end_of_pauses: Condvar,
+    /// Several, because thousands of pauses that end together would queue for one lock.
+    pauses: [Pauses; 32],
+    next_pause: AtomicUsize,
     opened: Instant,
 }
 
@@ -123,8 +131,8 @@ impl Lobby {
             }),
             freed: Condvar::new(),
             stage: AtomicU8::new(Stage::Open as u8),
-            pauses_ended: Mutex::new(false),
-            end_of_pauses: Condvar::new(),
+            pauses: Default::default(),
+            next_pause: AtomicUsize::new(0),
             opened: Instant::now(),
         }
     }
@@ -220,8 +228,9 @@ impl Lobby {
             return duration;
         }
         let start = Instant::now();
-        let ended = self.pauses_ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = self.end_of_pauses.wait_timeout_while(ended, duration, |ended| !*ended);
+        let pauses = &self.pauses[self.next_pause.fetch_add(1, SeqCst) % self.pauses.len()];
+        let ended = pauses.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = pauses.end.wait_timeout_while(ended, duration, |ended| !*ended);
         let ended = *result.unwrap_or_else(PoisonError::into_inner).0;
         if ended { start.elapsed().min(duration) } else { duration }
     }
@@ -256,8 +265,10 @@ impl Lobby {
     /// Ends the pauses of delayed answers, and those after a last answer.
     pub fn end_pauses(&self) {
         self.reach(Stage::NoPauses);
-        *self.pauses_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.end_of_pauses.notify_all();
+        for pauses in &self.pauses {
+            *pauses.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            pauses.end.notify_all();
+        }
     }
 
     /// Cuts every connection; tells how many had a request in flight.
