@@ -292,8 +292,9 @@ fn bodies_share_one_budget() {
     assert!((server.metric("http_rejected_requests_total{reason=\"body_memory\"}") - 2.0).abs() < f64::EPSILON);
     holder.send("x");
     assert_eq!(holder.answer().expect("the first holder is answered").status, 200);
-    let mut again = Client::new(&server);
-    assert_eq!(again.call("POST", "/", "", &body).status, 200, "its room is free again");
+    // The answer is on its way before the room is given back, so the first that asks may come too early.
+    let room_again = (0..100).any(|_| Client::new(&server).call("POST", "/", "", &body).status == 200);
+    assert!(room_again, "its room is free again");
     let mut gone = Client::new(&server);
     gone.send(body_but_one(80 * 1024));
     pause(ms(200));
