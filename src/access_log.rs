@@ -1,6 +1,6 @@
 //! The log: lines into one bounded buffer, and one writer that takes all that is there with one call.
 //!
-//! Connection threads append; the writer lets lines gather for a millisecond and writes them together. A full buffer
+//! Connection threads append; the writer lets accesses gather for a millisecond and writes them together. A full buffer
 //! makes appenders wait, so that nothing is lost, except those who may not wait. A write to a pipe that nobody reads
 //! cannot be interrupted, so the writer runs outside the server's scope, over a log that lives as long as the process.
 //! The access log on stdout and the diagnostics on stderr are two logs of this one kind. Every byte from a client is
@@ -18,6 +18,8 @@ use crate::text::{self, Dates};
 /// A log: the buffer between those who append lines and the one who writes them.
 #[derive(Debug, Default)]
 pub struct Log {
+    /// How long the writer lets lines gather.
+    gather: Duration,
     state: Mutex<State>,
     /// Lines came, or the end.
     more: Condvar,
@@ -51,6 +53,11 @@ pub struct Totals {
 }
 
 impl Log {
+    /// A log whose writer lets lines gather for so long; by default it writes at once.
+    pub fn gathering(gather: Duration) -> Log {
+        Log { gather, ..Log::default() }
+    }
+
     /// Adds a line, which ends with a line feed. A full buffer makes those wait who may, until the end begins.
     pub fn append(&self, line: &[u8], may_wait: bool) {
         let mut state = self.lock();
@@ -108,8 +115,8 @@ impl Log {
             state.writer_sleeps = true;
             state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if !state.ending {
-            let pause = self.hurry.wait_timeout(state, limits::LOG_GATHER);
+        if !state.ending && !self.gather.is_zero() {
+            let pause = self.hurry.wait_timeout(state, self.gather);
             state = pause.unwrap_or_else(PoisonError::into_inner).0;
         }
         std::mem::swap(&mut state.lines, taken);

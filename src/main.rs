@@ -88,8 +88,10 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
     let listener = server::listen(config.listen)?;
     let (events, notifier) = signals::channel().map_err(|error| format!("no socket pair: {error}"))?;
     notifier.bring_signals().map_err(|error| format!("no signal handlers: {error}"))?;
-    let diagnostics = start_log("stderr", io::stderr().as_fd().try_clone_to_owned(), None)?;
-    let log = start_log("stdout", io::stdout().as_fd().try_clone_to_owned(), Some((diagnostics, config.log_json)))?;
+    let diagnostics = start_log(Log::default(), "stderr", io::stderr().as_fd().try_clone_to_owned(), None)?;
+    let accesses = Log::gathering(limits::LOG_GATHER);
+    let complain_to = Some((diagnostics, config.log_json));
+    let log = start_log(accesses, "stdout", io::stdout().as_fd().try_clone_to_owned(), complain_to)?;
     let log_json = config.log_json;
     // The connection's thread tells which connection a panic cost; here stands where it happened.
     panic::set_hook(Box::new(move |panic| {
@@ -145,11 +147,11 @@ fn greet(ctx: Context<'_>, capacity: &Capacity) {
 
 /// Starts a log that writes to a standard stream; a first failed write is told to another log.
 fn start_log(
-    name: &'static str, stream: io::Result<impl Into<File>>, other: Option<(&'static Log, bool)>,
+    log: Log, name: &'static str, stream: io::Result<impl Into<File>>, other: Option<(&'static Log, bool)>,
 ) -> Result<&'static Log, String> {
     let failed = |error| format!("no log on {name}: {error}");
     let mut file: File = stream.map_err(failed)?.into();
-    let log: &'static Log = Box::leak(Box::default());
+    let log: &'static Log = Box::leak(Box::new(log));
     let complain = move |error: &io::Error| {
         if let Some((diagnostics, json)) = other {
             context::say(diagnostics, json, Level::Error, format_args!("cannot write the log to {name}: {error}"));
