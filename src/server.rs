@@ -155,16 +155,14 @@ impl<'a> Server<'a> {
                     return;
                 }
             }
-            let Some(accepted) = self.next() else { break };
+            let Some(accepted) = self.next() else { return };
             seated = self.admit(accepted).and_then(|seated| self.hand_over(scope, seated));
         }
-        self.waiting.fetch_sub(1, SeqCst);
     }
 
     /// Gives a connection to a new thread if this one has to go on accepting; else gives it back, to be served here.
     fn hand_over<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, seated: Seated<'a>) -> Option<Seated<'a>> {
-        let may_leave = |waiting| (waiting > 1 || self.closing.load(SeqCst)).then(|| waiting - 1);
-        if self.waiting.fetch_update(SeqCst, SeqCst, may_leave).is_ok() {
+        if self.stop_waiting() {
             return Some(seated);
         }
         self.handed_over().push(seated);
@@ -188,8 +186,14 @@ impl<'a> Server<'a> {
         self.waiting.fetch_update(SeqCst, SeqCst, one_more).is_ok()
     }
 
-    /// The next connection; `None` once this thread is one too many, or the port is closed. Whoever gets `None` still
-    /// counts as waiting.
+    /// Counts this thread as waiting no more, unless it is the last and the port is open; of two that ask at once, one
+    /// stays.
+    fn stop_waiting(&self) -> bool {
+        let one_less = |waiting| (waiting > 1 || self.closing.load(SeqCst)).then(|| waiting - 1);
+        self.waiting.fetch_update(SeqCst, SeqCst, one_less).is_ok()
+    }
+
+    /// The next connection; `None` once this thread was one too many, or the port is closed.
     fn next(&self) -> Option<Accepted> {
         let mut pause = limits::ACCEPT_PAUSE;
         loop {
@@ -198,7 +202,7 @@ impl<'a> Server<'a> {
                 Ok(accepted) => return Some(accepted),
                 Err(_) if self.closing.load(SeqCst) => return None,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if self.waiting.load(SeqCst) > 1 {
+                    if self.stop_waiting() {
                         return None;
                     }
                 }

@@ -396,6 +396,34 @@ fn making_room_costs_nobody_a_request_that_has_arrived() {
     }
 }
 
+/// Threads of a process.
+fn threads(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").count()
+}
+
+#[test]
+#[ignore = "slow: waits for the end of spare threads"]
+fn spare_threads_end_and_one_stays() {
+    // Many servers, because two threads have to give up in the same moment to both think that the other one stays.
+    let servers: Vec<Server> = (0..16).map(|_| Server::start(&[])).collect();
+    let idle = threads(servers[0].pid());
+    for server in &servers {
+        let mut clients: Vec<Client> = (0..32).map(|_| Client::new(server)).collect();
+        for client in &mut clients {
+            client.ask("/delay/100ms");
+        }
+        for client in &mut clients {
+            assert_eq!(client.answer().expect("an answer").status, 200);
+        }
+    }
+    assert!(threads(servers[15].pid()) > idle + 8, "finished threads wait for more");
+    pause(ms(23_000));
+    for server in &servers {
+        assert_eq!(threads(server.pid()), idle, "those that were too many have ended");
+        assert_eq!(Client::new(server).get("/").status, 200, "one still accepts");
+    }
+}
+
 #[test]
 fn short_connections_reuse_threads() {
     let server = Server::start(&[]);
