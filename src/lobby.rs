@@ -5,8 +5,10 @@
 //! atomic: free, busy, leaving, or idle since a moment. Only the connection's own thread makes it busy; only from idle
 //! can it be told to leave, and then a request that had already arrived is still answered, with `Connection: close`.
 //!
-//! A newcomer that finds no seat asks the longest-idle connection to leave. Where none is idle it gets one of the shed
-//! places, for a single answer; where those are taken, the oldest without a whole request is cut.
+//! A newcomer that finds no seat asks the longest-idle connection to leave: first one that only waits for its client to
+//! take a last answer, never one that came within a second and may have its first request on the way. Where none is
+//! idle it gets one of the shed places, for a single answer; where those are taken, the oldest without a whole request
+//! is cut.
 
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
