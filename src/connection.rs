@@ -110,8 +110,10 @@ pub fn serve(
         }
     };
     connection.flush(&mut out);
-    if end == End::Linger && out.failed().is_none() {
-        connection.linger(&mut input);
+    match out.failed() {
+        Some(ErrorKind::TimedOut) => ctx.metrics.rejected(Reject::WriteTimeout),
+        None if end == End::Linger => connection.linger(&mut input),
+        _ => {}
     }
 }
 
@@ -177,6 +179,9 @@ impl<'a> Connection<'a> {
                 return Ok(Some(range));
             }
             self.flush(out);
+            if out.failed().is_some() {
+                return Ok(None);
+            }
             let left = self.left(self.started, self.ctx.config.header_timeout);
             match self.read(left, input.room(limits::READ)) {
                 Ok(n) if n > 0 => input.came(n),
@@ -417,7 +422,7 @@ impl<'a> Connection<'a> {
             }
             Framing::Length(length) => {
                 share.grow(length)?;
-                self.continue_if_awaited(request, rest, out);
+                self.continue_if_awaited(request, rest, out)?;
                 self.read_length(rest, length as usize)
             }
             Framing::Chunked => self.read_chunked(request, rest, share, out),
@@ -425,11 +430,12 @@ impl<'a> Connection<'a> {
     }
 
     /// Tells a client that waits for it to send its body. The body is about to be read, so what is held goes out too.
-    fn continue_if_awaited(&mut self, request: &Request<'_>, rest: &[u8], out: &mut Out<'_>) {
+    fn continue_if_awaited(&mut self, request: &Request<'_>, rest: &[u8], out: &mut Out<'_>) -> Result<(), Reject> {
         if request.expects_continue && rest.is_empty() {
             out.put(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         self.flush(out);
+        out.failed().map_or(Ok(()), |_| Err(Reject::Incomplete))
     }
 
     fn read_length<'r>(&mut self, rest: &[u8], length: usize) -> Result<Content<'r>, Reject> {
@@ -456,7 +462,7 @@ impl<'a> Connection<'a> {
         };
         let taken = chunked.decode(rest, &mut keep)?;
         if !chunked.done() {
-            self.continue_if_awaited(request, rest, out);
+            self.continue_if_awaited(request, rest, out)?;
         }
         let mut spill = mem::take(&mut self.spill);
         while !chunked.done() {
@@ -596,11 +602,8 @@ impl Notes {
 
     /// Counts and logs what was written, with the bytes that the wire really took.
     fn written(&mut self, ctx: Context<'_>, out: &Out<'_>, now: Instant) {
-        if let Some(error) = out.failed() {
+        if out.failed().is_some() {
             ctx.metrics.unwritten_answers.inc_by(self.pending.len() as u64);
-            if error == ErrorKind::TimedOut {
-                ctx.metrics.rejected(Reject::WriteTimeout);
-            }
         }
         for Pending { answer, started, output, line, sent_bytes_at } in self.pending.drain(..) {
             let sent_bytes = out.written().clamp(output.start, output.end) - output.start;

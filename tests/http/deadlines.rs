@@ -1,7 +1,7 @@
 //! Every time limit is a deadline for the whole thing (DESIGN 3.3): a byte now and then does not extend it, and what
 //! is not its business does not shorten it. Each test says when the connection ended, not only that it did.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -218,6 +218,37 @@ fn a_client_that_reads_nothing_is_cut_at_the_write_timeout() {
     client.send(get("/bytes/256MiB")).unwrap();
     let (took, line) = cut_after(&server, since);
     assert!(took + DRIP >= LIMIT && took < LIMIT * 4, "cut after {took:?}: {line}");
+    counts_once(&server, "write_timeout");
+}
+
+#[test]
+fn a_client_that_is_cut_is_not_listened_to_any_further() {
+    let server = Server::start(&["--write-timeout", "800ms"]);
+    let mut client = Client::new(server.connect());
+    // Each answer is whole before the next request is, and has to go out before the rest of that is waited for.
+    let (mut number, mut since) = (0, Instant::now());
+    let logged = |number, limit| server.stdout.wait_line(&format!("number={number} "), limit).is_some();
+    client.send("GET /by").unwrap();
+    let mut send = |number| {
+        let rest = format!("tes/4KiB?number={number} HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.send(rest + "GET /by").unwrap();
+    };
+    send(number);
+    while logged(number, LIMIT / 2) {
+        (number, since) = (number + 1, Instant::now());
+        send(number);
+    }
+    assert!(logged(number, LIMIT * 2), "not cut after {:?}", since.elapsed());
+    // The rest would be waited for as long as the header timeout.
+    client.stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut block = vec![0; 1 << 20];
+    let end = loop {
+        match client.stream.read(&mut block) {
+            Ok(1..) => {}
+            end => break end.map_err(|error| error.kind()),
+        }
+    };
+    assert!(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)), "still open: {end:?}");
     counts_once(&server, "write_timeout");
 }
 
