@@ -26,7 +26,7 @@ use crate::handlers::{self, Call, Dispatch, Handler, Plan};
 use crate::limits;
 use crate::lobby::Seat;
 use crate::metrics::Answer;
-use crate::request::{self, Framing, HeadScan, Method, Reject, Request};
+use crate::request::{self, Framing, HeadScan, Method, Reject, Request, Room};
 use crate::response::{Head, Out, Preamble};
 use crate::route::Route;
 use crate::text::{self, Dates};
@@ -92,12 +92,11 @@ pub fn serve(
         if !connection.begin(&mut input, &mut out) {
             break End::Plain;
         }
-        let mut room = request::room();
-        let answered = match Request::parse_flawless(input.unread(), &mut room) {
-            Some(request) => connection.answer(&request, &input.unread()[request.head.len()..], &mut out),
-            None => connection.answer_slowly(&mut input, &mut out),
-        };
-        match answered {
+        let (unread, mut room) = (input.unread(), request::reuse(mem::take(&mut connection.room)));
+        let request = Request::parse_flawless(unread, &mut room);
+        let answered = request.map(|request| connection.answer(&request, &unread[request.head.len()..], &mut out));
+        connection.room = request::reuse(room);
+        match answered.unwrap_or_else(|| connection.answer_slowly(&mut input, &mut out)) {
             Ok(taken) => input.take(taken),
             Err(end) => break end,
         }
@@ -136,6 +135,8 @@ struct Connection<'a> {
     started: Instant,
     /// The last moment that was looked at.
     now: Instant,
+    /// Room for the fields of a request.
+    room: Room<'static>,
     /// Room for a body that is not in the input.
     body: Vec<u8>,
     /// Input that came with the end of a chunked body.
@@ -165,6 +166,7 @@ impl<'a> Connection<'a> {
             deadline: seat.is_shed().then(|| now + limits::SHED_TIME),
             started: now,
             now,
+            room: Room::new(),
             body: Vec::new(),
             spill: Input::default(),
             notes: Notes::default(),
@@ -217,7 +219,7 @@ impl<'a> Connection<'a> {
         };
         let (head, rest) = input.unread().split_at(range.end);
         let head = &head[range.start..];
-        match Request::parse(head, &mut request::room()) {
+        match Request::parse(head, &mut Room::new()) {
             Ok(request) => Ok(range.start + self.answer(&request, rest, out)?),
             Err(reject) => Err(self.refuse(reject, head, out)),
         }
@@ -246,7 +248,7 @@ impl<'a> Connection<'a> {
 
     /// Gives back what an idle connection does not need.
     fn release(&mut self, input: &mut Input, out: &mut Out<'_>) {
-        (*input, self.spill, self.body, self.notes) = Default::default();
+        (*input, self.room, self.spill, self.body, self.notes) = Default::default();
         out.release();
     }
 

@@ -175,12 +175,20 @@ fn next_control(bytes: &[u8], from: usize) -> Option<usize> {
     tail.iter().position(|b| *b < b' ').map(|i| tail_start + i)
 }
 
-/// Room for the fields of one request; it need not be cleared, so it costs nothing.
-pub type Room<'a> = [MaybeUninit<Header<'a>>; limits::FIELDS];
+/// Room for the fields of one request, empty and not cleared.
+///
+/// It is on the heap because an idle connection can give that back: a page of its stack stays once it was touched.
+pub type Room<'b> = Vec<Header<'b>>;
 
-/// Room for the fields of one request.
-pub fn room<'a>() -> Room<'a> {
-    [const { MaybeUninit::uninit() }; limits::FIELDS]
+/// The same room for another request; `collect` keeps the place of a vector of one layout, so nothing is allocated.
+pub fn reuse<'b>(mut room: Room<'_>) -> Room<'b> {
+    room.clear();
+    room.into_iter().map(|_| httparse::EMPTY_HEADER).collect()
+}
+
+fn places<'r, 'b>(room: &'r mut Room<'b>) -> &'r mut [MaybeUninit<Header<'b>>] {
+    room.reserve_exact(limits::FIELDS);
+    &mut room.spare_capacity_mut()[..limits::FIELDS]
 }
 
 /// A request whose head is valid, borrowed from the buffer that it arrived in. An absent field is an empty value.
@@ -237,9 +245,9 @@ struct Gathered {
 
 impl<'a> Request<'a> {
     /// Parses a head that [`HeadScan`] found.
-    pub fn parse(head: &'a [u8], room: &'a mut Room<'a>) -> Result<Request<'a>, Reject> {
+    pub fn parse<'b: 'a>(head: &'b [u8], room: &'a mut Room<'b>) -> Result<Request<'a>, Reject> {
         let mut parsed = httparse::Request::new(&mut []);
-        match parsed.parse_with_uninit_headers(head, room) {
+        match parsed.parse_with_uninit_headers(head, places(room)) {
             Ok(httparse::Status::Complete(_)) => Request::of(parsed, head),
             Ok(httparse::Status::Partial) => Err(Reject::RequestLine),
             Err(error) => Err(reject_of(error, head)),
@@ -248,9 +256,11 @@ impl<'a> Request<'a> {
 
     /// Parses bytes that begin with a whole and flawless head, as nearly all do, without the walk of [`HeadScan`];
     /// `None` leaves it to that walk to say what is wrong or missing.
-    pub fn parse_flawless(bytes: &'a [u8], room: &'a mut Room<'a>) -> Option<Request<'a>> {
+    pub fn parse_flawless<'b: 'a>(bytes: &'b [u8], room: &'a mut Room<'b>) -> Option<Request<'a>> {
         let mut parsed = httparse::Request::new(&mut []);
-        let Ok(httparse::Status::Complete(length)) = parsed.parse_with_uninit_headers(bytes, room) else { return None };
+        let Ok(httparse::Status::Complete(length)) = parsed.parse_with_uninit_headers(bytes, places(room)) else {
+            return None;
+        };
         let request = Request::of(parsed, &bytes[..length]).ok()?;
         // All that httparse forgives: other line ends than CR LF, empty lines in front, and any length.
         let lines_end_well =
@@ -260,7 +270,7 @@ impl<'a> Request<'a> {
         (lines_end_well && bytes[..length].ends_with(b"\r\n") && fits && first_is_method).then_some(request)
     }
 
-    fn of(parsed: httparse::Request<'a, 'a>, head: &'a [u8]) -> Result<Request<'a>, Reject> {
+    fn of<'b: 'a>(parsed: httparse::Request<'a, 'b>, head: &'b [u8]) -> Result<Request<'a>, Reject> {
         let httparse::Request { method, path: target, version, headers } = parsed;
         let (method_text, target) = (method.unwrap_or_default(), target.unwrap_or_default());
         let method = Method::of_label(method_text).unwrap_or(Method::Other);
@@ -502,7 +512,7 @@ pub fn is_token_byte(byte: u8) -> bool {
 #[cfg(test)]
 pub(crate) fn read_for_test<T>(bytes: &[u8], then: impl FnOnce(&Request<'_>) -> T) -> Result<T, Reject> {
     let range = HeadScan::default().find(bytes)?.expect("a whole head");
-    let mut room = room();
+    let mut room = Room::new();
     Ok(then(&Request::parse(&bytes[range], &mut room)?))
 }
 
@@ -515,7 +525,7 @@ mod tests {
         let mut scan = HeadScan::default();
         for end in (step..bytes.len()).step_by(step).chain([bytes.len()]) {
             if let Some(range) = scan.find(&bytes[..end])? {
-                let mut room = room();
+                let mut room = Room::new();
                 let request = Request::parse(&bytes[range], &mut room)?;
                 return Ok(Some((request.framing, request.keep_alive)));
             }
@@ -534,7 +544,7 @@ mod tests {
             let shown = String::from_utf8_lossy(&head[..head.len().min(80)]);
             assert_eq!(outcome(head, step.min(head.len().max(1))), expected, "{shown:?} by {step}");
         }
-        let mut room = room();
+        let mut room = Room::new();
         let at_once = Request::parse_flawless(head, &mut room).map(|request| (request.framing, request.keep_alive));
         let empty_line = head.starts_with(b"\r\n");
         assert_eq!(at_once, expected.ok().flatten().filter(|_| !empty_line), "{:?}", String::from_utf8_lossy(head));

@@ -12,6 +12,7 @@ set -euo pipefail
 limit_unpacked=650000
 limit_compressed=320000
 limit_idle_kib=1024
+limit_idle_connection_kib=10
 limit_start_ms=5 # the aim is 1; a busy machine gets some room, and the figure is printed
 name=httpserver-test-$$
 network=httpserver-test
@@ -91,6 +92,7 @@ answers_in_an_empty_chroot() {
     contains "chroot: /version tells the compiler" "$version" '"rustc 1\.'
     equal "chroot: user" "$(awk '$1 == "Uid:" { print $2 }' "/proc/$chrooted/status")" 65532
     at_most "chroot: resident after the first answers, KiB" "$(awk '$1 == "VmRSS:" { print $2 }' "/proc/$chrooted/status")" $limit_idle_kib
+    at_most "chroot: resident for each idle connection, KiB" "$("$root/tests/image/idle.py" "$port" "$chrooted")" $limit_idle_connection_kib
     kill -TERM "$chrooted"
     wait "$chrooted" || die "chroot: exit status $? after SIGTERM: $(cat "$log")"
     chrooted=

@@ -39,7 +39,7 @@ pub fn head(data: &[u8]) {
     assert_eq!(whole, pieces, "whole and in pieces");
     let Ok(Some(range)) = whole else { return };
     let head = &data[range];
-    let mut room = request::room();
+    let mut room = request::Room::new();
     if let Ok(request) = Request::parse(head, &mut room) {
         accepted(head, &request);
     }
