@@ -455,8 +455,8 @@ fn valid_host(value: &[u8]) -> bool {
         let (address, port) = rest.split_at(end_of(b']', rest).unwrap_or(0));
         (is_ipv6(address), port.get(1..).unwrap_or_default())
     } else {
-        let (name, port) = value.split_at(end_of(b':', value).unwrap_or(value.len()));
-        (!name.is_empty() && valid_name(name), port)
+        let (name, port) = value.split_at(name_length(value));
+        (!name.is_empty(), port)
     };
     let port_valid = match port {
         [] => true,
@@ -469,17 +469,16 @@ fn valid_host(value: &[u8]) -> bool {
     host_valid && port_valid
 }
 
-/// Whether every byte may stand in a registered name, with each `%` before two hexadecimal digits.
-fn valid_name(host: &[u8]) -> bool {
-    host.iter().all(|b| NAME_BYTES[usize::from(*b)]) || valid_escaped_name(host)
-}
-
-#[cold]
-fn valid_escaped_name(host: &[u8]) -> bool {
-    host.iter().enumerate().all(|(i, b)| match b {
-        b'%' => host.len() > i + 2 && host[i + 1..i + 3].iter().all(u8::is_ascii_hexdigit),
-        _ => NAME_BYTES[usize::from(*b)],
-    })
+/// How many bytes at the start may stand in a registered name, with each `%` before two hexadecimal digits.
+fn name_length(bytes: &[u8]) -> usize {
+    let mut length = 0;
+    loop {
+        length += bytes[length..].iter().take_while(|b| NAME_BYTES[usize::from(**b)]).count();
+        match bytes[length..] {
+            [b'%', a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => length += 3,
+            _ => return length,
+        }
+    }
 }
 
 /// The bytes of a registered name but `%` (RFC 3986 section 3.2.2); a table, because each request has such a name.
