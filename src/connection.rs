@@ -708,13 +708,17 @@ fn is_plain_token(id: &[u8]) -> bool {
 /// The trace id of a valid `traceparent` (W3C Trace Context sections 3.2 and 4): version, trace id, parent id, flags,
 /// and in versions to come more behind another dash.
 fn trace_id(traceparent: &[u8]) -> &[u8] {
+    let Some((known, more)) = traceparent.split_first_chunk::<55>() else { return b"" };
+    let [version, trace, parent, flags] = [0..2, 3..35, 36..52, 53..55].map(|place| &known[place]);
+    let dashes = [2, 35, 52].iter().all(|place| known[*place] == b'-');
     // No way out in the middle, so that it compiles to vectors.
     let hex = |part: &[u8]| part.iter().fold(true, |all, b| all & matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let not_zero = |part: &[u8]| part.iter().any(|b| *b != b'0');
-    let mut parts = traceparent.splitn(5, |b| *b == b'-');
-    let [version, trace, parent, flags] = [(); 4].map(|()| parts.next().unwrap_or_default());
-    let lengths_fit = [version, trace, parent, flags].map(<[u8]>::len) == [2, 32, 16, 2];
-    let version_fits = version != b"ff" && (version != b"00" || parts.next().is_none());
-    let valid = lengths_fit && version_fits && [version, trace, parent, flags].into_iter().all(hex);
+    let version_fits = match version {
+        b"00" => more.is_empty(),
+        b"ff" => false,
+        _ => matches!(more, [] | [b'-', ..]),
+    };
+    let valid = dashes && version_fits && [version, trace, parent, flags].into_iter().all(hex);
     if valid && not_zero(trace) && not_zero(parent) { trace } else { b"" }
 }
