@@ -128,6 +128,10 @@ pub struct Facts<'a> {
     pub process_text: &'a [u8],
     /// The injected delay.
     pub delay: Duration,
+    /// The body, if it is UTF-8.
+    pub body: Option<&'a str>,
+    /// How long the body is.
+    pub body_bytes: usize,
 }
 
 /// The name of the request's version.
@@ -136,12 +140,12 @@ pub fn protocol(http10: bool) -> &'static str {
 }
 
 /// Puts out the description, as JSON or as text.
-pub fn describe(json: bool, request: &Request<'_>, facts: &Facts<'_>, body: &[u8], put: impl FnMut(&[u8])) {
-    if json { describe_json(request, facts, body, put) } else { describe_text(request, facts, body, put) }
+pub fn describe(json: bool, request: &Request<'_>, facts: &Facts<'_>, put: impl FnMut(&[u8])) {
+    if json { describe_json(request, facts, put) } else { describe_text(request, facts, put) }
 }
 
 /// Puts out the description as text: the facts, an empty line, the head exactly as it arrived, then the body.
-fn describe_text(request: &Request<'_>, facts: &Facts<'_>, body: &[u8], mut put: impl FnMut(&[u8])) {
+fn describe_text(request: &Request<'_>, facts: &Facts<'_>, mut put: impl FnMut(&[u8])) {
     put(b"method: ");
     put(request.method_text.as_bytes());
     put(b"\ntarget: ");
@@ -156,15 +160,14 @@ fn describe_text(request: &Request<'_>, facts: &Facts<'_>, body: &[u8], mut put:
     put(facts.local.as_bytes());
     put(facts.process_text);
     put(request.head);
-    if str::from_utf8(body).is_ok() {
-        put(body);
-    } else {
-        put(format!("({} bytes, not UTF-8)\n", body.len()).as_bytes());
+    match facts.body {
+        Some(body) => put(body.as_bytes()),
+        None => put(format!("({} bytes, not UTF-8)\n", facts.body_bytes).as_bytes()),
     }
 }
 
 /// Puts out the description as one JSON object, every field and the body included.
-fn describe_json(request: &Request<'_>, facts: &Facts<'_>, body: &[u8], mut put: impl FnMut(&[u8])) {
+fn describe_json(request: &Request<'_>, facts: &Facts<'_>, mut put: impl FnMut(&[u8])) {
     let delay = text::seconds(facts.delay);
     let strings = [
         ("method", request.method_text),
@@ -191,13 +194,12 @@ fn describe_json(request: &Request<'_>, facts: &Facts<'_>, body: &[u8], mut put:
         put(b"]");
     }
     put(b"],\"body\":");
-    if str::from_utf8(body).is_ok() {
-        text::json_string(body, &mut put);
-    } else {
-        put(b"null");
+    match facts.body {
+        Some(body) => text::json_string(body.as_bytes(), &mut put),
+        None => put(b"null"),
     }
     put(b",\"body_bytes\":");
-    put(&text::decimal(body.len() as u64));
+    put(&text::decimal(facts.body_bytes as u64));
     put(b"}\n");
 }
 
@@ -315,12 +317,15 @@ mod tests {
             process: &process,
             process_text: b"\nhostname: h\n\n",
             delay: Duration::from_millis(1_500),
+            body: None,
+            body_bytes: 0,
         };
         let head = "GET /a?\"b HTTP/1.1\r\nHost: a\r\n\r\n";
         let described = |body: &[u8], json: bool| {
             let written = read_for_test(head.as_bytes(), |request| {
                 let mut bytes = Vec::new();
-                describe(json, request, &facts, body, |b| bytes.extend_from_slice(b));
+                let facts = Facts { body: str::from_utf8(body).ok(), body_bytes: body.len(), ..facts };
+                describe(json, request, &facts, |b| bytes.extend_from_slice(b));
                 String::from_utf8(bytes).unwrap()
             });
             written.unwrap()

@@ -241,6 +241,8 @@ fn echo(call: &Call<'_>, delay: Duration, out: &mut Out<'_>) -> Sent {
         process: &call.ctx.identity.facts,
         process_text: &call.ctx.identity.facts_text,
         delay,
+        body: str::from_utf8(call.body).ok(),
+        body_bytes: call.body.len(),
     };
     let mut head = call.head(Status::OK, out);
     echo::copied_lines(request, |lines| head.lines(lines));
@@ -251,8 +253,8 @@ fn echo(call: &Call<'_>, delay: Duration, out: &mut Out<'_>) -> Sent {
         return head.no_body(content_type);
     }
     let mut length = 0;
-    echo::describe(json, request, &facts, call.body, |bytes| length += bytes.len() as u64);
-    let write = |out: &mut Out<'_>| echo::describe(json, request, &facts, call.body, |bytes| out.put(bytes));
+    echo::describe(json, request, &facts, |bytes| length += bytes.len() as u64);
+    let write = |out: &mut Out<'_>| echo::describe(json, request, &facts, |bytes| out.put(bytes));
     head.sized_body(content_type, length, write)
 }
 
