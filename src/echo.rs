@@ -207,6 +207,12 @@ fn describe_json(request: &Request<'_>, facts: &Facts<'_>, mut put: impl FnMut(&
 ///
 /// At equal weight the one that stands first in the list wins, and a range such as `*/*` asks for neither.
 pub fn prefers_json(accept: &[u8]) -> bool {
+    // Few clients name JSON or plain text, whole or as `/*`: the letter behind the slash tells without taking it apart.
+    let names_either = |w: &[u8]| w[1] == b'/' && w[0] != b'*' && b"*jJpP".contains(&w[2]);
+    accept.windows(3).any(names_either) && weighs_json_more(accept)
+}
+
+fn weighs_json_more(accept: &[u8]) -> bool {
     // Of each type the rank, the weight and the place of the range that decides: the most specific one that matches.
     let (mut json, mut text) = (Range::NONE, Range::NONE);
     for (place, item) in text::list(accept).enumerate() {
