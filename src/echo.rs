@@ -348,6 +348,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_weighed_would_not_win() {
+        let ranges =
+            ["", "*/*", "text/html", "text/*", "text/plain", "application/*", "Application/JSON", "image/*", "a"];
+        let weights = ["", ";q=0", ";q=0.4", ";q=0.8"];
+        let items: Vec<String> = ranges.iter().flat_map(|r| weights.map(|w| format!("{r}{w}"))).collect();
+        for (first, second) in items.iter().flat_map(|a| items.iter().map(move |b| (a, b))) {
+            let accept = format!("{first}, {second}");
+            assert_eq!(prefers_json(accept.as_bytes()), weighs_json_more(accept.as_bytes()), "{accept}");
+        }
+    }
+
+    #[test]
     fn accepts() {
         for (accept, json) in [
             ("", false),
