@@ -552,9 +552,12 @@ impl Input {
         &mut self.bytes[self.to..]
     }
 
-    /// Takes note of bytes that were read into the room.
+    /// Takes note of bytes that were read into the room; if they fill it, there is more the next time.
     fn came(&mut self, count: usize) {
         self.to += count;
+        if self.to == self.bytes.len() && (limits::READ..limits::READ_MUCH).contains(&self.to) {
+            self.bytes.resize(limits::READ_MUCH, 0);
+        }
     }
 
     /// Takes unread bytes away.

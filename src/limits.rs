@@ -15,10 +15,12 @@ pub const FIELDS: usize = 100;
 pub const CHUNK_OVERHEAD: usize = 16 << 10;
 /// What one read asks for, in bytes; most requests fit in one. An idle connection gives its buffers back.
 pub const READ: usize = 4 << 10;
+/// What a read asks for after one that got all it asked for, in bytes: such a client pipelines, or sends a body.
+pub const READ_MUCH: usize = 16 << 10;
 /// What a read after a long silence asks for, in bytes, so that ten thousand idle connections hold little.
 pub const SMALL_READ: usize = 512;
 /// Answers held back for pipelined requests, in bytes, before they are written anyway.
-pub const HELD: usize = 16 << 10;
+pub const HELD: usize = 32 << 10;
 /// How long an idle connection keeps its buffers.
 pub const KEEP_BUFFERS: Duration = Duration::from_secs(1);
 
@@ -47,7 +49,7 @@ pub const BACKLOG: i32 = 4096;
 pub const SPARE_THREADS: usize = 64;
 /// How long a finished thread waits for a next connection.
 pub const SPARE_TIME: Duration = Duration::from_secs(10);
-/// Stack of a connection's thread, in bytes of address space; a request touches about 12 KiB of it.
+/// Stack of a connection's thread, in bytes of address space; a request touches about 8 KiB of it.
 pub const STACK: usize = 128 << 10;
 /// The first pause after a failed `accept`; it doubles up to `ACCEPT_PAUSE_MAX`.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
