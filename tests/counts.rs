@@ -16,6 +16,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -38,6 +39,23 @@ fn a_request_takes_two_system_calls() {
 fn a_pipelined_request_takes_a_sixteenth_of_them() {
     let calls = calls_for_a_request(PIPELINED);
     assert!(calls.is_none_or(|calls| calls <= 0.3), "{calls:?} system calls for a request, 0.3 are allowed");
+}
+
+#[test]
+fn the_logs_writer_takes_few_system_calls_however_many_lines_come() {
+    let Some(trace) = trace(1) else { return };
+    let threads = threads(&trace);
+    let is_line = |(_, call): &(f64, &str)| call.starts_with("write(") && call.contains("\"127.0.0.1 - -");
+    let places = |calls: &[(f64, &str)]| (0..calls.len()).filter(|place| is_line(&calls[*place])).collect::<Vec<_>>();
+    let writer = threads.iter().max_by_key(|calls| places(calls).len()).unwrap();
+    let lines = places(writer);
+    let [first, .., last] = lines[..] else { panic!("no two writes of log lines: does the trace show them?") };
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let (calls, rounds) = ((last - first) as f64, (lines.len() - 1) as f64);
+    let (each, rate) = (calls / rounds, rounds / (writer[last].0 - writer[first].0));
+    say(&format!("system calls for a write of log lines: {each:.2}; writes in a second: {rate:.0}"));
+    assert!(each <= 4.0, "{each:.2} system calls for a write, 4 are allowed");
+    assert!(rate <= 1_000.0, "{rate:.0} writes in a second, though lines gather for a millisecond");
 }
 
 #[test]
@@ -64,22 +82,11 @@ fn a_request_takes_the_instructions_that_the_readme_says() {
 /// System calls in the connections' threads for a request, between the first and the last answer of each; `None` where
 /// strace cannot run.
 fn calls_for_a_request(depth: usize) -> Option<f64> {
-    if !installed("strace") {
-        return None;
-    }
-    let trace = scratch(&format!("strace-{depth}"));
-    let watched = Watched::start(Command::new("strace").args(["-f", "-qq", "-s", "16", "-o"]).arg(&trace));
-    let Some(watched) = watched else {
-        not_run("system calls", "strace may not trace here");
-        return None;
-    };
-    watched.load(CONNECTIONS, BATCHES, depth);
-    watched.stop();
-    let text = fs::read_to_string(&trace).unwrap();
-    fs::remove_file(&trace).unwrap();
+    let trace = trace(depth)?;
     let (mut calls, mut batches) = (0, 0);
-    for thread in threads(&text) {
-        let answers: Vec<usize> = (0..thread.len()).filter(|index| thread[*index].contains("\"HTTP/1.1 200")).collect();
+    for thread in threads(&trace) {
+        let is_answer = |index: &usize| thread[*index].1.contains("\"HTTP/1.1 200");
+        let answers: Vec<usize> = (0..thread.len()).filter(is_answer).collect();
         if let [first, .., last] = answers.as_slice() {
             calls += last - first;
             batches += answers.len() - 1;
@@ -93,12 +100,33 @@ fn calls_for_a_request(depth: usize) -> Option<f64> {
     Some(each)
 }
 
-/// The lines of a trace by thread. A call that another thread interrupts stands in two lines; its end is left out.
-fn threads(trace: &str) -> Vec<Vec<&str>> {
-    let mut lines: std::collections::BTreeMap<&str, Vec<&str>> = std::collections::BTreeMap::new();
+/// Every system call of a server under load; `None` where strace cannot run.
+fn trace(depth: usize) -> Option<String> {
+    static FILES: AtomicUsize = AtomicUsize::new(0);
+    if !installed("strace") {
+        return None;
+    }
+    let file = scratch(&format!("strace-{}", FILES.fetch_add(1, Ordering::Relaxed)));
+    let watched = Watched::start(Command::new("strace").args(["-f", "-ttt", "-qq", "-s", "16", "-o"]).arg(&file));
+    let Some(watched) = watched else {
+        not_run("system calls", "strace may not trace here");
+        return None;
+    };
+    watched.load(CONNECTIONS, BATCHES, depth);
+    watched.stop();
+    let trace = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    Some(trace)
+}
+
+/// The calls of a trace by thread, each with its Unix time in seconds. A call that another thread interrupts stands in
+/// two lines; its end is left out.
+fn threads(trace: &str) -> Vec<Vec<(f64, &str)>> {
+    let mut lines: std::collections::BTreeMap<&str, Vec<(f64, &str)>> = std::collections::BTreeMap::new();
     for line in trace.lines().filter(|line| !line.contains(" resumed>")) {
-        let (thread, call) = line.split_once(' ').unwrap();
-        lines.entry(thread).or_default().push(call);
+        let (thread, rest) = line.split_once(' ').unwrap();
+        let (time, call) = rest.trim_start().split_once(' ').unwrap();
+        lines.entry(thread).or_default().push((time.parse().unwrap(), call));
     }
     lines.into_values().collect()
 }
