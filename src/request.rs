@@ -107,7 +107,8 @@ impl HeadScan {
     /// `bytes` are the same as before with more behind them. Every line has to end with CR LF, one empty line may stand
     /// in front (RFC 9112 section 2.2), and the limits of the request line and the head hold.
     pub fn find(&mut self, bytes: &[u8]) -> Result<Option<std::ops::Range<usize>>, Reject> {
-        while let Some(at) = next_control(bytes, self.at) {
+        while let Some(ahead) = text::first_marked(&bytes[self.at..], |word| text::below(word, b' ')) {
+            let at = self.at + ahead;
             self.check_limits(at)?;
             match (bytes[at], bytes.get(at + 1)) {
                 (b'\t', _) => self.at = at + 1,
@@ -155,24 +156,6 @@ impl HeadScan {
         }
         Ok(())
     }
-}
-
-/// The place of the first byte below the space from `from` on, eight bytes at a time.
-fn next_control(bytes: &[u8], from: usize) -> Option<usize> {
-    const LOW_BITS: u64 = u64::MAX / 255 * 0x7f;
-    const HIGH_BIT: u64 = !LOW_BITS;
-    let (words, tail) = bytes.get(from..)?.as_chunks::<8>();
-    for (i, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        // The high bit of each byte that is 0x20 or more: 0x60 carries into it, and no byte carries into the next.
-        let plain = ((word & LOW_BITS) + (HIGH_BIT - (HIGH_BIT >> 2))) | word;
-        let control = !plain & HIGH_BIT;
-        if control != 0 {
-            return Some(from + 8 * i + control.trailing_zeros() as usize / 8);
-        }
-    }
-    let tail_start = bytes.len() - tail.len();
-    tail.iter().position(|b| *b < b' ').map(|i| tail_start + i)
 }
 
 /// Room for the fields of one request, empty and not cleared.

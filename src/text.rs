@@ -331,13 +331,39 @@ fn escape<P: FnMut(&[u8])>(mut rest: &[u8], put: &mut P, special: impl Fn(&[u8],
     }
 }
 
-/// How many bytes at the start are printable ASCII without `"` and `\`; sixteen at a time, which compiles to vectors.
-#[expect(clippy::needless_bitwise_bool, reason = "a loop without a way out in the middle compiles to vectors")]
+/// How many bytes at the start are printable ASCII without `"` and `\`.
 fn plain_len(bytes: &[u8]) -> usize {
-    let is_plain = |b: &u8| (b' '..=b'~').contains(b) & (*b != b'"') & (*b != b'\\');
-    let (blocks, _) = bytes.as_chunks::<16>();
-    let whole = blocks.iter().take_while(|block| block.iter().fold(true, |all, b| all & is_plain(b))).count() * 16;
-    whole + bytes[whole..].iter().take_while(|b| is_plain(b)).count()
+    let special =
+        |word| below(word, b' ') | equal(word, b'"') | equal(word, b'\\') | equal(word, 0x7f) | (word & HIGH_BITS);
+    first_marked(bytes, special).unwrap_or(bytes.len())
+}
+
+/// A one and the high bit in each byte of a word.
+const ONES: u64 = u64::MAX / 255;
+const HIGH_BITS: u64 = ONES << 7;
+
+/// The place of the first byte that `marks` gives its high bit, eight bytes at a time; a space must have no mark.
+pub fn first_marked(bytes: &[u8], marks: impl Fn(u64) -> u64) -> Option<usize> {
+    let place = |marked: u64| (marked != 0).then(|| marked.trailing_zeros() as usize / 8);
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        if let Some(at) = place(marks(u64::from_le_bytes(*word))) {
+            return Some(8 * i + at);
+        }
+    }
+    let mut last = [b' '; 8];
+    last[..tail.len()].copy_from_slice(tail);
+    place(marks(u64::from_le_bytes(last))).map(|at| 8 * words.len() + at)
+}
+
+/// Marks bytes below `limit`, which is ASCII; above a marked byte, one may be marked that is not below.
+pub fn below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH_BITS
+}
+
+/// Marks bytes that are `byte`; above a marked byte, one may be marked that is not.
+fn equal(word: u64, byte: u8) -> u64 {
+    below(word ^ (ONES * u64::from(byte)), 1)
 }
 
 /// Whether a field name is `known`, which is in lower case. In a token, 0x20 makes a letter small and no other byte one
