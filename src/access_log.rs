@@ -198,31 +198,31 @@ impl Entry<'_> {
     }
 
     fn begin_text(&self, answer: Answer, dates: &Dates, out: &mut Vec<u8>) -> usize {
-        put(out, &[self.client.as_bytes(), b" - - [", dates.common_log(), b"] \""]);
+        put(out, [self.client.as_bytes(), b" - - [", dates.common_log(), b"] \""]);
         if !self.method.is_empty() {
-            put(out, &[text::cut(self.method.as_bytes(), limits::LOGGED_METHOD), b" "]);
+            put(out, [text::cut(self.method.as_bytes(), limits::LOGGED_METHOD), b" "]);
         }
         text::escape_log(text::cut(self.target, limits::LOGGED_TARGET), |bytes| out.extend_from_slice(bytes));
         if !self.protocol.is_empty() {
-            put(out, &[b" ", self.protocol.as_bytes()]);
+            put(out, [b" ", self.protocol.as_bytes()]);
         }
-        put(out, &[b"\" ", &text::decimal(answer.status.code().into()), b" "]);
+        put(out, [b"\" ", &text::decimal(answer.status.code().into()), b" "]);
         let sent_bytes_at = out.len();
         for value in [self.referrer, self.user_agent] {
-            put(out, &[b" \""]);
+            put(out, [b" \""]);
             let value = if value.is_empty() { b"-" } else { text::cut(value, limits::LOGGED_VALUE) };
             text::escape_log(value, |bytes| out.extend_from_slice(bytes));
-            put(out, &[b"\""]);
+            put(out, [b"\""]);
         }
-        put(out, &[b" level=", answer.level().label().as_bytes(), b" peer=", self.peer.as_bytes()]);
-        put(out, &[b" route=", answer.route.label().as_bytes(), b" delay=", &text::seconds(self.delay)]);
+        put(out, [b" level=", answer.level().label().as_bytes(), b" peer=", self.peer.as_bytes()]);
+        put(out, [b" route=", answer.route.label().as_bytes(), b" delay=", &text::seconds(self.delay)]);
         let trace_id = if self.trace_id.is_empty() { b"-" } else { self.trace_id };
-        put(out, &[b" request_id=", self.request_id, b" trace_id=", trace_id, b" duration="]);
+        put(out, [b" request_id=", self.request_id, b" trace_id=", trace_id, b" duration="]);
         sent_bytes_at
     }
 
     fn begin_json(&self, answer: Answer, dates: &Dates, out: &mut Vec<u8>) -> usize {
-        put(out, &[b"{\"time\":\"", dates.rfc3339()]);
+        put(out, [b"{\"time\":\"", dates.rfc3339()]);
         text::push_millis(out, dates.millis());
         for (name, value) in [
             ("Z\",\"level\":\"", answer.level().label().as_bytes()),
@@ -233,12 +233,12 @@ impl Entry<'_> {
             ("\",\"route\":\"", answer.route.label().as_bytes()),
             ("\",\"protocol\":\"", self.protocol.as_bytes()),
         ] {
-            put(out, &[name.as_bytes()]);
+            put(out, [name.as_bytes()]);
             text::escape_json(value, |bytes| out.extend_from_slice(bytes));
         }
-        put(out, &[b"\",\"status\":", &text::decimal(answer.status.code().into()), b",\"bytes\":"]);
+        put(out, [b"\",\"status\":", &text::decimal(answer.status.code().into()), b",\"bytes\":"]);
         let sent_bytes_at = out.len();
-        put(out, &[b",\"delay\":", &text::seconds(self.delay), b",\"user_agent\":\""]);
+        put(out, [b",\"delay\":", &text::seconds(self.delay), b",\"user_agent\":\""]);
         for (value, next) in [
             (text::cut(self.user_agent, limits::LOGGED_VALUE), "\",\"referrer\":\""),
             (text::cut(self.referrer, limits::LOGGED_VALUE), "\",\"request_id\":\""),
@@ -246,13 +246,18 @@ impl Entry<'_> {
             (self.trace_id, "\",\"duration\":"),
         ] {
             text::escape_json(value, |bytes| out.extend_from_slice(bytes));
-            put(out, &[next.as_bytes()]);
+            put(out, [next.as_bytes()]);
         }
         sent_bytes_at
     }
 }
 
-fn put(out: &mut Vec<u8>, pieces: &[&[u8]]) {
+#[expect(
+    clippy::inline_always,
+    reason = "most pieces are constants, which need no call to be copied where they are known"
+)]
+#[inline(always)]
+fn put<const N: usize>(out: &mut Vec<u8>, pieces: [&[u8]; N]) {
     for piece in pieces {
         out.extend_from_slice(piece);
     }
