@@ -116,27 +116,27 @@ impl std::ops::Deref for Digits {
 
 /// A number in decimal.
 pub fn decimal(number: u64) -> Digits {
-    fixed(number, 0)
+    fixed::<0>(number)
 }
 
 /// A duration in seconds with six decimals, such as `1.234567`.
 pub fn seconds(duration: Duration) -> Digits {
-    fixed(micros(duration), 6)
+    fixed::<6>(micros(duration))
 }
 
 /// A duration in milliseconds with three decimals, such as `1234.567`.
 pub fn millis(duration: Duration) -> Digits {
-    fixed(micros(duration), 3)
+    fixed::<3>(micros(duration))
 }
 
-/// A number with a point before its last `decimals` digits.
-fn fixed(number: u64, decimals: u32) -> Digits {
-    let scale = 10u64.pow(decimals);
+/// A number with a point before its last `DECIMALS` digits.
+fn fixed<const DECIMALS: u32>(number: u64) -> Digits {
+    let scale = const { 10u64.pow(DECIMALS) };
     let (mut whole, mut fraction) = (number / scale, number % scale);
     let mut digits = Digits { bytes: [b'0'; 24], start: 24 };
-    if decimals > 0 {
+    if DECIMALS > 0 {
         let mut at = digits.start;
-        digits.start -= decimals as usize + 1;
+        digits.start -= DECIMALS as usize + 1;
         while fraction > 0 {
             at -= 1;
             digits.bytes[at] = b'0' + (fraction % 10) as u8;
