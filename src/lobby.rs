@@ -33,6 +33,8 @@ const FREE: u64 = 0;
 const BUSY: u64 = 1;
 /// The connection was told to end when it was idle.
 const LEAVING: u64 = 2;
+/// It was told to end, but a request had already arrived, whose answer is the last.
+const LAST: u64 = 3;
 /// The last answer was given, and the connection only waits for its client to take it: the first to make room.
 const LINGERING: u64 = 4;
 /// From here on: idle since so many half milliseconds after the lobby opened, and this.
@@ -106,6 +108,11 @@ struct Pool {
 impl Pool {
     fn new(range: Range<usize>) -> Pool {
         Pool { free: range.clone().rev().collect(), range, waiting: 0, leaving: 0 }
+    }
+
+    fn one_less_leaves(&mut self) {
+        // At the drain connections leave for nobody.
+        self.leaving = self.leaving.saturating_sub(1);
     }
 }
 
@@ -215,8 +222,8 @@ impl Lobby {
         for place in &self.places {
             match place.activity.load(SeqCst) {
                 FREE => continue,
-                LINGERING.. => moment.idle += 1,
-                _ => moment.in_flight += 1,
+                BUSY | LAST => moment.in_flight += 1,
+                _ => moment.idle += 1,
             }
             moment.open += 1;
         }
@@ -363,11 +370,29 @@ impl Seat<'_> {
         self.shed = true;
     }
 
-    /// A request has begun. One that had been told to leave stays leaving.
+    /// A request has begun. One that had been told to leave does not leave for anybody now: another has to.
     pub fn busy(&self) {
-        let busy = |activity| (activity >= IDLE).then_some(BUSY);
-        // Refused only for one that is leaving.
-        let _ = self.activity().fetch_update(SeqCst, SeqCst, busy);
+        let busy = |activity| match activity {
+            LEAVING => Some(LAST),
+            IDLE.. => Some(BUSY),
+            _ => None,
+        };
+        if self.activity().fetch_update(SeqCst, SeqCst, busy) == Ok(LEAVING) {
+            let mut state = self.lobby.lock();
+            state.pool(self.kind()).one_less_leaves();
+            self.tell_those_who_wait(&state);
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        if self.place < self.lobby.seats { Kind::Seat } else { Kind::ShedPlace }
+    }
+
+    fn tell_those_who_wait(&self, state: &State) {
+        // Without anybody who waits this would be a system call for nothing.
+        if state.seats.waiting + state.shed_places.waiting > 0 {
+            self.lobby.freed.notify_all();
+        }
     }
 
     /// An answer has ended, and another request may come. If none may any more, the connection is told to leave: what
@@ -383,14 +408,15 @@ impl Seat<'_> {
 
     /// The last answer was given; whether there is still time to wait for the client to take it.
     pub fn linger(&self) -> bool {
+        let lingers = |activity| matches!(activity, BUSY | LAST).then_some(LINGERING);
         // Refused for one that is leaving.
-        let _ = self.activity().compare_exchange(BUSY, LINGERING, SeqCst, SeqCst);
+        let _ = self.activity().fetch_update(SeqCst, SeqCst, lingers);
         !self.lobby.reached(Stage::NoPauses)
     }
 
     /// Whether the next answer is the connection's last.
     pub fn leaving(&self) -> bool {
-        self.is_shed() || self.lobby.draining() || self.activity().load(SeqCst) == LEAVING
+        self.is_shed() || self.lobby.draining() || matches!(self.activity().load(SeqCst), LEAVING | LAST)
     }
 
     fn activity(&self) -> &AtomicU64 {
@@ -405,14 +431,12 @@ impl Drop for Seat<'_> {
         drop(stream);
         let was_leaving = place.activity.swap(FREE, SeqCst) == LEAVING;
         let mut state = self.lobby.lock();
-        let pool = state.pool(if self.place < self.lobby.seats { Kind::Seat } else { Kind::ShedPlace });
+        let pool = state.pool(self.kind());
         pool.free.push(self.place);
-        // At the drain connections leave for nobody.
-        pool.leaving = pool.leaving.saturating_sub(usize::from(was_leaving));
-        // Without anybody who waits this would be a system call for nothing.
-        if state.seats.waiting + state.shed_places.waiting > 0 {
-            self.lobby.freed.notify_all();
+        if was_leaving {
+            pool.one_less_leaves();
         }
+        self.tell_those_who_wait(&state);
     }
 }
 
@@ -508,6 +532,27 @@ mod tests {
     }
 
     #[test]
+    fn for_one_that_answers_instead_of_leaving_another_leaves() {
+        let lobby = lobby(2);
+        let (_a, first) = admit(&lobby).unwrap();
+        let (_b, second) = admit(&lobby).unwrap();
+        std::thread::scope(|scope| {
+            let newcomer = scope.spawn(|| admit(&lobby).map(|(_, seat)| seat.is_shed()));
+            let evicted = loop {
+                let leaving = |seat: &&Seat<'_>| seat.activity().load(SeqCst) == LEAVING;
+                if let Some(evicted) = [&first, &second].into_iter().find(leaving) {
+                    break evicted;
+                }
+            };
+            evicted.busy();
+            let other = if std::ptr::eq(evicted, &raw const first) { second } else { first };
+            while !ended(&other) {}
+            drop(other);
+            assert_eq!(newcomer.join().unwrap(), Some(false));
+        });
+    }
+
+    #[test]
     fn a_newcomer_has_its_grace() {
         let lobby = lobby(1);
         let (_client, ours) = connection();
@@ -568,7 +613,8 @@ mod tests {
             assert!(pausing.join().unwrap() < Duration::from_secs(60));
         });
         busy.busy();
-        assert_eq!(lobby.cut(), 2);
+        // The idle one was told to leave, and has no request.
+        assert_eq!(lobby.cut(), 1);
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         assert!(admit(&lobby).is_none());
     }
