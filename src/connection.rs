@@ -107,6 +107,9 @@ pub fn serve(
         if out.failed().is_some() {
             break End::Plain;
         }
+        if connection.notes.pending.len() >= limits::HELD_ANSWERS {
+            connection.flush(&mut out);
+        }
     };
     connection.flush(&mut out);
     match out.failed() {
@@ -293,6 +296,7 @@ impl<'a> Connection<'a> {
         let read = if leave_unread { Ok(Content::default()) } else { self.content(request, rest, &mut share, out) };
         let content = match read {
             Ok(content) => content,
+            Err(_) if out.failed().is_some() => return Err(End::Plain),
             Err(Reject::Incomplete) => return Err(self.refuse(Reject::Incomplete, head, out)),
             Err(reject) => {
                 (dispatch.route, dispatch.plan) = (Route::None, Plan::Refuse(reject));
@@ -302,6 +306,9 @@ impl<'a> Connection<'a> {
         self.ctx.metrics.request_bytes.inc_by((head.len() + content.bytes.len()) as u64);
         if dispatch.plan.delays() {
             self.flush(out);
+        }
+        if out.failed().is_some() {
+            return Err(End::Plain);
         }
         let behind = content.taken.map_or(&b""[..], |taken| &rest[taken..]);
         let closes = self.respond(request, dispatch, &content, behind, out);
@@ -607,13 +614,13 @@ impl Notes {
 
     /// Counts and logs what was written, with the bytes that the wire really took.
     fn written(&mut self, ctx: Context<'_>, out: &Out<'_>, now: Instant) {
-        if out.failed().is_some() {
-            ctx.metrics.unwritten_answers.inc_by(self.pending.len() as u64);
-        }
         for Pending { answer, started, output, line, sent_bytes_at } in self.pending.drain(..) {
             let sent_bytes = out.written().clamp(output.start, output.end) - output.start;
             let duration = now.saturating_duration_since(started);
             ctx.metrics.answered(answer, duration, sent_bytes);
+            if out.written() < output.end {
+                ctx.metrics.unwritten_answers.inc();
+            }
             if !line.is_empty() {
                 self.line.clear();
                 self.line.extend_from_slice(&self.lines[line.start..sent_bytes_at]);

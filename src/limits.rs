@@ -21,6 +21,8 @@ pub const READ_MUCH: usize = 16 << 10;
 pub const SMALL_READ: usize = 512;
 /// Answers held back for pipelined requests, in bytes, before they are written anyway.
 pub const HELD: usize = 32 << 10;
+/// Answers whose log lines wait for one write; very short ones would otherwise pile them up.
+pub const HELD_ANSWERS: usize = 64;
 /// How long an idle connection keeps its buffers.
 pub const KEEP_BUFFERS: Duration = Duration::from_secs(1);
 

@@ -109,13 +109,14 @@ pub struct Out<'w> {
     held: Vec<u8>,
     wire: &'w mut dyn Write,
     written: u64,
+    lost: u64,
     failed: Option<io::ErrorKind>,
 }
 
 impl<'w> Out<'w> {
     /// An output that writes to `wire`, whose `write_all` either takes everything or is at its end.
     pub fn new(wire: &'w mut dyn Write) -> Out<'w> {
-        Out { held: Vec::new(), wire, written: 0, failed: None }
+        Out { held: Vec::new(), wire, written: 0, lost: 0, failed: None }
     }
 
     /// Adds bytes; writes only when more is held than [`limits::HELD`].
@@ -178,6 +179,7 @@ impl<'w> Out<'w> {
                 Err(error) => self.failed = Some(error.kind()),
             }
         }
+        self.lost += bytes.len() as u64;
     }
 
     /// Whether bytes wait to be written.
@@ -187,10 +189,10 @@ impl<'w> Out<'w> {
 
     /// Where the next byte stands in all that this output was given.
     pub fn position(&self) -> u64 {
-        self.written + self.held.len() as u64
+        self.written + self.lost + self.held.len() as u64
     }
 
-    /// How many bytes the wire took.
+    /// How many bytes the wire took: the first ones of all that this output was given.
     pub fn written(&self) -> u64 {
         self.written
     }

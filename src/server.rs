@@ -251,7 +251,11 @@ impl<'a> Server<'a> {
     /// From the signal to the last thread.
     fn drain<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, events: &mut Events) -> Drained {
         let (ctx, config) = (self.ctx, self.ctx.config);
-        let completed = || ctx.metrics.answers() - ctx.metrics.unwritten_answers.get();
+        let completed = || {
+            // Each is counted as an answer first.
+            let unwritten = ctx.metrics.unwritten_answers.get();
+            ctx.metrics.answers() - unwritten
+        };
         let completed_before = completed();
         ctx.lobby.begin_drain();
         let [linger, timeout] = [config.drain_linger, config.drain_timeout].map(text::show_duration);

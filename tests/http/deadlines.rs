@@ -307,6 +307,21 @@ fn a_client_that_sends_and_never_reads_is_cut() {
 }
 
 #[test]
+fn small_answers_that_are_not_taken_are_counted_as_far_as_they_went() {
+    let server = Server::start(&["--write-timeout", "800ms", "--log-level", "debug"]);
+    let client = Client::new(server.connect());
+    let since = Instant::now();
+    let requests = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2_000).into_bytes();
+    let mut writer = client.stream.try_clone().unwrap();
+    writer.set_write_timeout(Some(PATIENCE)).unwrap();
+    while writer.write_all(&requests).is_ok() && since.elapsed() < PATIENCE {}
+    counts_once(&server, "write_timeout");
+    assert!(server.metric("http_panics_total") < 1.0, "{}", server.stderr.text());
+    let unwritten = server.metric("http_unwritten_answers_total");
+    assert!((1.0..=200.0).contains(&unwritten), "{unwritten} answers of thousands were not written to their end");
+}
+
+#[test]
 fn a_client_that_goes_away_in_a_delay_costs_nothing_more() {
     let server = Server::start(&[]);
     let mut client = Client::new(server.connect());
