@@ -291,7 +291,8 @@ impl<'a> Connection<'a> {
         // A client that waits for a 100 gets its refusal instead; one that is shed is not listened to any further.
         let waits = request.expects_continue && rest.is_empty() && request.framing != Framing::None;
         let ends = dispatch.route == Route::None || request.method == Method::Connect;
-        let leave_unread = matches!(dispatch.plan, Plan::Refuse(_)) && (waits || ends);
+        let shed = self.seat.is_shed() && request.framing != Framing::None;
+        let leave_unread = shed || (matches!(dispatch.plan, Plan::Refuse(_)) && (waits || ends));
         let mut share = self.ctx.bodies.share();
         let read = if leave_unread { Ok(Content::default()) } else { self.content(request, rest, &mut share, out) };
         let content = match read {
@@ -413,7 +414,7 @@ impl<'a> Connection<'a> {
         if out.holds() || !self.notes.pending.is_empty() {
             out.flush();
             self.now = Instant::now();
-            self.notes.written(self.ctx, out, self.now);
+            self.notes.written(self.ctx, self.seat.is_shed(), out, self.now);
         }
     }
 
@@ -613,7 +614,7 @@ impl Notes {
     }
 
     /// Counts and logs what was written, with the bytes that the wire really took.
-    fn written(&mut self, ctx: Context<'_>, out: &Out<'_>, now: Instant) {
+    fn written(&mut self, ctx: Context<'_>, shed: bool, out: &Out<'_>, now: Instant) {
         for Pending { answer, started, output, line, sent_bytes_at } in self.pending.drain(..) {
             let sent_bytes = out.written().clamp(output.start, output.end) - output.start;
             let duration = now.saturating_duration_since(started);
@@ -628,7 +629,7 @@ impl Notes {
                 self.line.extend_from_slice(&self.lines[sent_bytes_at..line.end]);
                 access_log::end_line(ctx.config.log_json, duration, &mut self.line);
                 // Probes, scrapes and shed answers never wait for whoever reads the log.
-                let may_wait = !answer.route.is_probe() && answer.route != Route::None;
+                let may_wait = !answer.route.is_probe() && !shed;
                 ctx.log.append(&self.line, may_wait);
             }
         }

@@ -215,6 +215,21 @@ fn newcomers_that_stay_after_their_answer_hold_nothing_either() {
 }
 
 #[test]
+fn newcomers_whose_probe_waits_for_a_body_hold_nothing_either() {
+    in_time(|| {
+        let (server, _busy) = full_server(1, &[]);
+        // One for each shed place.
+        prompt_after_each(&server, "64 probes without their body", || {
+            let mut probes: Vec<Client> = (0..64).map(|_| Client::new(&server)).collect();
+            for client in &mut probes {
+                client.send("GET /healthz HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\n");
+            }
+            probes
+        });
+    });
+}
+
+#[test]
 fn a_slow_newcomer_has_one_second_in_all() {
     in_time(|| {
         let (server, _busy) = full_server(1, &[]);

@@ -643,6 +643,12 @@ fn a_stdout_that_is_read_again_frees_those_who_wait() {
     in_time(|| {
         let mut server = Unread::start(&[], &[]);
         let mut waiting = fill_the_log(&server);
+        // A refusal is an answer like others: its line waits too. Some of these short ones still find room.
+        let mut refused: Vec<Client> = (0..40).map(|_| Client::to(server.addr).expect("it accepts")).collect();
+        for client in &mut refused {
+            client.send("GET / HTTP/1.1\r\n\r\n");
+        }
+        pause(ms(200));
         let stdout = Output::collect(server.stdout.take().expect("not taken yet"));
         waiting.stream.set_read_timeout(Some(ms(2000))).expect("a time-out can be set");
         assert_eq!(waiting.answer().expect("the request that waited is answered").status, 200);
