@@ -4,7 +4,7 @@
 //! normal work at the start, so that their first error shows as an increase. No label comes from the wire. What can be
 //! counted when it is asked for (connections, memory) is a gauge that the scrape sets.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prometheus::core::Collector;
@@ -115,6 +115,8 @@ pub struct Metrics {
     log_errors: IntCounter,
     gauges: Vec<IntGauge>,
     cpu_seconds: Counter,
+    /// Of two scrapes at once, each would add what the other has added.
+    scrape: Mutex<()>,
 }
 
 /// A gauge that a scrape sets: its name, its help text, and what it tells of the moment and of the process.
@@ -189,6 +191,7 @@ impl Metrics {
             log_errors: counter("access_log_write_errors_total", "Failed writes of the access log.")?,
             gauges: GAUGES.iter().map(|(name, help, _)| gauge(name, help)).collect::<Result<_>>()?,
             cpu_seconds: register(r, cpu_seconds)?,
+            scrape: Mutex::new(()),
             registry,
         };
         metrics.start_normal_series();
@@ -251,6 +254,7 @@ impl Metrics {
 
     /// Every metric in the text format of Prometheus.
     pub fn render(&self, moment: &Moment) -> Vec<u8> {
+        let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         let usage = process::usage();
         for (gauge, (_, _, read)) in self.gauges.iter().zip(GAUGES) {
             gauge.set(read(moment, &usage));
