@@ -9,7 +9,7 @@ use std::time::Duration;
 pub const REQUEST_LINE: usize = 8 << 10;
 /// A whole request head, in bytes: four times what nginx takes by default, so that no ingress in front allows more.
 pub const HEAD: usize = 32 << 10;
-/// Header fields of one request.
+/// Header fields of one request, and options that its `Connection` lists.
 pub const FIELDS: usize = 100;
 /// Chunk extensions, leading zeros of chunk sizes and trailers of one body together, in bytes; all of it is dropped.
 pub const CHUNK_OVERHEAD: usize = 16 << 10;

@@ -50,7 +50,7 @@ rejects! {
     CodingUnsupported "coding_unsupported" NOT_IMPLEMENTED "the only transfer coding is chunked",
     Expectation "expectation" EXPECTATION_FAILED "the only expectation is 100-continue",
     TargetTooLong "target_too_long" URI_TOO_LONG "the request line is longer than 8 KiB",
-    HeadTooLarge "head_too_large" FIELDS_TOO_LARGE "the request head has more than 32 KiB or 100 fields",
+    HeadTooLarge "head_too_large" FIELDS_TOO_LARGE "the request head has more than 32 KiB, 100 fields or 100 options of Connection",
     BodyTooLarge "body_too_large" CONTENT_TOO_LARGE "the body is larger than this server takes",
     BodyMemory "body_memory" SERVICE_UNAVAILABLE "the memory for request bodies is in use",
     HeaderTimeout "header_timeout" REQUEST_TIMEOUT "the request head took too long",
@@ -222,6 +222,8 @@ struct Gathered {
     /// What `Transfer-Encoding` names, over all its fields: how many codings, and whether the last is `chunked`.
     codings: usize,
     chunked: bool,
+    /// How many options `Connection` lists, over all its fields.
+    options: usize,
     close: bool,
     keep_alive: bool,
 }
@@ -320,6 +322,7 @@ impl<'a> Request<'a> {
 
     fn gather_connection(&mut self, gathered: &mut Gathered, value: &[u8]) {
         for option in text::list(value) {
+            gathered.options += 1;
             match option {
                 _ if option.eq_ignore_ascii_case(b"close") => gathered.close = true,
                 _ if option.eq_ignore_ascii_case(b"keep-alive") => gathered.keep_alive = true,
@@ -334,6 +337,10 @@ impl<'a> Request<'a> {
         let host_missing = gathered.hosts == 0 && !self.http10;
         if host_missing || gathered.hosts > 1 {
             return Err(Reject::Host);
+        }
+        // Each option is looked for among the fields.
+        if gathered.options > limits::FIELDS {
+            return Err(Reject::HeadTooLarge);
         }
         self.framing = match gathered.codings {
             1.. if self.http10 || gathered.lengths > 0 || !gathered.chunked => return Err(Reject::Framing),
@@ -626,6 +633,9 @@ mod tests {
         let fields = |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(n));
         check(&fields(limits::FIELDS - 1), PLAIN);
         check(&fields(limits::FIELDS), Err(Reject::HeadTooLarge));
+        let options = |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {}\r\n\r\n", vec!["x"; n].join(","));
+        check(&options(limits::FIELDS), PLAIN);
+        check(&options(limits::FIELDS + 1), Err(Reject::HeadTooLarge));
         let large = |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(n));
         check(&large(limits::HEAD - 32), PLAIN);
         check(&large(limits::HEAD - 31), Err(Reject::HeadTooLarge));
