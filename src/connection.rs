@@ -77,37 +77,59 @@ enum End {
     Linger,
 }
 
+/// What a thread keeps from one connection to the next, so that a short one costs few allocations.
+#[derive(Default)]
+pub struct Kept {
+    input: Input,
+    held: Vec<u8>,
+    buffers: Buffers,
+}
+
+/// The buffers of a connection but for its input and its output.
+#[derive(Default)]
+struct Buffers {
+    /// Room for the fields of a request.
+    room: Room<'static>,
+    /// Room for a body that is not in the input.
+    body: Vec<u8>,
+    /// Input that came with the end of a chunked body.
+    spill: Input,
+    notes: Notes,
+    dates: RefCell<Dates>,
+}
+
 /// Serves one connection to its end; `addresses` are the peer's and our own.
 ///
-/// The wire's write time-out has to be the one of the settings already.
+/// The wire's write time-out has to be the one of the settings already. After a panic nothing is kept.
 pub fn serve(
     ctx: Context<'_>, seat: &Seat<'_>, wire: &dyn Wire, addresses: (SocketAddr, SocketAddr), handler: Handler,
+    kept: &mut Kept,
 ) {
+    let Kept { mut input, held, buffers } = mem::take(kept);
     let limit = if seat.is_shed() { limits::SHED_TIME } else { ctx.config.write_timeout };
     let mut writer = Writer::new(wire, ctx.config.write_timeout, limit);
-    let mut out = Out::new(&mut writer);
-    let mut input = Input::default();
-    let mut connection = Connection::new(ctx, seat, wire, addresses, handler);
+    let mut out = Out::new(held, &mut writer);
+    let mut connection = Connection::new(ctx, seat, wire, addresses, handler, buffers);
     let end = loop {
         if !connection.begin(&mut input, &mut out) {
             break End::Plain;
         }
-        let (unread, mut room) = (input.unread(), request::reuse(mem::take(&mut connection.room)));
+        let (unread, mut room) = (input.unread(), request::reuse(mem::take(&mut connection.buffers.room)));
         let request = Request::parse_flawless(unread, &mut room);
         let answered = request.map(|request| connection.answer(&request, &unread[request.head.len()..], &mut out));
-        connection.room = request::reuse(room);
+        connection.buffers.room = request::reuse(room);
         match answered.unwrap_or_else(|| connection.answer_slowly(&mut input, &mut out)) {
             Ok(taken) => input.take(taken),
             Err(end) => break end,
         }
-        if !connection.spill.unread().is_empty() {
+        if !connection.buffers.spill.unread().is_empty() {
             // It came behind all that the input held.
-            mem::swap(&mut input, &mut connection.spill);
+            mem::swap(&mut input, &mut connection.buffers.spill);
         }
         if out.failed().is_some() {
             break End::Plain;
         }
-        if connection.notes.pending.len() >= limits::HELD_ANSWERS {
+        if connection.buffers.notes.pending.len() >= limits::HELD_ANSWERS {
             connection.flush(&mut out);
         }
     };
@@ -117,6 +139,10 @@ pub fn serve(
         None if end == End::Linger => connection.linger(&mut input),
         _ => {}
     }
+    input.clear();
+    let mut buffers = connection.buffers;
+    buffers.spill.clear();
+    *kept = Kept { input, held: out.into_buffer(), buffers };
 }
 
 struct Connection<'a> {
@@ -129,7 +155,6 @@ struct Connection<'a> {
     peer_ip_text: String,
     local: String,
     random: Rng,
-    dates: RefCell<Dates>,
     /// The read time-out that the socket has.
     read_timeout: Duration,
     /// The end of a shed connection's time.
@@ -138,19 +163,13 @@ struct Connection<'a> {
     started: Instant,
     /// The last moment that was looked at.
     now: Instant,
-    /// Room for the fields of a request.
-    room: Room<'static>,
-    /// Room for a body that is not in the input.
-    body: Vec<u8>,
-    /// Input that came with the end of a chunked body.
-    spill: Input,
-    notes: Notes,
+    buffers: Buffers,
 }
 
 impl<'a> Connection<'a> {
     fn new(
         ctx: Context<'a>, seat: &'a Seat<'a>, wire: &'a dyn Wire, (peer, local): (SocketAddr, SocketAddr),
-        handler: Handler,
+        handler: Handler, buffers: Buffers,
     ) -> Connection<'a> {
         let now = Instant::now();
         let peer_ip = peer.ip().to_canonical();
@@ -164,15 +183,11 @@ impl<'a> Connection<'a> {
             peer_ip_text: peer_ip.to_string(),
             local: SocketAddr::new(local.ip().to_canonical(), local.port()).to_string(),
             random: Rng::new(),
-            dates: RefCell::default(),
             read_timeout: Duration::ZERO,
             deadline: seat.is_shed().then(|| now + limits::SHED_TIME),
             started: now,
             now,
-            room: Room::new(),
-            body: Vec::new(),
-            spill: Input::default(),
-            notes: Notes::default(),
+            buffers,
         }
     }
 
@@ -251,7 +266,7 @@ impl<'a> Connection<'a> {
 
     /// Gives back what an idle connection does not need.
     fn release(&mut self, input: &mut Input, out: &mut Out<'_>) {
-        (*input, self.room, self.spill, self.body, self.notes) = Default::default();
+        (*input, self.buffers) = Default::default();
         out.release();
     }
 
@@ -314,7 +329,8 @@ impl<'a> Connection<'a> {
         let behind = content.taken.map_or(&b""[..], |taken| &rest[taken..]);
         let closes = self.respond(request, dispatch, &content, behind, out);
         // A client that asked for this end sends no more.
-        let asked_for = !request.keep_alive && !request.http10 && behind.is_empty() && self.spill.unread().is_empty();
+        let asked_for =
+            !request.keep_alive && !request.http10 && behind.is_empty() && self.buffers.spill.unread().is_empty();
         let taken = content.taken;
         self.keep_room(content.bytes);
         match taken {
@@ -342,7 +358,7 @@ impl<'a> Connection<'a> {
             peer: &self.peer,
             local: &self.local,
             request_id: if is_plain_token(request.request_id) { request.request_id } else { &made_id },
-            dates: &self.dates,
+            dates: &self.buffers.dates,
             close: !request.keep_alive || content.taken.is_none(),
         };
         let start = out.position();
@@ -361,7 +377,7 @@ impl<'a> Connection<'a> {
         };
         let answer = Answer { route: dispatch.route, method: request.method, status: sent.status };
         let output = start..out.position();
-        self.notes.add(self.ctx, answer, self.started, output, &entry, &self.dates.borrow());
+        self.buffers.notes.add(self.ctx, answer, self.started, output, &entry, &self.buffers.dates.borrow());
         sent.close
     }
 
@@ -384,8 +400,8 @@ impl<'a> Connection<'a> {
         self.ctx.metrics.request_bytes.inc_by(came.len() as u64);
         let came = came.trim_ascii_start();
         let request_id = made_id(&mut self.random);
-        self.dates.borrow_mut().set(context::unix_now());
-        let dates = self.dates.borrow();
+        self.buffers.dates.borrow_mut().set(context::unix_now());
+        let dates = self.buffers.dates.borrow();
         let start = out.position();
         let preamble = Preamble {
             common: &self.ctx.identity.common_fields,
@@ -405,16 +421,16 @@ impl<'a> Connection<'a> {
             ..Entry::default()
         };
         let answer = Answer { route: Route::None, method: Method::Other, status: reject.status() };
-        self.notes.add(self.ctx, answer, self.started, start..out.position(), &entry, &dates);
+        self.buffers.notes.add(self.ctx, answer, self.started, start..out.position(), &entry, &dates);
         End::Linger
     }
 
     /// Writes what is held, then the log lines of it; afterwards the connection may be idle.
     fn flush(&mut self, out: &mut Out<'_>) {
-        if out.holds() || !self.notes.pending.is_empty() {
+        if out.holds() || !self.buffers.notes.pending.is_empty() {
             out.flush();
             self.now = Instant::now();
-            self.notes.written(self.ctx, self.seat.is_shed(), out, self.now);
+            self.buffers.notes.written(self.ctx, self.seat.is_shed(), out, self.now);
         }
     }
 
@@ -450,7 +466,7 @@ impl<'a> Connection<'a> {
 
     fn read_length<'r>(&mut self, rest: &[u8], length: usize) -> Result<Content<'r>, Reject> {
         let since = Instant::now();
-        let mut body = mem::take(&mut self.body);
+        let mut body = mem::take(&mut self.buffers.body);
         body.extend_from_slice(rest);
         body.resize(length, 0);
         let mut at = rest.len();
@@ -464,7 +480,7 @@ impl<'a> Connection<'a> {
         &mut self, request: &Request<'_>, rest: &[u8], share: &mut Share<'_>, out: &mut Out<'_>,
     ) -> Result<Content<'r>, Reject> {
         let since = Instant::now();
-        let (mut chunked, mut body) = (Chunked::new(self.ctx.config.max_body), mem::take(&mut self.body));
+        let (mut chunked, mut body) = (Chunked::new(self.ctx.config.max_body), mem::take(&mut self.buffers.body));
         let mut keep = |data: &[u8]| {
             share.grow(data.len() as u64)?;
             body.extend_from_slice(data);
@@ -474,7 +490,7 @@ impl<'a> Connection<'a> {
         if !chunked.done() {
             self.continue_if_awaited(request, rest, out)?;
         }
-        let mut spill = mem::take(&mut self.spill);
+        let mut spill = mem::take(&mut self.buffers.spill);
         while !chunked.done() {
             spill.clear();
             let n = self.body_bytes(since, spill.room(limits::READ))?;
@@ -482,7 +498,7 @@ impl<'a> Connection<'a> {
             let taken = chunked.decode(spill.unread(), &mut keep)?;
             spill.take(taken);
         }
-        self.spill = spill;
+        self.buffers.spill = spill;
         Ok(Content { bytes: body.into(), taken: Some(taken) })
     }
 
@@ -502,7 +518,7 @@ impl<'a> Connection<'a> {
             && body.capacity() <= limits::HELD
         {
             body.clear();
-            self.body = body;
+            self.buffers.body = body;
         }
     }
 

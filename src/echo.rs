@@ -269,7 +269,7 @@ mod tests {
         let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
         let lines = read_for_test(head.as_bytes(), |request| {
             let mut wire = Vec::new();
-            let mut out = crate::response::Out::new(&mut wire);
+            let mut out = crate::response::Out::new(Vec::new(), &mut wire);
             let preamble = crate::response::Preamble {
                 common: b"",
                 date: b"",

@@ -114,9 +114,16 @@ pub struct Out<'w> {
 }
 
 impl<'w> Out<'w> {
-    /// An output that writes to `wire`, whose `write_all` either takes everything or is at its end.
-    pub fn new(wire: &'w mut dyn Write) -> Out<'w> {
-        Out { held: Vec::new(), wire, written: 0, lost: 0, failed: None }
+    /// An output that writes to `wire`, whose `write_all` either takes everything or is at its end; `held` is its
+    /// buffer, empty.
+    pub fn new(held: Vec<u8>, wire: &'w mut dyn Write) -> Out<'w> {
+        Out { held, wire, written: 0, lost: 0, failed: None }
+    }
+
+    /// The buffer, for another output.
+    pub fn into_buffer(mut self) -> Vec<u8> {
+        self.held.clear();
+        self.held
     }
 
     /// Adds bytes; writes only when more is held than [`limits::HELD`].
@@ -376,7 +383,7 @@ mod tests {
     #[track_caller]
     fn check(code: u16, preamble: &Preamble<'_>, end: impl FnOnce(Head<'_, '_>) -> Sent, expected: &str) {
         let mut wire = Vec::new();
-        let mut out = Out::new(&mut wire);
+        let mut out = Out::new(Vec::new(), &mut wire);
         let sent = end(Head::new(&mut out, Status::of(code).unwrap(), preamble));
         out.flush();
         assert_eq!(out.written(), out.position());
@@ -431,7 +438,7 @@ mod tests {
         let sizes = [1, limits::HELD - 1, 1, limits::HELD, limits::HELD / 4, 3 * limits::HELD, 7];
         let pieces: Vec<Vec<u8>> = (b'a'..).zip(sizes).map(|(letter, size)| vec![letter; size]).collect();
         let mut wire = Vec::new();
-        let mut out = Out::new(&mut wire);
+        let mut out = Out::new(Vec::new(), &mut wire);
         for piece in &pieces {
             out.put(piece);
         }

@@ -21,7 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use crate::connection;
+use crate::connection::{self, Kept};
 use crate::context::Context;
 use crate::handlers::Handler;
 use crate::limits;
@@ -147,9 +147,10 @@ impl<'a> Server<'a> {
 
     fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         let mut seated = self.handed_over().pop();
+        let mut kept = Kept::default();
         loop {
             if let Some(seated) = seated.take() {
-                self.serve(&seated);
+                self.serve(&seated, &mut kept);
                 drop(seated);
                 if !self.may_wait() {
                     return;
@@ -236,11 +237,11 @@ impl<'a> Server<'a> {
         Some(Seated { seat: seat?, addresses: (peer, local) })
     }
 
-    fn serve(&self, Seated { seat, addresses }: &Seated<'_>) {
+    fn serve(&self, Seated { seat, addresses }: &Seated<'_>, kept: &mut Kept) {
         self.ctx.metrics.connected(if seat.is_shed() { Outcome::Shed } else { Outcome::Served });
         let guard = seat.stream();
         let Some(stream) = &*guard else { return };
-        let serve = || connection::serve(self.ctx, seat, stream, *addresses, self.handler);
+        let serve = || connection::serve(self.ctx, seat, stream, *addresses, self.handler, kept);
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(serve)) {
             self.ctx.metrics.panics.inc();
             let (peer, text) = (addresses.0, message(&*payload));

@@ -19,7 +19,7 @@ use std::time::Duration;
 use httpserver::access_log::Log;
 use httpserver::body::Budget;
 use httpserver::config::Config;
-use httpserver::connection::{self, Wire};
+use httpserver::connection::{self, Kept, Wire};
 use httpserver::context::{Context, Identity};
 use httpserver::handlers;
 use httpserver::live::Live;
@@ -157,7 +157,7 @@ fn check(depth: usize) {
         after_warm_up: Cell::new(usize::MAX),
     };
     let address = SocketAddr::from(([127, 0, 0, 1], 34567));
-    connection::serve(ctx, &seat, &client, (address, address), handlers::respond);
+    connection::serve(ctx, &seat, &client, (address, address), handlers::respond, &mut Kept::default());
     assert_eq!(client.answered.get(), client.sent.get());
     assert_eq!(ALLOCATIONS.get() - client.after_warm_up.get(), 0, "allocations for {REQUESTS} requests");
 }

@@ -15,7 +15,7 @@ use httpserver::access_log::Log;
 use httpserver::body::{Budget, Chunked};
 use httpserver::client::{self, Network};
 use httpserver::config::{Config, SETTINGS};
-use httpserver::connection::{self, Wire};
+use httpserver::connection::{self, Kept, Wire};
 use httpserver::context::{BUILD, Context, Identity};
 use httpserver::handlers;
 use httpserver::live::Live;
@@ -205,7 +205,14 @@ impl House {
         let pieces = ends.into_iter().map(|end| data[std::mem::replace(&mut start, end)..end].to_owned()).collect();
         let memory = Memory { pieces: RefCell::new(pieces), written: RefCell::default() };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        connection::serve(self.context, &self.seat, &memory, (address, address), handlers::respond);
+        connection::serve(
+            self.context,
+            &self.seat,
+            &memory,
+            (address, address),
+            handlers::respond,
+            &mut Kept::default(),
+        );
         memory.written.into_inner()
     }
 }
