@@ -100,31 +100,31 @@ struct Buffers {
 
 /// Serves one connection to its end; `addresses` are the peer's and our own.
 ///
-/// The wire's write time-out has to be the one of the settings already. After a panic nothing is kept.
+/// The wire's write time-out has to be the one of the settings already. A panic leaves `kept` unfit for further use.
 pub fn serve(
     ctx: Context<'_>, seat: &Seat<'_>, wire: &dyn Wire, addresses: (SocketAddr, SocketAddr), handler: Handler,
     kept: &mut Kept,
 ) {
-    let Kept { mut input, held, buffers } = mem::take(kept);
+    let Kept { input, held, buffers } = kept;
     let limit = if seat.is_shed() { limits::SHED_TIME } else { ctx.config.write_timeout };
     let mut writer = Writer::new(wire, ctx.config.write_timeout, limit);
-    let mut out = Out::new(held, &mut writer);
+    let mut out = Out::new(mem::take(held), &mut writer);
     let mut connection = Connection::new(ctx, seat, wire, addresses, handler, buffers);
     let end = loop {
-        if !connection.begin(&mut input, &mut out) {
+        if !connection.begin(input, &mut out) {
             break End::Plain;
         }
         let (unread, mut room) = (input.unread(), request::reuse(mem::take(&mut connection.buffers.room)));
         let request = Request::parse_flawless(unread, &mut room);
         let answered = request.map(|request| connection.answer(&request, &unread[request.head.len()..], &mut out));
         connection.buffers.room = request::reuse(room);
-        match answered.unwrap_or_else(|| connection.answer_slowly(&mut input, &mut out)) {
+        match answered.unwrap_or_else(|| connection.answer_slowly(input, &mut out)) {
             Ok(taken) => input.take(taken),
             Err(end) => break end,
         }
         if !connection.buffers.spill.unread().is_empty() {
             // It came behind all that the input held.
-            mem::swap(&mut input, &mut connection.buffers.spill);
+            mem::swap(input, &mut connection.buffers.spill);
         }
         if out.failed().is_some() {
             break End::Plain;
@@ -136,13 +136,12 @@ pub fn serve(
     connection.flush(&mut out);
     match out.failed() {
         Some(ErrorKind::TimedOut) => ctx.metrics.rejected(Reject::WriteTimeout),
-        None if end == End::Linger => connection.linger(&mut input),
+        None if end == End::Linger => connection.linger(input),
         _ => {}
     }
     input.clear();
-    let mut buffers = connection.buffers;
-    buffers.spill.clear();
-    *kept = Kept { input, held: out.into_buffer(), buffers };
+    connection.buffers.spill.clear();
+    *held = out.into_buffer();
 }
 
 struct Connection<'a> {
@@ -163,13 +162,13 @@ struct Connection<'a> {
     started: Instant,
     /// The last moment that was looked at.
     now: Instant,
-    buffers: Buffers,
+    buffers: &'a mut Buffers,
 }
 
 impl<'a> Connection<'a> {
     fn new(
         ctx: Context<'a>, seat: &'a Seat<'a>, wire: &'a dyn Wire, (peer, local): (SocketAddr, SocketAddr),
-        handler: Handler, buffers: Buffers,
+        handler: Handler, buffers: &'a mut Buffers,
     ) -> Connection<'a> {
         let now = Instant::now();
         let peer_ip = peer.ip().to_canonical();
@@ -266,7 +265,7 @@ impl<'a> Connection<'a> {
 
     /// Gives back what an idle connection does not need.
     fn release(&mut self, input: &mut Input, out: &mut Out<'_>) {
-        (*input, self.buffers) = Default::default();
+        (*input, *self.buffers) = Default::default();
         out.release();
     }
 

@@ -243,6 +243,7 @@ impl<'a> Server<'a> {
         let Some(stream) = &*guard else { return };
         let serve = || connection::serve(self.ctx, seat, stream, *addresses, self.handler, kept);
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(serve)) {
+            *kept = Kept::default();
             self.ctx.metrics.panics.inc();
             let (peer, text) = (addresses.0, message(&*payload));
             self.ctx.say(Level::Error, format_args!("a panic cost the connection of {peer}: {text}"));
