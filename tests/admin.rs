@@ -30,7 +30,12 @@ fn admin(server: &Server, method: &str, path: &str, body: &str) -> Answer {
 #[track_caller]
 fn set(server: &Server, name: &str, value: &str) {
     let answer = admin(server, "PUT", &format!("settings/{name}"), value);
-    assert!([200, 204].contains(&answer.status), "{name}={value}: {}{}", answer.head, answer.text());
+    assert!(
+        [200, 204].contains(&answer.status),
+        "{name}={value}: {}{}",
+        answer.head,
+        answer.text()
+    );
 }
 
 #[track_caller]
@@ -44,18 +49,38 @@ fn settings(server: &Server) -> String {
 /// The value of a key in the flat object of /admin/settings, as it is written.
 #[track_caller]
 fn value(settings: &str, name: &str) -> String {
-    let (_, tail) = settings.split_once(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name} in {settings}"));
-    tail.trim_start().split([',', '}']).next().unwrap_or_default().trim().trim_matches('"').to_owned()
+    let (_, tail) = settings
+        .split_once(&format!("\"{name}\":"))
+        .unwrap_or_else(|| panic!("{name} in {settings}"));
+    tail.trim_start()
+        .split([',', '}'])
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .trim_matches('"')
+        .to_owned()
 }
 
 #[test]
 fn without_a_token_the_path_echoes_like_any_other() {
     let server = Server::start(&[]);
-    server.stderr.wait_line("admin is off: no token is set", PATIENCE).expect("the log says that it is off");
+    server
+        .stderr
+        .wait_line("admin is off: no token is set", PATIENCE)
+        .expect("the log says that it is off");
     let answer = Client::new(&server).get("/admin/settings");
     assert_eq!(answer.status, 200);
-    assert!(answer.text().contains("target: /admin/settings\n"), "{}", answer.text());
-    let put = Client::new(&server).call("PUT", "/admin/settings/ready", "Authorization: Bearer \r\n", "false");
+    assert!(
+        answer.text().contains("target: /admin/settings\n"),
+        "{}",
+        answer.text()
+    );
+    let put = Client::new(&server).call(
+        "PUT",
+        "/admin/settings/ready",
+        "Authorization: Bearer \r\n",
+        "false",
+    );
     assert_eq!(put.status, 200);
     assert_eq!(server.get("/readyz").0, 200, "it changed nothing");
 }
@@ -64,7 +89,11 @@ fn without_a_token_the_path_echoes_like_any_other() {
 fn with_a_token_the_log_does_not_say_that_it_is_off() {
     let mut server = server();
     server.stop();
-    assert!(!server.stderr.text().contains("admin is off"), "{}", server.stderr.text());
+    assert!(
+        !server.stderr.text().contains("admin is off"),
+        "{}",
+        server.stderr.text()
+    );
 }
 
 #[test]
@@ -85,7 +114,11 @@ fn only_the_right_token_opens_it() {
         format!("X-Authorization: Bearer {TOKEN}\r\n"),
     ];
     for fields in &wrong {
-        for (method, path) in [("GET", "/admin/settings"), ("PUT", "/admin/settings/ready"), ("GET", "/admin/x")] {
+        for (method, path) in [
+            ("GET", "/admin/settings"),
+            ("PUT", "/admin/settings/ready"),
+            ("GET", "/admin/x"),
+        ] {
             let answer = Client::new(&server).call(method, path, fields, "false");
             assert_eq!(answer.status, 401, "{method} {path} with {fields:?}");
             let challenge = answer.header("www-authenticate").unwrap_or_default();
@@ -94,9 +127,17 @@ fn only_the_right_token_opens_it() {
     }
     assert_eq!(server.get("/readyz").0, 200, "nothing was changed");
     let refused = server.metric("http_rejected_requests_total{reason=\"unauthorized\"}");
-    assert!((refused - 33.0).abs() < f64::EPSILON, "each is counted: {refused}");
+    assert!(
+        (refused - 33.0).abs() < f64::EPSILON,
+        "each is counted: {refused}"
+    );
     let lower = format!("Authorization: bearer {TOKEN}\r\n");
-    assert_eq!(Client::new(&server).call("GET", "/admin/settings", &lower, "").status, 200);
+    assert_eq!(
+        Client::new(&server)
+            .call("GET", "/admin/settings", &lower, "")
+            .status,
+        200
+    );
 }
 
 #[test]
@@ -133,7 +174,11 @@ fn the_settings_are_listed() {
     for (name, default) in expected {
         assert_eq!(value(&listed, name), default, "{name} in {listed}");
     }
-    assert_eq!(listed.matches(':').count(), expected.len(), "and no other: {listed}");
+    assert_eq!(
+        listed.matches(':').count(),
+        expected.len(),
+        "and no other: {listed}"
+    );
 }
 
 #[test]
@@ -143,7 +188,11 @@ fn delays_are_changed_within_each_other() {
     set(&server, "delay-min", "300ms");
     let start = Instant::now();
     let answer = Client::new(&server).get("/");
-    assert!(answer.status == 200 && start.elapsed() >= ms(300), "{}", answer.head);
+    assert!(
+        answer.status == 200 && start.elapsed() >= ms(300),
+        "{}",
+        answer.head
+    );
     refused(&server, "delay-min", &["301ms", "1s"]);
     refused(&server, "delay-max", &["299ms", "0s"]);
     set(&server, "delay-min", "0s");
@@ -152,7 +201,10 @@ fn delays_are_changed_within_each_other() {
     assert_eq!(Client::new(&server).get("/").status, 200);
     assert!(start.elapsed() < ms(250), "{:?}", start.elapsed());
     let listed = settings(&server);
-    assert_eq!((value(&listed, "delay-min"), value(&listed, "delay-max")), ("0s".to_owned(), "0s".to_owned()));
+    assert_eq!(
+        (value(&listed, "delay-min"), value(&listed, "delay-max")),
+        ("0s".to_owned(), "0s".to_owned())
+    );
 }
 
 #[test]
@@ -160,12 +212,23 @@ fn error_rate_changes_the_echo_alone() {
     let server = server();
     set(&server, "error-rate", "1");
     assert_eq!(server.get("/").0, 500);
-    for spared in ["/healthz", "/readyz", "/metrics", "/version", "/status/204", "/delay/1ms", "/bytes/1"] {
+    for spared in [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/version",
+        "/status/204",
+        "/delay/1ms",
+        "/bytes/1",
+    ] {
         assert!(server.get(spared).0 < 300, "{spared}");
     }
     set(&server, "error-rate", "0.5");
     let errors = (0..200).filter(|_| server.get("/").0 == 500).count();
-    assert!((50..=150).contains(&errors), "{errors} of 200 at a rate of a half");
+    assert!(
+        (50..=150).contains(&errors),
+        "{errors} of 200 at a rate of a half"
+    );
     set(&server, "error-rate", "0");
     assert!((0..20).all(|_| server.get("/").0 == 200));
 }
@@ -189,20 +252,30 @@ fn log_level_shows_and_hides_lines() {
 #[test]
 fn ready_and_live_switch_the_probes() {
     let server = server();
-    for (name, path, ok, no) in [("ready", "/readyz", "ready", "not ready"), ("live", "/healthz", "ok", "")] {
+    for (name, path, ok, no) in [
+        ("ready", "/readyz", "ready", "not ready"),
+        ("live", "/healthz", "ok", ""),
+    ] {
         assert_eq!(server.get(path).0, 200);
         set(&server, name, "false");
         let (status, answer) = server.get(path);
         assert!(status == 503 && answer.trim_end().ends_with(no), "{answer}");
         assert_eq!(value(&settings(&server), name), "false");
-        let other = if name == "ready" { "/healthz" } else { "/readyz" };
+        let other = if name == "ready" {
+            "/healthz"
+        } else {
+            "/readyz"
+        };
         assert_eq!(server.get(other).0, 200, "{name} leaves {other} alone");
         set(&server, name, "true");
         let (status, answer) = server.get(path);
         assert!(status == 200 && answer.trim_end().ends_with(ok), "{answer}");
     }
     set(&server, "ready", "false");
-    assert!(server.metric("httpserver_ready").abs() < f64::EPSILON, "the gauge follows");
+    assert!(
+        server.metric("httpserver_ready").abs() < f64::EPSILON,
+        "the gauge follows"
+    );
 }
 
 /// Asserts that each value is refused with 400 and a reason, and changes nothing.
@@ -213,7 +286,10 @@ fn refused(server: &Server, name: &str, bad: &[&str]) {
         let answer = admin(server, "PUT", &format!("settings/{name}"), value);
         assert_eq!(answer.status, 400, "{name}={value:?}");
         let reason = answer.text();
-        assert!(reason.starts_with("400 Bad Request: ") && reason.len() > 25, "{name}={value:?}: {reason}");
+        assert!(
+            reason.starts_with("400 Bad Request: ") && reason.len() > 25,
+            "{name}={value:?}: {reason}"
+        );
         assert_eq!(reason.lines().count(), 1, "{reason}");
     }
     assert_eq!(settings(server), before);
@@ -222,9 +298,26 @@ fn refused(server: &Server, name: &str, bad: &[&str]) {
 #[test]
 fn a_bad_value_changes_nothing() {
     let server = server();
-    refused(&server, "delay-min", &["", "banana", "1", "-1s", "1s", "\u{1F552}", "1s\n2s", "99999999999999999999s"]);
+    refused(
+        &server,
+        "delay-min",
+        &[
+            "",
+            "banana",
+            "1",
+            "-1s",
+            "1s",
+            "\u{1F552}",
+            "1s\n2s",
+            "99999999999999999999s",
+        ],
+    );
     refused(&server, "delay-max", &["", "banana", "-1s", "1s 2s"]);
-    refused(&server, "error-rate", &["", "1.01", "-0.1", "NaN", "inf", "half", "0,5"]);
+    refused(
+        &server,
+        "error-rate",
+        &["", "1.01", "-0.1", "NaN", "inf", "half", "0,5"],
+    );
     refused(&server, "log-level", &["", "loud", "trace"]);
     refused(&server, "ready", &["", "maybe", "2", "truefalse"]);
     refused(&server, "live", &["", "no way"]);
@@ -235,7 +328,9 @@ fn a_long_or_binary_value_is_no_value() {
     let server = server();
     refused(&server, "log-level", &[&"debug".repeat(10_000)]);
     let mut client = Client::new(&server);
-    let head = format!("PUT /admin/settings/ready HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {TOKEN}\r\n");
+    let head = format!(
+        "PUT /admin/settings/ready HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {TOKEN}\r\n"
+    );
     client.send([head.as_bytes(), b"Content-Length: 5\r\n\r\nfals\xff"].concat());
     assert_eq!(client.answer().expect("an answer").status, 400);
     assert_eq!(server.get("/readyz").0, 200);
@@ -244,7 +339,15 @@ fn a_long_or_binary_value_is_no_value() {
 #[test]
 fn names_and_methods_that_do_not_exist_are_refused() {
     let server = server();
-    for path in ["settings/max-body", "settings/listen", "settings/", "settings/ready/x", "settings/READY", "x", ""] {
+    for path in [
+        "settings/max-body",
+        "settings/listen",
+        "settings/",
+        "settings/ready/x",
+        "settings/READY",
+        "x",
+        "",
+    ] {
         let answer = admin(&server, "PUT", path, "true");
         assert_eq!(answer.status, 404, "PUT /admin/{path}");
     }
@@ -257,9 +360,17 @@ fn names_and_methods_that_do_not_exist_are_refused() {
         let answer = admin(&server, method, path, "true");
         assert_eq!(answer.status, 405, "{method} /admin/{path}");
         let allowed = answer.header("allow").unwrap_or_default();
-        assert!(allowed.contains(allow), "{method} /admin/{path}: {}", answer.head);
+        assert!(
+            allowed.contains(allow),
+            "{method} /admin/{path}: {}",
+            answer.head
+        );
     }
-    assert_eq!(server.get("/administrator").0, 200, "a path that only begins alike echoes");
+    assert_eq!(
+        server.get("/administrator").0,
+        200,
+        "a path that only begins alike echoes"
+    );
 }
 
 #[test]
@@ -272,14 +383,26 @@ fn each_change_is_one_line_and_each_refusal_none() {
     server.stop();
     let text = server.stderr.text();
     let told = |name: &str, value: &str| {
-        text[before.len()..].lines().filter(|line| line.contains(name) && line.contains(value)).count()
+        text[before.len()..]
+            .lines()
+            .filter(|line| line.contains(name) && line.contains(value))
+            .count()
     };
     assert_eq!(
-        (told("delay-max", "10ms"), told("error-rate", "0.25"), told("delay-max", "banana")),
+        (
+            told("delay-max", "10ms"),
+            told("error-rate", "0.25"),
+            told("delay-max", "banana")
+        ),
         (1, 1, 0),
         "{text}"
     );
-    assert!(text.lines().filter(|line| line.contains("10ms")).all(|line| line.contains(" info ")), "{text}");
+    assert!(
+        text.lines()
+            .filter(|line| line.contains("10ms"))
+            .all(|line| line.contains(" info ")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -292,7 +415,12 @@ fn the_token_is_in_nothing_that_the_server_wrote() {
         admin(&server, "PUT", "settings/delay-max", "banana"),
         admin(&server, "PUT", "settings/nothing", "1"),
         admin(&server, "DELETE", "settings", ""),
-        Client::new(&server).call("GET", "/admin/settings", "Authorization: Bearer wrong\r\n", ""),
+        Client::new(&server).call(
+            "GET",
+            "/admin/settings",
+            "Authorization: Bearer wrong\r\n",
+            "",
+        ),
     ] {
         written += &answer.head;
         written += &answer.text();
@@ -311,9 +439,15 @@ fn the_token_is_in_nothing_that_the_server_wrote() {
 fn a_change_while_draining_is_still_answered() {
     let mut server = Server::start_with(&["--drain-linger", "60s"], &[("ADMIN_TOKEN", TOKEN)]);
     server.signal("TERM");
-    server.stderr.wait_line("draining", PATIENCE).expect("it drains");
+    server
+        .stderr
+        .wait_line("draining", PATIENCE)
+        .expect("it drains");
     set(&server, "ready", "true");
     let (status, answer) = server.get("/readyz");
-    assert!(status == 503 && answer.trim_end().ends_with("draining"), "the drain is stronger: {answer}");
+    assert!(
+        status == 503 && answer.trim_end().ends_with("draining"),
+        "the drain is stronger: {answer}"
+    );
     assert_eq!(server.stop().code(), Some(0));
 }

@@ -25,17 +25,62 @@ use tools::{Client, ms};
 
 /// Each setting: its flag, its variable, a value that is good and some that are not.
 const SETTINGS: &[(&str, &str, &str, &[&str])] = &[
-    ("--listen", "LISTEN", "127.0.0.1:0", &["nonsense", "127.0.0.1", "127.0.0.1:65536", ":", ""]),
-    ("--delay-min", "DELAY_MIN", "0s", &["banana", "1", "-1s", "1.5.5s", ""]),
-    ("--delay-max", "DELAY_MAX", "10ms", &["banana", "2", "2sx", "99999999999999999999s", ""]),
-    ("--error-rate", "ERROR_RATE", "0.25", &["1.01", "-0.1", "NaN", "inf", "half", ""]),
-    ("--log-level", "LOG_LEVEL", "debug", &["loud", "INFORMATION", ""]),
+    (
+        "--listen",
+        "LISTEN",
+        "127.0.0.1:0",
+        &["nonsense", "127.0.0.1", "127.0.0.1:65536", ":", ""],
+    ),
+    (
+        "--delay-min",
+        "DELAY_MIN",
+        "0s",
+        &["banana", "1", "-1s", "1.5.5s", ""],
+    ),
+    (
+        "--delay-max",
+        "DELAY_MAX",
+        "10ms",
+        &["banana", "2", "2sx", "99999999999999999999s", ""],
+    ),
+    (
+        "--error-rate",
+        "ERROR_RATE",
+        "0.25",
+        &["1.01", "-0.1", "NaN", "inf", "half", ""],
+    ),
+    (
+        "--log-level",
+        "LOG_LEVEL",
+        "debug",
+        &["loud", "INFORMATION", ""],
+    ),
     ("--log-format", "LOG_FORMAT", "json", &["xml", ""]),
-    ("--trusted-proxies", "TRUSTED_PROXIES", "10.0.0.0/8,fd00::/8", &["10.0.0.0/33", "fd00::/129", "proxy"]),
-    ("--max-connections", "MAX_CONNECTIONS", "16", &["0", "-1", "many", "1.5", ""]),
+    (
+        "--trusted-proxies",
+        "TRUSTED_PROXIES",
+        "10.0.0.0/8,fd00::/8",
+        &["10.0.0.0/33", "fd00::/129", "proxy"],
+    ),
+    (
+        "--max-connections",
+        "MAX_CONNECTIONS",
+        "16",
+        &["0", "-1", "many", "1.5", ""],
+    ),
     ("--max-body", "MAX_BODY", "64KiB", &["1XB", "-1", "big", ""]),
-    ("--max-body-memory", "MAX_BODY_MEMORY", "2MiB", &["1XB", "-1", "big", ""]),
-    ("--header-timeout", "HEADER_TIMEOUT", "3s", &["soon", "3", ""]),
+    (
+        "--max-body-memory",
+        "MAX_BODY_MEMORY",
+        "2MiB",
+        &["1XB", "-1", "big", ""],
+    ),
+    (
+        "--header-timeout",
+        "HEADER_TIMEOUT",
+        "3s",
+        &["soon", "3", ""],
+    ),
     ("--body-timeout", "BODY_TIMEOUT", "3s", &["soon", "3", ""]),
     ("--write-timeout", "WRITE_TIMEOUT", "3s", &["soon", "3", ""]),
     ("--idle-timeout", "IDLE_TIMEOUT", "3s", &["soon", "3", ""]),
@@ -46,18 +91,40 @@ const SETTINGS: &[(&str, &str, &str, &[&str])] = &[
 /// Runs the binary with exactly these arguments and variables to its end; `timeout` ends one that goes on.
 fn run(args: &[impl AsRef<OsStr>], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new("timeout");
-    command.arg("20").arg(env!("CARGO_BIN_EXE_httpserver")).args(args);
-    command.env_clear().envs(env.iter().copied()).stdin(Stdio::null()).output().expect("timeout(1) runs")
+    command
+        .arg("20")
+        .arg(env!("CARGO_BIN_EXE_httpserver"))
+        .args(args);
+    command
+        .env_clear()
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("timeout(1) runs")
 }
 
 /// Asserts that a run failed with this status and one line on stderr, which holds each of `words`.
 #[track_caller]
 fn fails(output: &Output, status: i32, words: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{words:?}; stderr: {stderr}");
-    assert!(output.stdout.is_empty(), "nothing on stdout: {:?}", String::from_utf8_lossy(&output.stdout));
-    assert!(stderr.ends_with('\n') && stderr.lines().count() == 1, "one line: {stderr:?}");
-    assert!(stderr.starts_with("httpserver: "), "it says who speaks: {stderr}");
+    assert_eq!(
+        output.status.code(),
+        Some(status),
+        "{words:?}; stderr: {stderr}"
+    );
+    assert!(
+        output.stdout.is_empty(),
+        "nothing on stdout: {:?}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert!(
+        stderr.ends_with('\n') && stderr.lines().count() == 1,
+        "one line: {stderr:?}"
+    );
+    assert!(
+        stderr.starts_with("httpserver: "),
+        "it says who speaks: {stderr}"
+    );
     for word in words {
         assert!(stderr.contains(word), "{word:?} is missing in: {stderr}");
     }
@@ -67,7 +134,11 @@ fn fails(output: &Output, status: i32, words: &[&str]) {
 fn a_bad_flag_value_names_flag_and_value() {
     for (flag, _, _, bad) in SETTINGS {
         for value in *bad {
-            fails(&run(&[flag, value], &[]), 78, &[&format!("{flag}: \"{value}\"")]);
+            fails(
+                &run(&[flag, value], &[]),
+                78,
+                &[&format!("{flag}: \"{value}\"")],
+            );
         }
     }
 }
@@ -82,18 +153,38 @@ fn a_bad_variable_names_variable_and_value() {
 
 #[test]
 fn what_was_expected_is_said() {
-    fails(&run(&["--delay-max", "banana"], &[]), 78, &["a duration such as 250ms, 2s or 1m30s"]);
-    fails(&run(&["--log-level", "loud"], &[]), 78, &["error", "warn", "info", "debug"]);
+    fails(
+        &run(&["--delay-max", "banana"], &[]),
+        78,
+        &["a duration such as 250ms, 2s or 1m30s"],
+    );
+    fails(
+        &run(&["--log-level", "loud"], &[]),
+        78,
+        &["error", "warn", "info", "debug"],
+    );
     fails(&run(&["--log-format", "xml"], &[]), 78, &["text", "json"]);
     fails(&run(&["--error-rate", "2"], &[]), 78, &["0", "1"]);
     fails(&run(&["--max-body", "1XB"], &[]), 78, &["64KiB"]);
-    fails(&run(&["--trusted-proxies", "proxy"], &[]), 78, &["10.0.0.0/8"]);
+    fails(
+        &run(&["--trusted-proxies", "proxy"], &[]),
+        78,
+        &["10.0.0.0/8"],
+    );
 }
 
 #[test]
 fn values_that_contradict_each_other_are_refused() {
-    fails(&run(&[] as &[&str], &[("DELAY_MIN", "3s")]), 78, &["DELAY_MIN", "3s", "2s"]);
-    fails(&run(&["--delay-min", "500ms", "--delay-max", "250ms"], &[]), 78, &["--delay-min", "500ms", "250ms"]);
+    fails(
+        &run(&[] as &[&str], &[("DELAY_MIN", "3s")]),
+        78,
+        &["DELAY_MIN", "3s", "2s"],
+    );
+    fails(
+        &run(&["--delay-min", "500ms", "--delay-max", "250ms"], &[]),
+        78,
+        &["--delay-min", "500ms", "250ms"],
+    );
 }
 
 #[test]
@@ -113,7 +204,11 @@ fn wrong_usage_is_status_64() {
     fails(&run(&["--listen"], &[]), 64, &["--listen"]);
     fails(&run(&["frobnicate"], &[]), 64, &["frobnicate"]);
     fails(&run(&["serve", "--nonsense"], &[]), 64, &["--nonsense"]);
-    fails(&run(&["healthcheck", "http://127.0.0.1:1/", "extra"], &[]), 64, &["extra"]);
+    fails(
+        &run(&["healthcheck", "http://127.0.0.1:1/", "extra"], &[]),
+        64,
+        &["extra"],
+    );
 }
 
 #[test]
@@ -121,36 +216,63 @@ fn a_host_that_refuses_is_status_1() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = taken.local_addr().expect("it has one").to_string();
     fails(&run(&["--listen", &addr], &[]), 1, &[&addr]);
-    fails(&run(&["--listen", "192.0.2.1:20001"], &[]), 1, &["192.0.2.1:20001"]);
+    fails(
+        &run(&["--listen", "192.0.2.1:20001"], &[]),
+        1,
+        &["192.0.2.1:20001"],
+    );
 }
 
 #[test]
 fn every_flag_and_every_variable_is_understood() {
-    let flags: Vec<&str> = SETTINGS.iter().flat_map(|(flag, _, good, _)| [*flag, *good]).collect();
+    let flags: Vec<&str> = SETTINGS
+        .iter()
+        .flat_map(|(flag, _, good, _)| [*flag, *good])
+        .collect();
     assert_eq!(Server::start(&flags).get("/healthz").0, 200);
     let serve: Vec<&str> = ["serve"].into_iter().chain(flags).collect();
     let mut command = Command::new(env!("CARGO_BIN_EXE_httpserver"));
     command.env_clear().args(serve);
     assert_eq!(Server::spawn(command).get("/healthz").0, 200);
     let mut command = Command::new(env!("CARGO_BIN_EXE_httpserver"));
-    command.env_clear().envs(SETTINGS.iter().map(|(_, variable, good, _)| (variable, good)));
+    command.env_clear().envs(
+        SETTINGS
+            .iter()
+            .map(|(_, variable, good, _)| (variable, good)),
+    );
     let server = Server::spawn(command);
     assert_eq!(server.get("/healthz").0, 200);
-    assert!(server.stderr.text().starts_with("{\"time\":"), "LOG_FORMAT was read: {}", server.stderr.text());
+    assert!(
+        server.stderr.text().starts_with("{\"time\":"),
+        "LOG_FORMAT was read: {}",
+        server.stderr.text()
+    );
 }
 
 #[test]
 fn the_longest_times_are_as_good_as_any() {
     let long = "5000000000h";
-    let flags = ["--header-timeout", "--body-timeout", "--write-timeout", "--idle-timeout", "--drain-timeout"];
+    let flags = [
+        "--header-timeout",
+        "--body-timeout",
+        "--write-timeout",
+        "--idle-timeout",
+        "--drain-timeout",
+    ];
     let args: Vec<&str> = flags.iter().flat_map(|flag| [*flag, long]).collect();
     let mut server = Server::start(&args);
-    assert_eq!(Client::new(&server).call("POST", "/", "", "body").status, 200);
+    assert_eq!(
+        Client::new(&server).call("POST", "/", "", "body").status,
+        200
+    );
     assert_eq!(server.stop().code(), Some(0));
     let mut server = Server::start(&["--drain-linger", long]);
     assert_eq!(server.get("/").0, 200);
     server.signal("TERM");
-    server.stderr.wait_line("draining", PATIENCE).expect("it lingers");
+    server
+        .stderr
+        .wait_line("draining", PATIENCE)
+        .expect("it lingers");
     assert_eq!(server.get("/").0, 200);
     assert_eq!(server.stop().code(), Some(0));
 }
@@ -158,8 +280,16 @@ fn the_longest_times_are_as_good_as_any() {
 #[test]
 fn a_flag_beats_the_environment_which_beats_the_default() {
     assert_eq!(Server::start(&[]).get("/").0, 200);
-    assert_eq!(Server::start_with(&[], &[("ERROR_RATE", "1")]).get("/").0, 500);
-    assert_eq!(Server::start_with(&["--error-rate", "0"], &[("ERROR_RATE", "1")]).get("/").0, 200);
+    assert_eq!(
+        Server::start_with(&[], &[("ERROR_RATE", "1")]).get("/").0,
+        500
+    );
+    assert_eq!(
+        Server::start_with(&["--error-rate", "0"], &[("ERROR_RATE", "1")])
+            .get("/")
+            .0,
+        200
+    );
 }
 
 #[test]
@@ -184,7 +314,14 @@ fn version_is_read_once_from_the_environment() {
 
 #[test]
 fn a_version_that_would_break_a_header_is_refused() {
-    fails(&run(&["--listen", "127.0.0.1:0"], &[("VERSION", "1\r\nX-Evil: 1")]), 78, &["VERSION"]);
+    fails(
+        &run(
+            &["--listen", "127.0.0.1:0"],
+            &[("VERSION", "1\r\nX-Evil: 1")],
+        ),
+        78,
+        &["VERSION"],
+    );
 }
 
 #[test]
@@ -193,9 +330,18 @@ fn help_and_version_go_to_stdout_with_status_0() {
     assert!(help.status.success() && help.stderr.is_empty(), "{help:?}");
     let help = String::from_utf8(help.stdout).expect("text");
     for (flag, variable, ..) in SETTINGS {
-        assert!(help.contains(flag) && help.contains(variable), "{flag} and {variable} in: {help}");
+        assert!(
+            help.contains(flag) && help.contains(variable),
+            "{flag} and {variable} in: {help}"
+        );
     }
-    for word in ["ADMIN_TOKEN_FILE", "--admin-token-file", "ADMIN_TOKEN", "VERSION", "healthcheck"] {
+    for word in [
+        "ADMIN_TOKEN_FILE",
+        "--admin-token-file",
+        "ADMIN_TOKEN",
+        "VERSION",
+        "healthcheck",
+    ] {
         assert!(help.contains(word), "{word} in: {help}");
     }
     let version = run(&["--version"], &[]);
@@ -211,24 +357,42 @@ fn the_readme_lists_the_settings_as_the_code_does() {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
     let readme = readme.expect("README.md stands at the top");
     let table = config::readme_table();
-    assert!(table.lines().count() == config::SETTINGS.len() && table.lines().count() > SETTINGS.len(), "{table}");
+    assert!(
+        table.lines().count() == config::SETTINGS.len() && table.lines().count() > SETTINGS.len(),
+        "{table}"
+    );
     let rows = |text: &str| -> Vec<String> {
         // The exercises have tables of flags too, with fewer columns.
         let has_variable = |line: &str| line.matches('|').count() == 5;
-        let row = |line: &&str| (line.starts_with("| `--") || line.starts_with("| (none) | `")) && has_variable(line);
+        let row = |line: &&str| {
+            (line.starts_with("| `--") || line.starts_with("| (none) | `")) && has_variable(line)
+        };
         text.lines().filter(row).map(str::to_owned).collect()
     };
-    assert_eq!(rows(&readme), rows(&table), "left the README's rows, right those of config.rs; put these:\n{table}");
+    assert_eq!(
+        rows(&readme),
+        rows(&table),
+        "left the README's rows, right those of config.rs; put these:\n{table}"
+    );
 }
 
 #[test]
 fn help_tells_what_the_readme_tells() {
     let help = String::from_utf8(run(&["--help"], &[]).stdout).expect("text");
     for setting in config::SETTINGS {
-        let line = help.lines().find(|line| line.contains(&format!(" {} ", setting.variable)));
+        let line = help
+            .lines()
+            .find(|line| line.contains(&format!(" {} ", setting.variable)));
         let line = line.unwrap_or_else(|| panic!("{} in: {help}", setting.variable));
-        let flag = if setting.flag.is_empty() { String::new() } else { format!("--{} ", setting.flag) };
-        assert!(line.contains(&flag) && line.contains(setting.default), "{line}");
+        let flag = if setting.flag.is_empty() {
+            String::new()
+        } else {
+            format!("--{} ", setting.flag)
+        };
+        assert!(
+            line.contains(&flag) && line.contains(setting.default),
+            "{line}"
+        );
         assert!(line.contains(&setting.help.replace('`', "")), "{line}");
     }
 }
@@ -244,7 +408,10 @@ fn healthcheck(args: &[&str], env: &[(&str, &str)]) -> (Output, Duration) {
 fn healthy(args: &[&str], env: &[(&str, &str)]) {
     let (output, _) = healthcheck(args, env);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && output.stdout.is_empty(), "{args:?} {env:?}: {stderr}");
+    assert!(
+        output.status.success() && output.stdout.is_empty(),
+        "{args:?} {env:?}: {stderr}"
+    );
 }
 
 #[test]
@@ -267,7 +434,10 @@ fn healthcheck_of_a_wildcard_tries_ipv6_too() {
     }
     let server = Server::start(&["--listen", "[::1]:0"]);
     healthy(&["--listen", &format!("[::]:{}", server.addr.port())], &[]);
-    healthy(&[&format!("http://[::1]:{}/healthz", server.addr.port())], &[]);
+    healthy(
+        &[&format!("http://[::1]:{}/healthz", server.addr.port())],
+        &[],
+    );
 }
 
 #[test]
@@ -277,13 +447,24 @@ fn healthcheck_says_why_not() {
         let (output, _) = healthcheck(&[&format!("http://{}/status/{code}", server.addr)], &[]);
         fails(&output, 1, &[code]);
     }
-    let closed = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .and_then(|port| port.local_addr())
+        .expect("a port");
     let (output, time) = healthcheck(&[&format!("http://{closed}/")], &[]);
     fails(&output, 1, &[&closed.to_string()]);
-    assert!(time < ms(1000), "a refusal is told at once, not after {time:?}");
+    assert!(
+        time < ms(1000),
+        "a refusal is told at once, not after {time:?}"
+    );
     let (output, _) = healthcheck(&["gopher://127.0.0.1/"], &[]);
-    assert!([1, 64].contains(&output.status.code().expect("it ends by itself")), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("gopher"), "{output:?}");
+    assert!(
+        [1, 64].contains(&output.status.code().expect("it ends by itself")),
+        "{output:?}"
+    );
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("gopher"),
+        "{output:?}"
+    );
 }
 
 /// A peer that is no server: takes one connection and does this with it.
@@ -314,7 +495,13 @@ fn healthcheck_gives_up_after_three_seconds_in_all() {
 
 #[test]
 fn healthcheck_believes_only_a_status_line() {
-    for garbage in ["", "hello\r\n\r\n", "HTTP/1.1 2\r\n\r\n", "200 OK\r\n\r\n", "SSH-2.0-OpenSSH_9.2 200\r\n"] {
+    for garbage in [
+        "",
+        "hello\r\n\r\n",
+        "HTTP/1.1 2\r\n\r\n",
+        "200 OK\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.2 200\r\n",
+    ] {
         let addr = peer(move |mut stream| {
             let _ = stream.read(&mut [0; 1024]);
             let _ = stream.write_all(garbage.as_bytes());
@@ -334,7 +521,11 @@ fn ipv6_and_ipv4_reach_the_wildcard() {
         let addr = format!("{host}:{port}").parse().expect("an address");
         let answer = Client::to(addr).expect("it accepts").get("/");
         let client = host.trim_matches(['[', ']']);
-        assert!(answer.text().contains(&format!("client: {client}\n")), "{}", answer.text());
+        assert!(
+            answer.text().contains(&format!("client: {client}\n")),
+            "{}",
+            answer.text()
+        );
     }
 }
 
@@ -342,7 +533,13 @@ fn ipv6_and_ipv4_reach_the_wildcard() {
 fn in_own_network(tracer: &str) -> Command {
     let mut command = Command::new("unshare");
     let script = format!("ip link set lo up && exec {tracer} \"$0\" --delay-max 0s");
-    command.env_clear().args(["--net", "sh", "-c", &script, env!("CARGO_BIN_EXE_httpserver")]);
+    command.env_clear().args([
+        "--net",
+        "sh",
+        "-c",
+        &script,
+        env!("CARGO_BIN_EXE_httpserver"),
+    ]);
     command
 }
 
@@ -350,17 +547,28 @@ fn in_own_network(tracer: &str) -> Command {
 #[ignore = "needs root, iproute2 and strace: a network without IPv6"]
 fn without_ipv6_it_listens_on_ipv4() {
     if !tools::is_root() || !tools::have("strace") || !tools::have("ip") {
-        return tools::not_run("the default address with and without IPv6", "it needs root, iproute2 and strace");
+        return tools::not_run(
+            "the default address with and without IPv6",
+            "it needs root, iproute2 and strace",
+        );
     }
-    let refuse = "strace -D -f -qq -o /dev/null -e trace=socket -e inject=socket:error=EAFNOSUPPORT:when=1";
+    let refuse =
+        "strace -D -f -qq -o /dev/null -e trace=socket -e inject=socket:error=EAFNOSUPPORT:when=1";
     for (tracer, addr) in [("", "[::]:8080"), (refuse, "0.0.0.0:8080")] {
         let server = Server::spawn(in_own_network(tracer));
         assert_eq!(server.addr.to_string(), addr);
         let network = format!("--net=/proc/{}/ns/net", server.pid());
         let mut check = Command::new("nsenter");
-        check.arg(&network).arg(env!("CARGO_BIN_EXE_httpserver")).arg("healthcheck").env_clear();
+        check
+            .arg(&network)
+            .arg(env!("CARGO_BIN_EXE_httpserver"))
+            .arg("healthcheck")
+            .env_clear();
         let output = check.output().expect("nsenter runs");
-        assert!(output.status.success(), "healthcheck knows the default address {addr}: {output:?}");
+        assert!(
+            output.status.success(),
+            "healthcheck knows the default address {addr}: {output:?}"
+        );
     }
 }
 
@@ -388,10 +596,22 @@ fn an_empty_or_absent_token_is_refused() {
     let missing = Path::new("/nonexistent/token");
     for path in [&empty.0, &line.0, missing] {
         let path = path.to_str().expect("text");
-        fails(&run(&["--admin-token-file", path], &[]), 78, &["--admin-token-file", path]);
-        fails(&run(&[] as &[&str], &[("ADMIN_TOKEN_FILE", path)]), 78, &["ADMIN_TOKEN_FILE", path]);
+        fails(
+            &run(&["--admin-token-file", path], &[]),
+            78,
+            &["--admin-token-file", path],
+        );
+        fails(
+            &run(&[] as &[&str], &[("ADMIN_TOKEN_FILE", path)]),
+            78,
+            &["ADMIN_TOKEN_FILE", path],
+        );
     }
-    fails(&run(&[] as &[&str], &[("ADMIN_TOKEN", "")]), 78, &["ADMIN_TOKEN"]);
+    fails(
+        &run(&[] as &[&str], &[("ADMIN_TOKEN", "")]),
+        78,
+        &["ADMIN_TOKEN"],
+    );
 }
 
 #[test]
@@ -402,6 +622,9 @@ fn a_failed_start_does_not_tell_the_token() {
     let from_variable = run(&["--delay-max", "banana"], &[("ADMIN_TOKEN", "top-secret")]);
     for output in [from_file, from_variable] {
         fails(&output, 78, &["--delay-max"]);
-        assert!(!String::from_utf8_lossy(&output.stderr).contains("secret"), "{output:?}");
+        assert!(
+            !String::from_utf8_lossy(&output.stderr).contains("secret"),
+            "{output:?}"
+        );
     }
 }

@@ -32,36 +32,63 @@ const README_LINE: &str = "| user instructions for a request |";
 #[test]
 fn a_request_takes_two_system_calls() {
     let calls = calls_for_a_request(1);
-    assert!(calls.is_none_or(|calls| calls <= 2.1), "{calls:?} system calls for a request, 2.1 are allowed");
+    assert!(
+        calls.is_none_or(|calls| calls <= 2.1),
+        "{calls:?} system calls for a request, 2.1 are allowed"
+    );
 }
 
 #[test]
 fn a_pipelined_request_takes_a_sixteenth_of_them() {
     let calls = calls_for_a_request(PIPELINED);
-    assert!(calls.is_none_or(|calls| calls <= 0.3), "{calls:?} system calls for a request, 0.3 are allowed");
+    assert!(
+        calls.is_none_or(|calls| calls <= 0.3),
+        "{calls:?} system calls for a request, 0.3 are allowed"
+    );
 }
 
 #[test]
 fn the_logs_writer_takes_few_system_calls_however_many_lines_come() {
     let Some(trace) = trace(1) else { return };
     let threads = threads(&trace);
-    let is_line = |(_, call): &(f64, &str)| call.starts_with("write(") && call.contains("\"127.0.0.1 - -");
-    let places = |calls: &[(f64, &str)]| (0..calls.len()).filter(|place| is_line(&calls[*place])).collect::<Vec<_>>();
-    let writer = threads.iter().max_by_key(|calls| places(calls).len()).unwrap();
+    let is_line =
+        |(_, call): &(f64, &str)| call.starts_with("write(") && call.contains("\"127.0.0.1 - -");
+    let places = |calls: &[(f64, &str)]| {
+        (0..calls.len())
+            .filter(|place| is_line(&calls[*place]))
+            .collect::<Vec<_>>()
+    };
+    let writer = threads
+        .iter()
+        .max_by_key(|calls| places(calls).len())
+        .unwrap();
     let lines = places(writer);
-    let [first, .., last] = lines[..] else { panic!("no two writes of log lines: does the trace show them?") };
+    let [first, .., last] = lines[..] else {
+        panic!("no two writes of log lines: does the trace show them?")
+    };
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let (calls, rounds) = ((last - first) as f64, (lines.len() - 1) as f64);
     let (each, rate) = (calls / rounds, rounds / (writer[last].0 - writer[first].0));
-    say(&format!("system calls for a write of log lines: {each:.2}; writes in a second: {rate:.0}"));
-    assert!(each <= 4.0, "{each:.2} system calls for a write, 4 are allowed");
-    assert!(rate <= 1_000.0, "{rate:.0} writes in a second, though lines gather for a millisecond");
+    say(&format!(
+        "system calls for a write of log lines: {each:.2}; writes in a second: {rate:.0}"
+    ));
+    assert!(
+        each <= 4.0,
+        "{each:.2} system calls for a write, 4 are allowed"
+    );
+    assert!(
+        rate <= 1_000.0,
+        "{rate:.0} writes in a second, though lines gather for a millisecond"
+    );
 }
 
 #[test]
 fn a_request_takes_the_instructions_that_the_readme_says() {
     if cfg!(debug_assertions) {
-        not_run("instructions", "a debug build's say nothing; cargo test --release --test counts");
+        not_run(
+            "instructions",
+            "a debug build's say nothing; cargo test --release --test counts",
+        );
         return;
     }
     if !installed("valgrind") {
@@ -73,10 +100,17 @@ fn a_request_takes_the_instructions_that_the_readme_says() {
     let each = (many - few) as f64 / (100.0 * 8.0);
     say(&format!("user instructions for a request: {each:.0}"));
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let line = readme.lines().find_map(|line| line.strip_prefix(README_LINE));
-    let figure = line.and_then(|rest| rest.split('|').next()).expect("the README has no line of user instructions");
+    let line = readme
+        .lines()
+        .find_map(|line| line.strip_prefix(README_LINE));
+    let figure = line
+        .and_then(|rest| rest.split('|').next())
+        .expect("the README has no line of user instructions");
     let recorded: f64 = figure.replace(',', "").trim().parse().unwrap();
-    assert!(each <= recorded * TOLERANCE, "{each:.0} instructions for a request, the README says {recorded:.0}");
+    assert!(
+        each <= recorded * TOLERANCE,
+        "{each:.0} instructions for a request, the README says {recorded:.0}"
+    );
 }
 
 /// System calls in the connections' threads for a request, between the first and the last answer of each; `None` where
@@ -93,10 +127,15 @@ fn calls_for_a_request(depth: usize) -> Option<f64> {
         }
     }
     let expected = CONNECTIONS * (BATCHES - 1);
-    assert!(batches >= expected / 2, "{batches} answers seen, {expected} expected: does the trace show them?");
+    assert!(
+        batches >= expected / 2,
+        "{batches} answers seen, {expected} expected: does the trace show them?"
+    );
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let each = calls as f64 / (batches * depth) as f64;
-    say(&format!("system calls for a request, {depth} in a write: {each:.3}"));
+    say(&format!(
+        "system calls for a request, {depth} in a write: {each:.3}"
+    ));
     Some(each)
 }
 
@@ -107,7 +146,11 @@ fn trace(depth: usize) -> Option<String> {
         return None;
     }
     let file = scratch(&format!("strace-{}", FILES.fetch_add(1, Ordering::Relaxed)));
-    let watched = Watched::start(Command::new("strace").args(["-f", "-ttt", "-qq", "-s", "16", "-o"]).arg(&file));
+    let watched = Watched::start(
+        Command::new("strace")
+            .args(["-f", "-ttt", "-qq", "-s", "16", "-o"])
+            .arg(&file),
+    );
     let Some(watched) = watched else {
         not_run("system calls", "strace may not trace here");
         return None;
@@ -122,11 +165,15 @@ fn trace(depth: usize) -> Option<String> {
 /// The calls of a trace by thread, each with its Unix time in seconds. A call that another thread interrupts stands in
 /// two lines; its end is left out.
 fn threads(trace: &str) -> Vec<Vec<(f64, &str)>> {
-    let mut lines: std::collections::BTreeMap<&str, Vec<(f64, &str)>> = std::collections::BTreeMap::new();
+    let mut lines: std::collections::BTreeMap<&str, Vec<(f64, &str)>> =
+        std::collections::BTreeMap::new();
     for line in trace.lines().filter(|line| !line.contains(" resumed>")) {
         let (thread, rest) = line.split_once(' ').unwrap();
         let (time, call) = rest.trim_start().split_once(' ').unwrap();
-        lines.entry(thread).or_default().push((time.parse().unwrap(), call));
+        lines
+            .entry(thread)
+            .or_default()
+            .push((time.parse().unwrap(), call));
     }
     lines.into_values().collect()
 }
@@ -135,13 +182,21 @@ fn threads(trace: &str) -> Vec<Vec<(f64, &str)>> {
 fn instructions(requests: usize) -> u64 {
     let out = scratch("callgrind");
     let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "-q"]).arg(format!("--callgrind-out-file={}", out.display()));
+    command
+        .args(["--tool=callgrind", "-q"])
+        .arg(format!("--callgrind-out-file={}", out.display()));
     let watched = Watched::start(&mut command).expect("the server does not start under valgrind");
     watched.load(8, requests, 1);
     watched.stop();
     let text = fs::read_to_string(&out).unwrap();
     fs::remove_file(&out).unwrap();
-    let total = text.lines().find_map(|line| line.strip_prefix("summary: ").or(line.strip_prefix("totals: "))).unwrap();
+    let total = text
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("summary: ")
+                .or(line.strip_prefix("totals: "))
+        })
+        .unwrap();
     total.trim().parse().unwrap()
 }
 
@@ -154,12 +209,22 @@ struct Watched {
 impl Watched {
     /// `None` if it ends before it listens.
     fn start(tool: &mut Command) -> Option<Self> {
-        let server = [env!("CARGO_BIN_EXE_httpserver"), "--listen", "127.0.0.1:0", "--delay-max", "0s"];
-        tool.args(server).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let server = [
+            env!("CARGO_BIN_EXE_httpserver"),
+            "--listen",
+            "127.0.0.1:0",
+            "--delay-max",
+            "0s",
+        ];
+        tool.args(server)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut tool = tool.spawn().unwrap();
         let mut log = tool.stdout.take().unwrap();
         thread::spawn(move || io::copy(&mut log, &mut io::sink()));
-        let mut lines = BufReader::new(tool.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let mut lines = BufReader::new(tool.stderr.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
         let address = lines.find_map(|line| Some(line.split_once(" listening on ")?.1.to_owned()));
         thread::spawn(move || lines.for_each(drop));
         if address.is_none() {
@@ -184,9 +249,21 @@ impl Watched {
     fn stop(mut self) {
         let pid = self.tool.id();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        let server = children.split_whitespace().next().map_or(pid.to_string(), str::to_owned);
-        assert!(Command::new("kill").args(["-TERM", &server]).status().unwrap().success());
-        assert!(self.tool.wait().unwrap().success(), "the server did not end well");
+        let server = children
+            .split_whitespace()
+            .next()
+            .map_or(pid.to_string(), str::to_owned);
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &server])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(
+            self.tool.wait().unwrap().success(),
+            "the server did not end well"
+        );
     }
 }
 
@@ -225,7 +302,11 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 fn installed(tool: &str) -> bool {
-    let found = Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_ok();
+    let found = Command::new(tool)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok();
     if !found {
         not_run(tool, &format!("not installed (apt-get install {tool})"));
     }
@@ -238,5 +319,7 @@ fn not_run(what: &str, why: &str) {
 
 /// Past the test harness, which hides what a passing test prints.
 fn say(line: &str) {
-    io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
+    io::stderr()
+        .write_all(format!("{line}\n").as_bytes())
+        .unwrap();
 }

@@ -62,7 +62,11 @@ fn this_server_and_nginx_agree_where_a_request_ends() {
     let nginx = Nginx::start();
     let seeds = inputs();
     let total = seeds.len() + MUTATIONS;
-    let (next, disagreements, lenient) = (AtomicUsize::new(0), Mutex::new(Vec::new()), AtomicUsize::new(0));
+    let (next, disagreements, lenient) = (
+        AtomicUsize::new(0),
+        Mutex::new(Vec::new()),
+        AtomicUsize::new(0),
+    );
     let work = || {
         loop {
             let number = next.fetch_add(1, Relaxed);
@@ -70,13 +74,18 @@ fn this_server_and_nginx_agree_where_a_request_ends() {
                 return;
             }
             let input = seeds.get(number).cloned().unwrap_or_else(|| {
-                let mut random = fastrand::Rng::with_seed(SEED.wrapping_mul(1_000_003).wrapping_add(number as u64));
+                let mut random = fastrand::Rng::with_seed(
+                    SEED.wrapping_mul(1_000_003).wrapping_add(number as u64),
+                );
                 mutated(&mut random, &seeds)
             });
             let (ours, theirs) = (ours(&server, &input), nginx.answers(&input));
             if disagree(&ours, &theirs) {
                 let shown = input.escape_ascii();
-                disagreements.lock().unwrap().push(format!("ours {ours:?}, nginx {theirs:?} for \"{shown}\""));
+                disagreements
+                    .lock()
+                    .unwrap()
+                    .push(format!("ours {ours:?}, nginx {theirs:?} for \"{shown}\""));
             }
             if !ours.statuses.contains(&400) && theirs.statuses.contains(&400) {
                 lenient.fetch_add(1, Relaxed);
@@ -89,8 +98,16 @@ fn this_server_and_nginx_agree_where_a_request_ends() {
         }
     });
     let disagreements = disagreements.into_inner().unwrap();
-    println!("{total} inputs, {} of them answered 400 by nginx and not by ours", lenient.into_inner());
-    assert!(disagreements.is_empty(), "{} disagree:\n{}", disagreements.len(), disagreements.join("\n"));
+    println!(
+        "{total} inputs, {} of them answered 400 by nginx and not by ours",
+        lenient.into_inner()
+    );
+    assert!(
+        disagreements.is_empty(),
+        "{} disagree:\n{}",
+        disagreements.len(),
+        disagreements.join("\n")
+    );
 }
 
 /// One server goes on where the other waits for more of the same request, and ours did not refuse and close.
@@ -117,21 +134,36 @@ fn ours(server: &Server, input: &[u8]) -> Outcome {
 /// The statuses in a stream of answers. No input of the table has a status line in its body.
 fn read(stream: &[u8]) -> Outcome {
     let is_final = |line: &[u8]| {
-        let digits = line.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        let digits = line
+            .strip_prefix(b"HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3));
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_digit) && digits[0] != b'1')
     };
     let is_start = |at: &usize| is_final(&stream[*at..]);
     let starts: Vec<_> = (0..stream.len()).filter(is_start).collect();
-    let status = |at: &usize| String::from_utf8_lossy(stream.get(at + 9..at + 12)?).parse().ok();
+    let status = |at: &usize| {
+        String::from_utf8_lossy(stream.get(at + 9..at + 12)?)
+            .parse()
+            .ok()
+    };
     let statuses: Vec<u16> = starts.iter().filter_map(status).collect();
     let last = starts.last().map_or(&[][..], |&at| &stream[at..]);
-    let head = last.windows(4).position(|window| window == b"\r\n\r\n").map_or(last, |end| &last[..end]);
-    Outcome { statuses, closes: String::from_utf8_lossy(head).to_lowercase().contains("\r\nconnection: close") }
+    let head = last
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map_or(last, |end| &last[..end]);
+    Outcome {
+        statuses,
+        closes: String::from_utf8_lossy(head)
+            .to_lowercase()
+            .contains("\r\nconnection: close"),
+    }
 }
 
 impl Nginx {
     fn start() -> Self {
-        let directory = std::env::temp_dir().join(format!("httpserver-differential-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("httpserver-differential-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let config = format!(
             "daemon off; master_process off; worker_processes 1; pid {dir}/pid; error_log {dir}/error.log crit;
@@ -149,8 +181,15 @@ impl Nginx {
         );
         fs::write(directory.join("nginx.conf"), config).unwrap();
         let mut command = Command::new("nginx");
-        command.arg("-c").arg(directory.join("nginx.conf")).arg("-p").arg(&directory).stdin(Stdio::null());
-        let child = command.spawn().expect("nginx starts (Debian: apt-get install nginx-light)");
+        command
+            .arg("-c")
+            .arg(directory.join("nginx.conf"))
+            .arg("-p")
+            .arg(&directory)
+            .stdin(Stdio::null());
+        let child = command
+            .spawn()
+            .expect("nginx starts (Debian: apt-get install nginx-light)");
         let nginx = Self { child, directory };
         let deadline = Instant::now() + PATIENCE;
         while UnixStream::connect(nginx.directory.join("front")).is_err() {

@@ -40,7 +40,10 @@ fn refused_at(addr: SocketAddr) -> Instant {
 #[track_caller]
 fn between(what: &str, start: Instant, at: Instant, least: Duration, most: Duration) {
     let after = at.duration_since(start);
-    assert!(after >= least && after <= most, "{what} after {after:?}, expected {least:?} to {most:?}");
+    assert!(
+        after >= least && after <= most,
+        "{what} after {after:?}, expected {least:?} to {most:?}"
+    );
 }
 
 #[test]
@@ -53,18 +56,35 @@ fn newcomers_are_refused_while_a_slow_request_finishes() {
         pause(ms(200));
         let term = Instant::now();
         server.signal("TERM");
-        between("newcomers refused", term, refused_at(server.addr), ms(0), PROMPT);
+        between(
+            "newcomers refused",
+            term,
+            refused_at(server.addr),
+            ms(0),
+            PROMPT,
+        );
         let answer = client.answer().expect("the request in flight is answered");
         assert_eq!(answer.status, 200);
         assert!(answer.closes(), "{}", answer.head);
-        between("the slow answer", asked, answer.at, ms(1500), ms(1500) + PROMPT);
+        between(
+            "the slow answer",
+            asked,
+            answer.at,
+            ms(1500),
+            ms(1500) + PROMPT,
+        );
         let end = client.end();
         assert!(!end.reset && end.rest.is_empty(), "{end:?}");
         drop(client);
         let left = Instant::now();
         assert_eq!(server.wait(PATIENCE).code(), Some(0));
         between("the exit", left, Instant::now(), ms(0), PROMPT);
-        let expected = Account { completed: 1, cut: 0, requests: 1, log_lines: 1 };
+        let expected = Account {
+            completed: 1,
+            cut: 0,
+            requests: 1,
+            log_lines: 1,
+        };
         assert_eq!(account(&server.stderr.text()), expected);
         assert_eq!(server.stdout.text().lines().count(), 1);
     });
@@ -94,12 +114,18 @@ fn idle_connections_are_closed_within_100_ms() {
         pause(ms(1200));
         let term = Instant::now();
         server.signal("TERM");
-        for (what, client) in [("a used idle connection", &mut used), ("an untouched one", &mut untouched)] {
+        for (what, client) in [
+            ("a used idle connection", &mut used),
+            ("an untouched one", &mut untouched),
+        ] {
             let end = client.end();
             assert!(!end.reset && end.rest.is_empty(), "{what}: {end:?}");
             between(&format!("{what} closed"), term, end.at, ms(0), PROMPT);
         }
-        assert_eq!(busy.answer().expect("the one in flight is answered").status, 200);
+        assert_eq!(
+            busy.answer().expect("the one in flight is answered").status,
+            200
+        );
         drop(busy);
         assert_eq!(server.wait(PATIENCE).code(), Some(0));
     });
@@ -113,13 +139,28 @@ fn idle_connections_live_until_the_linger_ends() {
         assert_eq!(idle.get("/").status, 200);
         let term = Instant::now();
         server.signal("TERM");
-        assert!(idle.silent_for(ms(1800)), "an idle connection is left alone during the linger");
+        assert!(
+            idle.silent_for(ms(1800)),
+            "an idle connection is left alone during the linger"
+        );
         let end = idle.end();
         assert!(!end.reset, "{end:?}");
-        between("the idle connection closed", term, end.at, ms(2000), ms(2000) + PROMPT);
+        between(
+            "the idle connection closed",
+            term,
+            end.at,
+            ms(2000),
+            ms(2000) + PROMPT,
+        );
         drop(idle);
         assert_eq!(server.wait(PATIENCE).code(), Some(0));
-        between("the exit", term, Instant::now(), ms(2000), ms(2000) + 2 * PROMPT);
+        between(
+            "the exit",
+            term,
+            Instant::now(),
+            ms(2000),
+            ms(2000) + 2 * PROMPT,
+        );
     });
 }
 
@@ -142,11 +183,23 @@ fn what_was_just_opened_or_used_gets_a_second() {
         for (what, client) in [("the used one", &mut used), ("the opened one", &mut opened)] {
             let end = client.end();
             assert!(!end.reset, "{what}: {end:?}");
-            between(&format!("{what} closed"), term, end.at, ms(850), ms(1000) + PROMPT);
+            between(
+                &format!("{what} closed"),
+                term,
+                end.at,
+                ms(850),
+                ms(1000) + PROMPT,
+            );
         }
         drop((used, opened));
         assert_eq!(server.wait(PATIENCE).code(), Some(0));
-        between("the exit", term, Instant::now(), ms(850), ms(1000) + 2 * PROMPT);
+        between(
+            "the exit",
+            term,
+            Instant::now(),
+            ms(850),
+            ms(1000) + 2 * PROMPT,
+        );
     });
 }
 
@@ -159,10 +212,16 @@ fn the_linger_serves_everyone_and_tells_them_to_leave() {
         assert!(!before.closes(), "{}", before.head);
         let term = Instant::now();
         server.signal("TERM");
-        server.stderr.wait_line("draining", PATIENCE).expect("it says that it drains");
+        server
+            .stderr
+            .wait_line("draining", PATIENCE)
+            .expect("it says that it drains");
         between("the draining line", term, Instant::now(), ms(0), PROMPT);
         let (status, answer) = server.get("/readyz");
-        assert!(status == 503 && answer.trim_end().ends_with("draining"), "{answer}");
+        assert!(
+            status == 503 && answer.trim_end().ends_with("draining"),
+            "{answer}"
+        );
         assert_eq!(server.get("/healthz").0, 200);
         assert!((server.metric("httpserver_draining") - 1.0).abs() < f64::EPSILON);
         assert!(server.metric("httpserver_ready").abs() < f64::EPSILON);
@@ -173,7 +232,13 @@ fn the_linger_serves_everyone_and_tells_them_to_leave() {
         let first = newcomer.get("/newcomer");
         assert!(first.status == 200 && first.closes(), "{}", first.head);
         drop((kept, newcomer));
-        between("newcomers refused", term, refused_at(server.addr), ms(1500), ms(1500) + PROMPT);
+        between(
+            "newcomers refused",
+            term,
+            refused_at(server.addr),
+            ms(1500),
+            ms(1500) + PROMPT,
+        );
         assert_eq!(server.wait(PATIENCE).code(), Some(0));
     });
 }
@@ -181,7 +246,14 @@ fn the_linger_serves_everyone_and_tells_them_to_leave() {
 #[test]
 fn a_delay_ends_at_the_drain_limit_and_tells_its_real_length() {
     in_time(|| {
-        let delay = ["--delay-min", "20s", "--delay-max", "20s", "--drain-timeout", "1s"];
+        let delay = [
+            "--delay-min",
+            "20s",
+            "--delay-max",
+            "20s",
+            "--drain-timeout",
+            "1s",
+        ];
         for (args, target) in [(&delay[..], "/"), (&delay[4..], "/delay/20s")] {
             let mut server = Server::start(args);
             let mut client = Client::new(&server);
@@ -194,12 +266,27 @@ fn a_delay_ends_at_the_drain_limit_and_tells_its_real_length() {
             assert!(answer.status == 200 && answer.closes(), "{}", answer.head);
             between("the answer", term, answer.at, ms(1000), ms(1000) + PROMPT);
             let timing = answer.header("server-timing").expect("it tells the delay");
-            let told = timing.rsplit("dur=").next().and_then(|dur| dur.parse::<f64>().ok());
-            let (told, real) = (told.expect("dur= is a number") / 1000.0, (answer.at - asked).as_secs_f64());
-            assert!(told <= real && told > real - 0.1, "{timing}, but it took {real} s");
+            let told = timing
+                .rsplit("dur=")
+                .next()
+                .and_then(|dur| dur.parse::<f64>().ok());
+            let (told, real) = (
+                told.expect("dur= is a number") / 1000.0,
+                (answer.at - asked).as_secs_f64(),
+            );
+            assert!(
+                told <= real && told > real - 0.1,
+                "{timing}, but it took {real} s"
+            );
             drop(client);
             assert_eq!(server.wait(PATIENCE).code(), Some(0));
-            between("the exit", term, Instant::now(), ms(1000), ms(1000) + 2 * PROMPT);
+            between(
+                "the exit",
+                term,
+                Instant::now(),
+                ms(1000),
+                ms(1000) + 2 * PROMPT,
+            );
             assert_eq!(account(&server.stderr.text()).completed, 1);
         }
     });
@@ -217,10 +304,19 @@ fn what_is_still_busy_500_ms_after_the_limit_is_cut() {
         let term = Instant::now();
         server.signal("TERM");
         assert_eq!(server.wait(PATIENCE).code(), Some(0));
-        between("the exit", term, Instant::now(), ms(1000), ms(1000) + 2 * PROMPT);
+        between(
+            "the exit",
+            term,
+            Instant::now(),
+            ms(1000),
+            ms(1000) + 2 * PROMPT,
+        );
         let account = account(&server.stderr.text());
         assert_eq!((account.completed, account.cut), (0, 2), "{account:?}");
-        assert_eq!(server.stdout.text().lines().count() as u64, account.log_lines);
+        assert_eq!(
+            server.stdout.text().lines().count() as u64,
+            account.log_lines
+        );
     });
 }
 
@@ -256,14 +352,19 @@ fn what_waits_in_the_kernels_queue_is_served_first() {
         server.signal("TERM");
         server.signal("CONT");
         for (index, client) in waiting.iter_mut().enumerate() {
-            let answer = client.answer().unwrap_or_else(|error| panic!("connection {index} of 200: {error}"));
+            let answer = client
+                .answer()
+                .unwrap_or_else(|error| panic!("connection {index} of 200: {error}"));
             assert_eq!(answer.status, 200, "{}", answer.head);
         }
         refused_at(server.addr);
         drop(waiting);
         assert_eq!(server.wait(PATIENCE).code(), Some(0));
         let account = account(&server.stderr.text());
-        assert_eq!((account.cut, account.requests, account.log_lines), (0, 200, 200));
+        assert_eq!(
+            (account.cut, account.requests, account.log_lines),
+            (0, 200, 200)
+        );
         assert_eq!(server.stdout.text().lines().count(), 200);
     });
 }
@@ -286,7 +387,9 @@ fn a_full_server_ends_in_time_and_answers_who_waits() {
         server.signal("TERM");
         server.signal("CONT");
         for (index, client) in waiting.iter_mut().enumerate() {
-            let answer = client.answer().unwrap_or_else(|error| panic!("connection {index} of 30: {error}"));
+            let answer = client
+                .answer()
+                .unwrap_or_else(|error| panic!("connection {index} of 30: {error}"));
             assert_eq!(answer.status, 503, "{}", answer.head);
         }
         between("the sheds", term, Instant::now(), ms(0), ms(500));
@@ -297,9 +400,18 @@ fn a_full_server_ends_in_time_and_answers_who_waits() {
         }
         drop(busy);
         assert_eq!(server.wait(PATIENCE).code(), Some(0));
-        between("the exit", term, Instant::now(), ms(1000), ms(1500) + PROMPT);
+        between(
+            "the exit",
+            term,
+            Instant::now(),
+            ms(1000),
+            ms(1500) + PROMPT,
+        );
         let account = account(&server.stderr.text());
-        assert_eq!((account.cut, account.requests, account.log_lines), (0, 32, 32));
+        assert_eq!(
+            (account.cut, account.requests, account.log_lines),
+            (0, 32, 32)
+        );
     });
 }
 
@@ -325,12 +437,23 @@ fn without_any_time_to_finish_delays_end_at_once() {
 fn pipelined_requests_that_were_sent_whole_are_answered() {
     let mut server = Server::start(&[]);
     let mut client = Client::new(&server);
-    client.send(["/delay/700ms", "/second", "/third"].map(tools::get).concat());
+    client.send(
+        ["/delay/700ms", "/second", "/third"]
+            .map(tools::get)
+            .concat(),
+    );
     pause(ms(200));
     server.signal("TERM");
     for (target, last) in [("delay", false), ("/second", false), ("/third", true)] {
-        let answer = client.answer().unwrap_or_else(|error| panic!("{target}: {error}"));
-        assert_eq!((answer.status, answer.closes()), (200, last), "{target}: {}", answer.head);
+        let answer = client
+            .answer()
+            .unwrap_or_else(|error| panic!("{target}: {error}"));
+        assert_eq!(
+            (answer.status, answer.closes()),
+            (200, last),
+            "{target}: {}",
+            answer.head
+        );
     }
     assert!(!client.end().reset);
     drop(client);
@@ -358,9 +481,15 @@ fn a_stdout_that_nobody_reads_cannot_hold_it() {
         assert!(stderr.wait_end(PATIENCE));
         let account = account(&stderr.text());
         assert_eq!(account.requests, 200, "{account:?}");
-        assert!(account.log_lines < 200, "a pipe of 64 KiB cannot have taken them all: {account:?}");
+        assert!(
+            account.log_lines < 200,
+            "a pipe of 64 KiB cannot have taken them all: {account:?}"
+        );
         let lost = (200 - account.log_lines).to_string();
-        let told = stderr.text().lines().any(|line| line.contains(&lost) && line.contains("lost"));
+        let told = stderr
+            .text()
+            .lines()
+            .any(|line| line.contains(&lost) && line.contains("lost"));
         assert!(told, "{lost} lost lines are told: {}", stderr.text());
     });
 }
@@ -369,17 +498,30 @@ fn a_stdout_that_nobody_reads_cannot_hold_it() {
 #[ignore = "needs root: a pid namespace makes it process 1"]
 fn process_1_exits_with_status_0() {
     if !tools::is_root() {
-        return tools::not_run("the exit status as process 1", "not root, so no pid namespace");
+        return tools::not_run(
+            "the exit status as process 1",
+            "not root, so no pid namespace",
+        );
     }
     for signal in ["TERM", "INT"] {
         let wrapper = ["unshare", "--pid", "--fork", "--kill-child"];
         let mut server = Server::spawn(tools::under(&wrapper, &[]));
         let outer = server.pid();
         let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"));
-        let inner: u32 = children.expect("unshare has a child").trim().parse().expect("one child");
+        let inner: u32 = children
+            .expect("unshare has a child")
+            .trim()
+            .parse()
+            .expect("one child");
         let status = std::fs::read_to_string(format!("/proc/{inner}/status")).expect("it runs");
-        let pids = status.lines().find(|line| line.starts_with("NSpid:")).expect("a kernel with namespaces");
-        assert!(pids.ends_with("\t1"), "it is process 1 of its namespace: {pids}");
+        let pids = status
+            .lines()
+            .find(|line| line.starts_with("NSpid:"))
+            .expect("a kernel with namespaces");
+        assert!(
+            pids.ends_with("\t1"),
+            "it is process 1 of its namespace: {pids}"
+        );
         assert_eq!(server.get("/").0, 200);
         let start = Instant::now();
         assert!(tools::kill(signal, inner));
@@ -417,7 +559,9 @@ fn nothing_polls() {
 fn calls_in_two_seconds(pid: u32) -> Vec<String> {
     let output = std::env::temp_dir().join(format!("httpserver-calls-{pid}"));
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-ttt", "-p", &pid.to_string(), "-o"]).arg(&output);
+    strace
+        .args(["-f", "-qq", "-ttt", "-p", &pid.to_string(), "-o"])
+        .arg(&output);
     let mut strace = strace.spawn().expect("strace starts");
     pause(ms(2500));
     assert!(tools::kill("INT", strace.id()));
@@ -425,9 +569,15 @@ fn calls_in_two_seconds(pid: u32) -> Vec<String> {
     let trace = std::fs::read_to_string(&output).expect("strace wrote");
     std::fs::remove_file(&output).expect("its file can be removed");
     assert!(!trace.is_empty(), "strace saw the threads");
-    let time = |line: &str| line.split_whitespace().nth(1).and_then(|time| time.parse::<f64>().ok());
+    let time = |line: &str| {
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|time| time.parse::<f64>().ok())
+    };
     let start = trace.lines().find_map(time).expect("a time");
-    let late = |line: &&str| time(line).is_some_and(|time| time > start + 0.3) && !line.contains("detached");
+    let late = |line: &&str| {
+        time(line).is_some_and(|time| time > start + 0.3) && !line.contains("detached")
+    };
     trace.lines().filter(late).map(str::to_owned).collect()
 }
 
@@ -499,7 +649,10 @@ fn client_until_refused(addr: SocketAddr, keep: bool, seen: &Seen) {
 /// The log goes to a file, because a thread that read it here would take turns with hundreds of clients' threads.
 #[track_caller]
 fn nothing_is_lost(connections: usize, before: Duration, args: &[&str]) {
-    let log = std::env::temp_dir().join(format!("httpserver-log-{}-{connections}", std::process::id()));
+    let log = std::env::temp_dir().join(format!(
+        "httpserver-log-{}-{connections}",
+        std::process::id()
+    ));
     let script = format!("exec \"$0\" \"$@\" >{}", log.display());
     let mut server = Server::spawn(tools::under(&["sh", "-c", &script], args));
     let (addr, seen) = (
@@ -515,7 +668,9 @@ fn nothing_is_lost(connections: usize, before: Duration, args: &[&str]) {
         for index in 0..connections {
             let client = thread::Builder::new().stack_size(256 * 1024);
             let run = move || client_until_refused(addr, index % 2 == 0, seen);
-            client.spawn_scoped(scope, run).expect("a client's thread starts");
+            client
+                .spawn_scoped(scope, run)
+                .expect("a client's thread starts");
         }
         pause(before);
         server.signal("TERM");
@@ -529,13 +684,26 @@ fn nothing_is_lost(connections: usize, before: Duration, args: &[&str]) {
     let lines = std::fs::read(&log).expect("the log was written");
     std::fs::remove_file(&log).expect("the log can be removed");
     let whole = lines.split_inclusive(|&byte| byte == b'\n');
-    let lines = whole.filter(|line| line.ends_with(b"\n") && line.windows(5).any(|part| part == b"/load")).count();
-    println!("{connections} connections: {answered} answered, the clients ended after {stopped:?}; {account:?}");
+    let lines = whole
+        .filter(|line| line.ends_with(b"\n") && line.windows(5).any(|part| part == b"/load"))
+        .count();
+    println!(
+        "{connections} connections: {answered} answered, the clients ended after {stopped:?}; {account:?}"
+    );
     let never_accepted = seen.never_accepted.load(Ordering::Relaxed);
-    assert!(never_accepted <= 3, "{never_accepted} connections were reset at the closing of the port");
-    assert!(lost.is_empty(), "lost, as why: (count, first and last ms): {lost:?}; {account:?}");
+    assert!(
+        never_accepted <= 3,
+        "{never_accepted} connections were reset at the closing of the port"
+    );
+    assert!(
+        lost.is_empty(),
+        "lost, as why: (count, first and last ms): {lost:?}; {account:?}"
+    );
     assert!(answered > connections as u64, "it was a load: {answered}");
-    assert_eq!((lines as u64, account.requests, account.log_lines), (answered, answered, answered));
+    assert_eq!(
+        (lines as u64, account.requests, account.log_lines),
+        (answered, answered, answered)
+    );
     assert_eq!(account.cut, 0);
 }
 
@@ -551,7 +719,14 @@ fn under_256_connections_nothing_is_lost_with_a_linger() {
     let _turn = alone();
     // Many seats for each client: on a busy machine a client is back before its last connection's thread has run.
     if !tools::open_files(5000) {
-        return tools::not_run("256 connections while draining", "the limit of open files cannot be raised to 5000");
+        return tools::not_run(
+            "256 connections while draining",
+            "the limit of open files cannot be raised to 5000",
+        );
     }
-    nothing_is_lost(256, ms(1000), &["--drain-linger", "2s", "--max-connections", "4000"]);
+    nothing_is_lost(
+        256,
+        ms(1000),
+        &["--drain-linger", "2s", "--max-connections", "4000"],
+    );
 }

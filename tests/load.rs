@@ -64,15 +64,31 @@ fn the_longest_idle_makes_room() {
         assert_eq!(client.get("/").status, 200);
         pause(ms(30));
     }
-    assert_eq!(idle[0].get("/").status, 200, "so the second is now the longest idle");
+    assert_eq!(
+        idle[0].get("/").status,
+        200,
+        "so the second is now the longest idle"
+    );
     let start = Instant::now();
     let mut newcomer = Client::new(&server);
-    assert_eq!(newcomer.get("/").status, 200, "with every seat idle a newcomer is served");
-    assert!(start.elapsed() < ms(500), "at once, not after {:?}", start.elapsed());
+    assert_eq!(
+        newcomer.get("/").status,
+        200,
+        "with every seat idle a newcomer is served"
+    );
+    assert!(
+        start.elapsed() < ms(500),
+        "at once, not after {:?}",
+        start.elapsed()
+    );
     let end = idle[1].end();
     assert!(!end.reset && end.rest.is_empty(), "{end:?}");
     for index in [0, 2, 3] {
-        assert_eq!(idle[index].get("/").status, 200, "idle connection {index} was left alone");
+        assert_eq!(
+            idle[index].get("/").status,
+            200,
+            "idle connection {index} was left alone"
+        );
     }
 }
 
@@ -99,8 +115,13 @@ fn with_every_seat_idle_a_hundred_newcomers_are_served() {
 #[track_caller]
 fn metric(client: &mut Client, series: &str) -> f64 {
     let metrics = client.get("/metrics").text();
-    let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("{series} in {metrics}")).parse().expect("a number")
+    let value = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value
+        .unwrap_or_else(|| panic!("{series} in {metrics}"))
+        .parse()
+        .expect("a number")
 }
 
 #[test]
@@ -109,28 +130,50 @@ fn a_newcomer_without_a_seat_is_shed_with_an_answer() {
         let (server, busy) = full_server(2, &[]);
         let mut client = Client::new(&server);
         let answer = client.get("/any");
-        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.head);
+        assert_eq!(
+            (answer.status, answer.header("retry-after")),
+            (503, Some("1")),
+            "{}",
+            answer.head
+        );
         assert!(answer.closes(), "{}", answer.head);
         let end = client.end();
         assert!(!end.reset && end.rest.is_empty(), "{end:?}");
         let body = "x".repeat(100_000);
         let mut client = Client::new(&server);
-        assert_eq!(client.call("POST", "/big", "", &body).status, 503, "unread input does not reset the answer");
+        assert_eq!(
+            client.call("POST", "/big", "", &body).status,
+            503,
+            "unread input does not reset the answer"
+        );
         assert!(!client.end().reset);
         assert!(median_time(server.addr, "/any", 503) < PROMPT);
         probes_are_prompt(&server, "every seat taken");
         for probe in ["/healthz", "/readyz", "/metrics"] {
             let mut client = Client::new(&server);
             let answer = client.get(probe);
-            assert!(answer.status == 200 && answer.closes(), "answered once and closed: {}", answer.head);
+            assert!(
+                answer.status == 200 && answer.closes(),
+                "answered once and closed: {}",
+                answer.head
+            );
             assert!(!client.end().reset);
         }
         assert!(server.metric("http_connections_total{outcome=\"shed\"}") >= 85.0);
         assert!(server.metric("http_rejected_requests_total{reason=\"shed\"}") >= 22.0);
         let none = server.metric("http_requests_total{code=\"503\",method=\"GET\",route=\"none\"}");
-        assert!((none - 21.0).abs() < f64::EPSILON, "a shed answer counts as route none: {none}");
+        assert!(
+            (none - 21.0).abs() < f64::EPSILON,
+            "a shed answer counts as route none: {none}"
+        );
         for mut client in busy {
-            assert_eq!(client.answer().expect("those with a seat are answered").status, 200);
+            assert_eq!(
+                client
+                    .answer()
+                    .expect("those with a seat are answered")
+                    .status,
+                200
+            );
         }
         pause(ms(100));
         let mut seated = Client::new(&server);
@@ -158,12 +201,19 @@ fn silent_newcomers_hold_nothing_and_leave_after_a_second() {
             );
         }
         let mut asking = Client::new(&server);
-        assert_eq!(asking.get("/").status, 503, "one that asks is answered between them");
+        assert_eq!(
+            asking.get("/").status,
+            503,
+            "one that asks is answered between them"
+        );
         for client in &mut silent[11..64] {
             let end = client.end();
             let after = end.at - opened;
             assert!(!end.reset && end.rest.is_empty(), "{end:?}");
-            assert!(after > ms(900) && after < ms(1200), "a silent one has 1 s in all: {after:?}");
+            assert!(
+                after > ms(900) && after < ms(1200),
+                "a silent one has 1 s in all: {after:?}"
+            );
         }
     });
 }
@@ -241,8 +291,15 @@ fn a_slow_newcomer_has_one_second_in_all() {
         }
         let end = slow.end();
         let after = end.at - opened;
-        assert!(after > ms(900) && after < ms(1200), "dribbling buys no time: {after:?}");
-        assert!(end.rest.starts_with(b"HTTP/1.1 408 "), "part of a request had arrived: {}", end.rest.escape_ascii());
+        assert!(
+            after > ms(900) && after < ms(1200),
+            "dribbling buys no time: {after:?}"
+        );
+        assert!(
+            end.rest.starts_with(b"HTTP/1.1 408 "),
+            "part of a request had arrived: {}",
+            end.rest.escape_ascii()
+        );
     });
 }
 
@@ -251,9 +308,19 @@ fn a_slow_newcomer_has_one_second_in_all() {
 fn slow_seats_and_2000_silent_connections_leave_probes_prompt() {
     in_time(|| {
         if !tools::open_files(4096) {
-            return tools::not_run("2,000 silent connections", "the limit of open files cannot be raised to 4096");
+            return tools::not_run(
+                "2,000 silent connections",
+                "the limit of open files cannot be raised to 4096",
+            );
         }
-        let server = Server::start(&["--max-connections", "64", "--header-timeout", "60s", "--body-timeout", "60s"]);
+        let server = Server::start(&[
+            "--max-connections",
+            "64",
+            "--header-timeout",
+            "60s",
+            "--body-timeout",
+            "60s",
+        ]);
         let mut slow: Vec<Client> = (0..64).map(|_| Client::new(&server)).collect();
         for (index, client) in slow.iter_mut().enumerate() {
             client.send(if index % 2 == 0 {
@@ -263,7 +330,9 @@ fn slow_seats_and_2000_silent_connections_leave_probes_prompt() {
             });
         }
         pause(ms(200));
-        prompt_after_each(&server, "2,000 silent connections", || (0..2000).map(|_| Client::new(&server)).collect());
+        prompt_after_each(&server, "2,000 silent connections", || {
+            (0..2000).map(|_| Client::new(&server)).collect()
+        });
         for round in 0..3 {
             let silent: Vec<Client> = (0..2000).map(|_| Client::new(&server)).collect();
             probes_are_prompt(&server, &format!("round {round}"));
@@ -275,17 +344,32 @@ fn slow_seats_and_2000_silent_connections_leave_probes_prompt() {
             drop(silent);
         }
         for (index, client) in slow.iter_mut().enumerate() {
-            client.send(if index % 2 == 0 { "TP/1.1\r\nHost: t\r\n\r\n" } else { "12345678" });
-            assert_eq!(client.answer().expect("a slow client kept its seat").status, 200, "client {index}");
+            client.send(if index % 2 == 0 {
+                "TP/1.1\r\nHost: t\r\n\r\n"
+            } else {
+                "12345678"
+            });
+            assert_eq!(
+                client.answer().expect("a slow client kept its seat").status,
+                200,
+                "client {index}"
+            );
         }
         let mut newcomer = Client::new(&server);
-        assert_eq!(newcomer.get("/").status, 200, "with every seat idle a newcomer is served");
+        assert_eq!(
+            newcomer.get("/").status,
+            200,
+            "with every seat idle a newcomer is served"
+        );
     });
 }
 
 /// The head and the first bytes of a POST of `length` bytes, of which one is held back.
 fn body_but_one(length: usize) -> String {
-    format!("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length - 1))
+    format!(
+        "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: {length}\r\n\r\n{}",
+        "x".repeat(length - 1)
+    )
 }
 
 #[test]
@@ -298,17 +382,35 @@ fn bodies_share_one_budget() {
     let mut second = Client::new(&server);
     let answer = second.call("POST", "/", "", &body);
     assert_eq!(answer.status, 503, "{}", answer.head);
-    assert!(answer.header("retry-after").is_some() && answer.closes(), "{}", answer.head);
+    assert!(
+        answer.header("retry-after").is_some() && answer.closes(),
+        "{}",
+        answer.head
+    );
     let mut chunked = Client::new(&server);
     chunked
         .send(format!("POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n14000\r\n{body}\r\n0\r\n\r\n"));
     assert_eq!(chunked.answer().expect("an answer").status, 503);
-    assert_eq!(Client::new(&server).call("POST", "/", "", "small").status, 200, "a small body has room");
-    assert!((server.metric("http_rejected_requests_total{reason=\"body_memory\"}") - 2.0).abs() < f64::EPSILON);
+    assert_eq!(
+        Client::new(&server).call("POST", "/", "", "small").status,
+        200,
+        "a small body has room"
+    );
+    assert!(
+        (server.metric("http_rejected_requests_total{reason=\"body_memory\"}") - 2.0).abs()
+            < f64::EPSILON
+    );
     holder.send("x");
-    assert_eq!(holder.answer().expect("the first holder is answered").status, 200);
+    assert_eq!(
+        holder
+            .answer()
+            .expect("the first holder is answered")
+            .status,
+        200
+    );
     // The answer is on its way before the room is given back, so the first that asks may come too early.
-    let room_again = || (0..100).any(|_| Client::new(&server).call("POST", "/", "", &body).status == 200);
+    let room_again =
+        || (0..100).any(|_| Client::new(&server).call("POST", "/", "", &body).status == 200);
     assert!(room_again(), "its room is free again");
     let mut gone = Client::new(&server);
     gone.send(body_but_one(80 * 1024));
@@ -341,12 +443,18 @@ fn gauges_tell_who_is_there() {
     ];
     for (series, expected) in table {
         let value = metric(&mut asking, series);
-        assert!((value - expected).abs() < f64::EPSILON, "{series} is {value}, not {expected}");
+        assert!(
+            (value - expected).abs() < f64::EPSILON,
+            "{series} is {value}, not {expected}"
+        );
     }
     drop((idle, busy));
     pause(ms(300));
     let open = metric(&mut asking, "http_open_connections");
-    assert!(open <= 3.0, "those that went away are gone but for the two in their delay: {open}");
+    assert!(
+        open <= 3.0,
+        "those that went away are gone but for the two in their delay: {open}"
+    );
 }
 
 #[test]
@@ -364,14 +472,22 @@ fn clients_that_go_away_leave_no_trace() {
     let mut last = Client::new(&server);
     let limit = Instant::now() + PATIENCE;
     while metric(&mut last, "http_open_connections") > 1.0 {
-        assert!(Instant::now() < limit, "{} seats are still held", metric(&mut last, "http_open_connections") - 1.0);
+        assert!(
+            Instant::now() < limit,
+            "{} seats are still held",
+            metric(&mut last, "http_open_connections") - 1.0
+        );
         pause(ms(50));
     }
     assert!(metric(&mut last, "http_panics_total").abs() < f64::EPSILON);
     let mut others: Vec<Client> = (0..31).map(|_| Client::new(&server)).collect();
     for _ in 0..2 {
         for client in &mut others {
-            assert_eq!(client.get("/").status, 200, "each of the 32 seats can be taken, and kept");
+            assert_eq!(
+                client.get("/").status,
+                200,
+                "each of the 32 seats can be taken, and kept"
+            );
         }
     }
     assert_eq!(last.get("/").status, 200);
@@ -383,14 +499,22 @@ fn the_kernels_queue_holds_a_thousand() {
         let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("a Linux");
         let room: usize = somaxconn.trim().parse().expect("a number");
         if room < 1000 || !tools::open_files(4096) {
-            return tools::not_run("a queue of 1,000", "net.core.somaxconn is below 1000, or open files below 4096");
+            return tools::not_run(
+                "a queue of 1,000",
+                "net.core.somaxconn is below 1000, or open files below 4096",
+            );
         }
         let server = Server::start(&["--max-connections", "1200"]);
         tools::freeze(&server);
-        let queued: Vec<TcpStream> =
-            (0..1000).map_while(|_| TcpStream::connect_timeout(&server.addr, ms(500)).ok()).collect();
+        let queued: Vec<TcpStream> = (0..1000)
+            .map_while(|_| TcpStream::connect_timeout(&server.addr, ms(500)).ok())
+            .collect();
         server.signal("CONT");
-        assert_eq!(queued.len(), 1000, "a stopped server's queue took so many at once");
+        assert_eq!(
+            queued.len(),
+            1000,
+            "a stopped server's queue took so many at once"
+        );
     });
 }
 
@@ -405,7 +529,9 @@ fn making_room_costs_nobody_a_request_that_has_arrived() {
         }
         server.signal("CONT");
         for (index, client) in crowd.iter_mut().enumerate() {
-            let answer = client.answer().unwrap_or_else(|error| panic!("round {round}, connection {index}: {error}"));
+            let answer = client
+                .answer()
+                .unwrap_or_else(|error| panic!("round {round}, connection {index}: {error}"));
             assert!([200, 503].contains(&answer.status), "{}", answer.head);
         }
     }
@@ -413,7 +539,9 @@ fn making_room_costs_nobody_a_request_that_has_arrived() {
 
 /// Threads of a process.
 fn threads(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").count()
+    std::fs::read_dir(format!("/proc/{pid}/task"))
+        .expect("it runs")
+        .count()
 }
 
 #[test]
@@ -431,11 +559,22 @@ fn spare_threads_end_and_one_stays() {
             assert_eq!(client.answer().expect("an answer").status, 200);
         }
     }
-    assert!(threads(servers[15].pid()) > idle + 8, "finished threads wait for more");
+    assert!(
+        threads(servers[15].pid()) > idle + 8,
+        "finished threads wait for more"
+    );
     pause(ms(23_000));
     for server in &servers {
-        assert_eq!(threads(server.pid()), idle, "those that were too many have ended");
-        assert_eq!(Client::new(server).get("/").status, 200, "one still accepts");
+        assert_eq!(
+            threads(server.pid()),
+            idle,
+            "those that were too many have ended"
+        );
+        assert_eq!(
+            Client::new(server).get("/").status,
+            200,
+            "one still accepts"
+        );
     }
 }
 
@@ -450,7 +589,11 @@ fn short_connections_reuse_threads() {
         drop(client);
         pause(ms(2));
     }
-    assert!(seen.len() < 20, "100 connections one after the other took {} threads", seen.len());
+    assert!(
+        seen.len() < 20,
+        "100 connections one after the other took {} threads",
+        seen.len()
+    );
 }
 
 /// Asks on many connections at once and counts whole answers of 200 and of 503; anything else is a failure.
@@ -460,9 +603,20 @@ fn served_and_shed(server: &Server, count: usize, target: &str) -> (usize, usize
     let outcomes = swarm::ask_all(server.addr, count, request.as_bytes(), PATIENCE);
     let of = |status| outcomes.iter().filter(|outcome| outcome.is(status)).count();
     let (good, shed) = (of(200), of(503));
-    let odd = outcomes.iter().find(|outcome| !outcome.is(200) && !outcome.is(503));
-    let odd = odd.map(|odd| (odd.error, String::from_utf8_lossy(odd.answer.as_deref().unwrap_or_default())));
-    assert_eq!(good + shed, count, "served {good}, shed {shed}, and one of the rest: {odd:?}");
+    let odd = outcomes
+        .iter()
+        .find(|outcome| !outcome.is(200) && !outcome.is(503));
+    let odd = odd.map(|odd| {
+        (
+            odd.error,
+            String::from_utf8_lossy(odd.answer.as_deref().unwrap_or_default()),
+        )
+    });
+    assert_eq!(
+        good + shed,
+        count,
+        "served {good}, shed {shed}, and one of the rest: {odd:?}"
+    );
     (good, shed)
 }
 
@@ -471,7 +625,10 @@ fn served_and_shed(server: &Server, count: usize, target: &str) -> (usize, usize
 fn recovers(server: &Server, burst: usize) {
     let limit = Instant::now() + PATIENCE;
     while served_and_shed(server, burst, "/").1 > 0 {
-        assert!(Instant::now() < limit, "after {PATIENCE:?} {burst} connections at once are still shed");
+        assert!(
+            Instant::now() < limit,
+            "after {PATIENCE:?} {burst} connections at once are still shed"
+        );
         pause(ms(200));
     }
 }
@@ -479,12 +636,24 @@ fn recovers(server: &Server, burst: usize) {
 #[test]
 fn few_open_files_mean_fewer_seats_and_a_warning() {
     in_time(|| {
-        let server = Server::spawn(tools::under(&["prlimit", "--nofile=64"], &["--max-connections", "1000"]));
+        let server = Server::spawn(tools::under(
+            &["prlimit", "--nofile=64"],
+            &["--max-connections", "1000"],
+        ));
         let warning = server.stderr.text();
-        let warned: Vec<&str> = warning.lines().filter(|line| line.contains("open files")).collect();
-        assert!(warned.len() == 1 && warned[0].contains(" warn ") && warned[0].contains("64"), "{warning}");
+        let warned: Vec<&str> = warning
+            .lines()
+            .filter(|line| line.contains("open files"))
+            .collect();
+        assert!(
+            warned.len() == 1 && warned[0].contains(" warn ") && warned[0].contains("64"),
+            "{warning}"
+        );
         let seats = server.metric("http_seats");
-        assert!(seats > 8.0 && seats < 60.0, "{seats} seats in 64 open files");
+        assert!(
+            seats > 8.0 && seats < 60.0,
+            "{seats} seats in 64 open files"
+        );
         let (good, shed) = served_and_shed(&server, 150, "/delay/300ms");
         assert!(good >= 8 && shed > 0, "served {good}, shed {shed}");
         let silent: Vec<Client> = (0..100).map(|_| Client::new(&server)).collect();
@@ -492,7 +661,10 @@ fn few_open_files_mean_fewer_seats_and_a_warning() {
         drop(silent);
         recovers(&server, 8);
         let errors = server.metric("accept_errors_total");
-        assert!(errors.abs() < f64::EPSILON, "the seats were counted so that accept never fails: {errors}");
+        assert!(
+            errors.abs() < f64::EPSILON,
+            "the seats were counted so that accept never fails: {errors}"
+        );
     });
 }
 
@@ -511,16 +683,26 @@ fn accept_errors_back_off_and_end_nothing() {
         assert!(spent < ms(100), "it does not spin: {spent:?} of CPU in 2 s");
         assert_eq!(kept.get("/").status, 200, "who has a connection is served");
         let errors = metric(&mut kept, "accept_errors_total");
-        assert!((3.0..20.0).contains(&errors), "5 ms doubling to 1 s in 2 s is about 9 tries: {errors}");
+        assert!(
+            (3.0..20.0).contains(&errors),
+            "5 ms doubling to 1 s in 2 s is about 9 tries: {errors}"
+        );
         set_open_files(server.pid(), soft);
         let start = Instant::now();
         for mut client in hanging {
             assert_eq!(client.get("/").status, 200, "who waited is served");
         }
-        assert!(start.elapsed() < ms(1300), "within the longest pause: {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < ms(1300),
+            "within the longest pause: {:?}",
+            start.elapsed()
+        );
         assert_eq!(server.stop().code(), Some(0));
         let stderr = server.stderr.text();
-        let told = stderr.lines().filter(|line| line.contains("accept")).count();
+        let told = stderr
+            .lines()
+            .filter(|line| line.contains("accept"))
+            .count();
         assert!((1..=3).contains(&told), "told, and not each time: {stderr}");
     });
 }
@@ -529,7 +711,10 @@ fn accept_errors_back_off_and_end_nothing() {
 fn set_open_files(pid: u32, soft: u64) {
     let mut prlimit = Command::new("prlimit");
     prlimit.args([format!("--pid={pid}"), format!("--nofile={soft}:")]);
-    assert!(prlimit.status().expect("prlimit runs").success(), "the limit can be set");
+    assert!(
+        prlimit.status().expect("prlimit runs").success(),
+        "the limit can be set"
+    );
 }
 
 #[test]
@@ -541,7 +726,11 @@ fn sigterm_ends_it_while_accept_fails() {
         pause(ms(1000));
         let start = Instant::now();
         assert_eq!(server.stop().code(), Some(0));
-        assert!(start.elapsed() < ms(2000), "the back-off does not hold it: {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < ms(2000),
+            "the back-off does not hold it: {:?}",
+            start.elapsed()
+        );
     });
 }
 
@@ -566,13 +755,29 @@ impl Drop for Shared {
 #[ignore = "needs root: limits processes of another user"]
 fn a_refused_thread_sheds_and_recovers() {
     if !tools::is_root() || !tools::have("setpriv") {
-        return tools::not_run("threads refused by RLIMIT_NPROC", "it needs root and setpriv");
+        return tools::not_run(
+            "threads refused by RLIMIT_NPROC",
+            "it needs root and setpriv",
+        );
     }
     let _turn = alone();
     let binary = Shared::new();
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=54321", "--regid=54321", "--clear-groups", "prlimit", "--nproc=16"]);
-    command.arg(&binary.0).args(["--listen", "127.0.0.1:0", "--delay-max", "0s", "--max-connections", "200"]);
+    command.args([
+        "--reuid=54321",
+        "--regid=54321",
+        "--clear-groups",
+        "prlimit",
+        "--nproc=16",
+    ]);
+    command.arg(&binary.0).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--delay-max",
+        "0s",
+        "--max-connections",
+        "200",
+    ]);
     let mut server = Server::spawn(command);
     let (good, shed) = served_and_shed(&server, 100, "/delay/500ms");
     assert!(good >= 4 && shed >= 50, "served {good}, shed {shed}");
@@ -582,7 +787,10 @@ fn a_refused_thread_sheds_and_recovers() {
     assert!(server.metric("http_panics_total").abs() < f64::EPSILON);
     assert_eq!(server.stop().code(), Some(0));
     let stderr = server.stderr.text();
-    let told = stderr.lines().filter(|line| line.contains("thread")).count();
+    let told = stderr
+        .lines()
+        .filter(|line| line.contains("thread"))
+        .count();
     assert!((1..=5).contains(&told), "told, and not each time: {stderr}");
 }
 
@@ -619,8 +827,14 @@ fn a_small_pids_max_means_fewer_seats_and_a_warning() {
         return tools::not_run("a control group with pids.max 32", "none can be made here");
     };
     let _turn = alone();
-    let script = format!("echo $$ >{}/cgroup.procs && exec \"$0\" \"$@\"", group.0.display());
-    let mut server = Server::spawn(tools::under(&["sh", "-c", &script], &["--max-connections", "1000"]));
+    let script = format!(
+        "echo $$ >{}/cgroup.procs && exec \"$0\" \"$@\"",
+        group.0.display()
+    );
+    let mut server = Server::spawn(tools::under(
+        &["sh", "-c", &script],
+        &["--max-connections", "1000"],
+    ));
     few_pids(&mut server);
 }
 
@@ -628,8 +842,14 @@ fn a_small_pids_max_means_fewer_seats_and_a_warning() {
 #[track_caller]
 fn few_pids(server: &mut Server) {
     let warning = server.stderr.text();
-    let warned: Vec<&str> = warning.lines().filter(|line| line.contains("pids.max")).collect();
-    assert!(warned.len() == 1 && warned[0].contains(" warn "), "{warning}");
+    let warned: Vec<&str> = warning
+        .lines()
+        .filter(|line| line.contains("pids.max"))
+        .collect();
+    assert!(
+        warned.len() == 1 && warned[0].contains(" warn "),
+        "{warning}"
+    );
     let seats = server.metric("http_seats");
     assert!(seats > 4.0 && seats < 32.0, "{seats} seats in 32 processes");
     let (good, shed) = served_and_shed(server, 100, "/delay/300ms");
@@ -637,7 +857,10 @@ fn few_pids(server: &mut Server) {
     probes_are_prompt(server, "32 processes");
     recovers(server, 4);
     let refused = server.metric("thread_spawn_errors_total");
-    assert!(refused.abs() < f64::EPSILON, "the seats were counted so that no thread is refused: {refused}");
+    assert!(
+        refused.abs() < f64::EPSILON,
+        "the seats were counted so that no thread is refused: {refused}"
+    );
     assert_eq!(server.stop().code(), Some(0));
 }
 
@@ -656,8 +879,17 @@ fn pids_max_is_found_where_version_2_has_it() {
         let wrapper = ["unshare", "--mount", "sh", "-c", &script];
         let server = Server::spawn(tools::under(&wrapper, &["--max-connections", "1000"]));
         let warning = server.stderr.text();
-        assert!(warning.lines().any(|line| line.contains("pids.max") && line.contains(" warn ")), "{group}: {warning}");
-        assert!(server.metric("http_seats") < 32.0, "{group}: {} seats", server.metric("http_seats"));
+        assert!(
+            warning
+                .lines()
+                .any(|line| line.contains("pids.max") && line.contains(" warn ")),
+            "{group}: {warning}"
+        );
+        assert!(
+            server.metric("http_seats") < 32.0,
+            "{group}: {} seats",
+            server.metric("http_seats")
+        );
     }
 }
 
@@ -672,12 +904,21 @@ fn more_threads_than_the_host_can_map_mean_fewer_seats() {
     }
     let server = Server::start(&["--max-connections", &seats.to_string()]);
     let warning = server.stderr.text();
-    let warned: Vec<&str> = warning.lines().filter(|line| line.contains("vm.max_map_count")).collect();
-    assert!(warned.len() == 1 && warned[0].contains(" warn ") && warned[0].contains(&maps.to_string()), "{warning}");
+    let warned: Vec<&str> = warning
+        .lines()
+        .filter(|line| line.contains("vm.max_map_count"))
+        .collect();
+    assert!(
+        warned.len() == 1 && warned[0].contains(" warn ") && warned[0].contains(&maps.to_string()),
+        "{warning}"
+    );
     let lowered = server.metric("http_seats");
     let mappings = 4.0 * lowered;
     let maps: f64 = maps.to_string().parse().expect("a number");
-    assert!(lowered >= 100.0 && mappings < maps, "{lowered} seats in {maps} mappings");
+    assert!(
+        lowered >= 100.0 && mappings < maps,
+        "{lowered} seats in {maps} mappings"
+    );
 }
 
 #[test]
@@ -686,11 +927,15 @@ fn a_short_queue_is_warned_of() {
     if !tools::is_root() {
         return tools::not_run("the warning about net.core.somaxconn", "it needs root");
     }
-    let script =
-        "mount -t sysfs none /sys && echo 128 >/proc/sys/net/core/somaxconn && ip link set lo up && exec \"$0\" \"$@\"";
-    let server = Server::spawn(tools::under(&["unshare", "--net", "--mount", "sh", "-c", script], &[]));
+    let script = "mount -t sysfs none /sys && echo 128 >/proc/sys/net/core/somaxconn && ip link set lo up && exec \"$0\" \"$@\"";
+    let server = Server::spawn(tools::under(
+        &["unshare", "--net", "--mount", "sh", "-c", script],
+        &[],
+    ));
     let warning = server.stderr.text();
-    let warned = warning.lines().any(|line| line.contains("net.core.somaxconn") && line.contains("128"));
+    let warned = warning
+        .lines()
+        .any(|line| line.contains("net.core.somaxconn") && line.contains("128"));
     assert!(warned, "{warning}");
 }
 
@@ -709,7 +954,11 @@ fn ten_panics(addr: SocketAddr, metrics: &Metrics) {
         client.ask("/panic");
         client.end();
     }
-    assert_eq!(other.get("/after").status, 200, "another connection does not notice");
+    assert_eq!(
+        other.get("/after").status,
+        200,
+        "another connection does not notice"
+    );
     let mut newcomer = Client::to(addr).expect("it accepts");
     assert_eq!(newcomer.get("/").status, 200, "4 seats outlast 10 panics");
     assert_eq!(metrics.panics.get(), 10);
@@ -718,11 +967,17 @@ fn ten_panics(addr: SocketAddr, metrics: &Metrics) {
 #[test]
 fn a_panic_costs_its_own_connection() {
     let config = Config::read(&[], |_| None).expect("the defaults are good");
-    let config = Config { admin_token: String::new(), ..config };
+    let config = Config {
+        admin_token: String::new(),
+        ..config
+    };
     let (log, diagnostics) = (Log::default(), Log::default());
     let metrics = Metrics::new(&[]).expect("metrics");
     let ctx = Context {
-        live: &Live::new(Start { delay_max: Duration::ZERO, ..config.start }),
+        live: &Live::new(Start {
+            delay_max: Duration::ZERO,
+            ..config.start
+        }),
         metrics: &metrics,
         lobby: &Lobby::new(&process::capacity(4)),
         bodies: &Budget::new(config.max_body_memory),
@@ -736,21 +991,32 @@ fn a_panic_costs_its_own_connection() {
     let (events, notifier) = signals::channel().expect("a channel");
     std::thread::scope(|scope| {
         let run = || server::run(&listener, ctx, events, &notifier, fragile);
-        let server = std::thread::Builder::new().spawn_scoped(scope, run).expect("a thread");
+        let server = std::thread::Builder::new()
+            .spawn_scoped(scope, run)
+            .expect("a thread");
         // A failure must end the server too, or the scope would wait for it for ever.
         let seen = panic::catch_unwind(AssertUnwindSafe(|| ten_panics(addr, &metrics)));
         notifier.signal();
-        let drained = server.join().expect("the panics stayed in their threads").expect("it drains");
+        let drained = server
+            .join()
+            .expect("the panics stayed in their threads")
+            .expect("it drains");
         assert_eq!(drained.cut, 0);
         seen.unwrap_or_else(|failure| panic::resume_unwind(failure));
     });
     let lines = diagnostics.finish(Duration::ZERO).lost;
-    assert!(lines >= 10, "each panic is a line of diagnostics, which nobody wrote here: {lines}");
+    assert!(
+        lines >= 10,
+        "each panic is a line of diagnostics, which nobody wrote here: {lines}"
+    );
 }
 
 /// The time within which so many of a hundred clients saw a first byte.
 fn percentile(outcomes: &[Outcome], percent: usize) -> Duration {
-    let mut times: Vec<Duration> = outcomes.iter().filter_map(|outcome| outcome.first_byte).collect();
+    let mut times: Vec<Duration> = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.first_byte)
+        .collect();
     times.sort();
     times[(times.len() * percent / 100).min(times.len() - 1)]
 }
@@ -760,7 +1026,10 @@ fn percentile(outcomes: &[Outcome], percent: usize) -> Duration {
 fn five_thousand_connections_at_once_are_answered() {
     in_time(|| {
         if !tools::open_files(12_000) {
-            return tools::not_run("5,000 connections at once", "the limit of open files cannot be raised to 12000");
+            return tools::not_run(
+                "5,000 connections at once",
+                "the limit of open files cannot be raised to 12000",
+            );
         }
         let mut server = Server::start(&["--max-connections", "6000"]);
         let calm = tools::is_calm("a first byte p99 under 300 ms");
@@ -793,9 +1062,19 @@ fn peak_memory(pid: u32) -> String {
 fn ten_thousand_requests_in_flight_are_answered() {
     in_time(|| {
         if !tools::open_files(15_000) {
-            return tools::not_run("10,000 requests in flight", "the limit of open files cannot be raised to 15000");
+            return tools::not_run(
+                "10,000 requests in flight",
+                "the limit of open files cannot be raised to 15000",
+            );
         }
-        let mut server = Server::start(&["--max-connections", "12000", "--delay-min", "1s", "--delay-max", "1s"]);
+        let mut server = Server::start(&[
+            "--max-connections",
+            "12000",
+            "--delay-min",
+            "1s",
+            "--delay-max",
+            "1s",
+        ]);
         let calm = tools::is_calm("10,000 requests of 1 s in under 3 s");
         let request = b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
         let start = Instant::now();
@@ -803,8 +1082,15 @@ fn ten_thousand_requests_in_flight_are_answered() {
         let time = start.elapsed();
         let answered = outcomes.iter().filter(|outcome| outcome.is(200)).count();
         let (cpu, memory) = (tools::cpu_time(server.pid()), peak_memory(server.pid()));
-        println!("10,000 requests of 1 s in flight: {answered} answered in {time:?}, {cpu:?} of CPU, {memory}");
-        assert_eq!(answered, 10_000, "all are answered: {}", server.stderr.text());
+        println!(
+            "10,000 requests of 1 s in flight: {answered} answered in {time:?}, {cpu:?} of CPU, {memory}"
+        );
+        assert_eq!(
+            answered,
+            10_000,
+            "all are answered: {}",
+            server.stderr.text()
+        );
         if calm {
             assert!(time < ms(3000), "in {time:?}");
         }

@@ -19,8 +19,22 @@ use support::{Output, PATIENCE, Server};
 use tools::{Client, Unread, account, in_time, median_time, ms, pause};
 
 const KEYS: [&str; 16] = [
-    "time", "level", "client", "peer", "method", "target", "route", "protocol", "status", "bytes", "delay",
-    "user_agent", "referrer", "request_id", "trace_id", "duration",
+    "time",
+    "level",
+    "client",
+    "peer",
+    "method",
+    "target",
+    "route",
+    "protocol",
+    "status",
+    "bytes",
+    "delay",
+    "user_agent",
+    "referrer",
+    "request_id",
+    "trace_id",
+    "duration",
 ];
 
 /// Splits a line of the combined format at the spaces outside quotes and brackets; a backslash guards the next byte.
@@ -50,17 +64,37 @@ fn tokens(line: &str) -> Vec<String> {
 /// Asserts that a text line has the shape of the contract and gives its parts.
 #[track_caller]
 fn text_line(line: &str) -> Vec<String> {
-    assert!(line.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "printable ASCII alone: {line:?}");
+    assert!(
+        line.bytes().all(|byte| (0x20..0x7f).contains(&byte)),
+        "printable ASCII alone: {line:?}"
+    );
     let tokens = tokens(line);
     assert_eq!(tokens.len(), 16, "sixteen parts in: {line}");
     assert_eq!(tokens[1..3], ["-", "-"], "{line}");
-    assert!(tokens[3].len() == 28 && tokens[3].ends_with(" +0000]"), "{line}");
+    assert!(
+        tokens[3].len() == 28 && tokens[3].ends_with(" +0000]"),
+        "{line}"
+    );
     for part in [&tokens[4], &tokens[7], &tokens[8]] {
-        assert!(part.len() >= 2 && part.starts_with('"') && part.ends_with('"'), "{part} in: {line}");
+        assert!(
+            part.len() >= 2 && part.starts_with('"') && part.ends_with('"'),
+            "{part} in: {line}"
+        );
     }
-    let names = ["level=", "peer=", "route=", "delay=", "request_id=", "trace_id=", "duration="];
+    let names = [
+        "level=",
+        "peer=",
+        "route=",
+        "delay=",
+        "request_id=",
+        "trace_id=",
+        "duration=",
+    ];
     for (token, name) in tokens[9..].iter().zip(names) {
-        assert!(token.starts_with(name) && token.len() > name.len(), "{name} in: {line}");
+        assert!(
+            token.starts_with(name) && token.len() > name.len(),
+            "{name} in: {line}"
+        );
     }
     tokens
 }
@@ -68,13 +102,18 @@ fn text_line(line: &str) -> Vec<String> {
 /// Asserts that a line is one flat JSON object with the contract's keys in their order and the right types.
 #[track_caller]
 fn json_line(line: &str) -> Value {
-    assert!(line.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "printable ASCII alone: {line:?}");
+    assert!(
+        line.bytes().all(|byte| (0x20..0x7f).contains(&byte)),
+        "printable ASCII alone: {line:?}"
+    );
     let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     let object = value.as_object().expect("an object");
     assert_eq!(object.len(), KEYS.len(), "{line}");
     let mut from = 0;
     for key in KEYS {
-        let at = line[from..].find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("{key} in its place in: {line}"));
+        let at = line[from..]
+            .find(&format!("\"{key}\":"))
+            .unwrap_or_else(|| panic!("{key} in its place in: {line}"));
         from += at;
         let numeric = ["status", "bytes", "delay", "duration"].contains(&key);
         assert_eq!(object[key].is_number(), numeric, "{key} in: {line}");
@@ -88,7 +127,10 @@ fn json_line(line: &str) -> Value {
 fn lines(mut server: Server) -> Vec<String> {
     assert_eq!(server.stop().code(), Some(0));
     let text = server.stdout.text();
-    assert!(text.is_empty() || text.ends_with('\n'), "the last line is whole");
+    assert!(
+        text.is_empty() || text.ends_with('\n'),
+        "the last line is whole"
+    );
     text.lines().map(str::to_owned).collect()
 }
 
@@ -103,7 +145,10 @@ fn full_request(server: &Server) -> (tools::Answer, String) {
          X-Request-Id: req-42.A_b\r\ntraceparent: 00-{TRACE}-b7ad6b7169203331-01\r\n\r\n"
     ));
     let answer = client.answer().expect("an answer");
-    (answer, client.stream.local_addr().expect("it has one").to_string())
+    (
+        answer,
+        client.stream.local_addr().expect("it has one").to_string(),
+    )
 }
 
 #[test]
@@ -116,23 +161,58 @@ fn a_text_line_is_the_combined_format_and_more() {
     let tokens = text_line(&lines[0]);
     assert_eq!(tokens[0], "127.0.0.1");
     let date = answer.header("date").expect("a date");
-    let minute = format!("[{}/{}/{}:{}", &date[5..7], &date[8..11], &date[12..16], &date[17..22]);
-    assert!(tokens[3].starts_with(&minute), "{} and Date: {date}", tokens[3]);
+    let minute = format!(
+        "[{}/{}/{}:{}",
+        &date[5..7],
+        &date[8..11],
+        &date[12..16],
+        &date[17..22]
+    );
+    assert!(
+        tokens[3].starts_with(&minute),
+        "{} and Date: {date}",
+        tokens[3]
+    );
     let bytes = (answer.head.len() + answer.body.len()).to_string();
-    let request = ["\"GET /x?y=1 HTTP/1.1\"", "200", &bytes, "\"http://a.test/b\"", "\"curl/8.5\"", "level=info"];
+    let request = [
+        "\"GET /x?y=1 HTTP/1.1\"",
+        "200",
+        &bytes,
+        "\"http://a.test/b\"",
+        "\"curl/8.5\"",
+        "level=info",
+    ];
     assert_eq!(tokens[4..10], request);
     assert_eq!(tokens[10], format!("peer={peer}"));
     assert_eq!(tokens[11], "route=echo");
-    let number = |token: &str| token.split_once('=').and_then(|(_, number)| number.parse::<f64>().ok());
-    let (delay, duration) = (number(&tokens[12]).expect("seconds"), number(&tokens[15]).expect("seconds"));
-    assert!((0.05..0.06).contains(&delay) && duration >= delay && duration < 1.0, "{}", lines[0]);
+    let number = |token: &str| {
+        token
+            .split_once('=')
+            .and_then(|(_, number)| number.parse::<f64>().ok())
+    };
+    let (delay, duration) = (
+        number(&tokens[12]).expect("seconds"),
+        number(&tokens[15]).expect("seconds"),
+    );
+    assert!(
+        (0.05..0.06).contains(&delay) && duration >= delay && duration < 1.0,
+        "{}",
+        lines[0]
+    );
     assert_eq!(tokens[13], "request_id=req-42.A_b");
     assert_eq!(tokens[14], format!("trace_id={TRACE}"));
 }
 
 #[test]
 fn a_json_line_says_the_same() {
-    let server = Server::start(&["--delay-min", "50ms", "--delay-max", "50ms", "--log-format", "json"]);
+    let server = Server::start(&[
+        "--delay-min",
+        "50ms",
+        "--delay-max",
+        "50ms",
+        "--log-format",
+        "json",
+    ]);
     let (answer, peer) = full_request(&server);
     let lines = lines(server);
     assert_eq!(lines.len(), 1, "{lines:?}");
@@ -155,14 +235,31 @@ fn a_json_line_says_the_same() {
     }
     assert_eq!(
         (&value["status"], &value["bytes"]),
-        (&Value::from(200), &Value::from(answer.head.len() + answer.body.len()))
+        (
+            &Value::from(200),
+            &Value::from(answer.head.len() + answer.body.len())
+        )
     );
-    let (delay, duration) = (value["delay"].as_f64().expect("a number"), value["duration"].as_f64().expect("a number"));
-    assert!((0.05..0.06).contains(&delay) && duration >= delay && duration < 1.0, "{}", lines[0]);
+    let (delay, duration) = (
+        value["delay"].as_f64().expect("a number"),
+        value["duration"].as_f64().expect("a number"),
+    );
+    assert!(
+        (0.05..0.06).contains(&delay) && duration >= delay && duration < 1.0,
+        "{}",
+        lines[0]
+    );
     let time = value["time"].as_str().expect("a string");
-    assert!(time.len() == 24 && &time[10..11] == "T" && time.ends_with('Z') && &time[19..20] == ".", "{time}");
+    assert!(
+        time.len() == 24 && &time[10..11] == "T" && time.ends_with('Z') && &time[19..20] == ".",
+        "{time}"
+    );
     let date = answer.header("date").expect("a date");
-    assert_eq!((&time[8..10], &time[11..16]), (&date[5..7], &date[17..22]), "{time} and Date: {date}");
+    assert_eq!(
+        (&time[8..10], &time[11..16]),
+        (&date[5..7], &date[17..22]),
+        "{time} and Date: {date}"
+    );
 }
 
 #[test]
@@ -170,15 +267,24 @@ fn what_is_absent_is_a_dash_or_empty() {
     for format in ["text", "json"] {
         let server = Server::start(&["--log-format", format]);
         let answer = Client::new(&server).get("/");
-        let made = answer.header("x-request-id").expect("an id is made").to_owned();
+        let made = answer
+            .header("x-request-id")
+            .expect("an id is made")
+            .to_owned();
         let line = lines(server).remove(0);
         if format == "json" {
             let value = json_line(&line);
-            assert_eq!([&value["user_agent"], &value["referrer"], &value["trace_id"]], ["", "", ""]);
+            assert_eq!(
+                [&value["user_agent"], &value["referrer"], &value["trace_id"]],
+                ["", "", ""]
+            );
             assert_eq!(value["request_id"], made.as_str());
         } else {
             let tokens = text_line(&line);
-            assert_eq!([&tokens[7], &tokens[8], &tokens[14]], ["\"-\"", "\"-\"", "trace_id=-"]);
+            assert_eq!(
+                [&tokens[7], &tokens[8], &tokens[14]],
+                ["\"-\"", "\"-\"", "trace_id=-"]
+            );
             assert_eq!(tokens[13], format!("request_id={made}"));
         }
     }
@@ -194,29 +300,65 @@ fn sorted(items: impl Iterator<Item = String>) -> Vec<String> {
 /// Requests that try to break a line, a header or the JSON, with the status that each must get.
 fn hostile() -> Vec<(u16, Vec<u8>)> {
     let field = |name: &str, value: &[u8]| {
-        [format!("GET /h HTTP/1.1\r\nHost: t\r\n{name}: ").as_bytes(), value, b"\r\n\r\n"].concat()
+        [
+            format!("GET /h HTTP/1.1\r\nHost: t\r\n{name}: ").as_bytes(),
+            value,
+            b"\r\n\r\n",
+        ]
+        .concat()
     };
     let target = |target: &[u8]| [b"GET ", target, b" HTTP/1.1\r\nHost: t\r\n\r\n"].concat();
     let mut all: Vec<(u16, Vec<u8>)> = Vec::new();
-    for good in [&b"/\"quoted\""[..], b"/back\\slash\\", b"/'{\"a\":1}|[", b"/%0d%0a%00", b"/\\\" 200"] {
+    for good in [
+        &b"/\"quoted\""[..],
+        b"/back\\slash\\",
+        b"/'{\"a\":1}|[",
+        b"/%0d%0a%00",
+        b"/\\\" 200",
+    ] {
         let bad = good.contains(&b' ');
         all.push((if bad { 400 } else { 200 }, target(good)));
     }
-    for bad in [&b"/\x1b[31m"[..], b"/\xff\xfe", b"/\x00", b"/\x7f", b"/\xc3\xa9", b"/a\tb", b"/a\rb", b"/a\nb"] {
+    for bad in [
+        &b"/\x1b[31m"[..],
+        b"/\xff\xfe",
+        b"/\x00",
+        b"/\x7f",
+        b"/\xc3\xa9",
+        b"/a\tb",
+        b"/a\rb",
+        b"/a\nb",
+    ] {
         all.push((400, target(bad)));
     }
-    let forged = b"x\" level=error peer=6.6.6.6:6 route=none delay=0 request_id=1 trace_id=- duration=9";
-    for name in ["User-Agent", "Referer", "X-Request-Id", "traceparent", "X-Forwarded-For"] {
-        for good in
-            [&forged[..], b"\\", b"\\\"", b"\xff\xfe\x80", b"caf\xc3\xa9", b"a\tb", b"\",\"status\":999,\"x\":\""]
-        {
+    let forged =
+        b"x\" level=error peer=6.6.6.6:6 route=none delay=0 request_id=1 trace_id=- duration=9";
+    for name in [
+        "User-Agent",
+        "Referer",
+        "X-Request-Id",
+        "traceparent",
+        "X-Forwarded-For",
+    ] {
+        for good in [
+            &forged[..],
+            b"\\",
+            b"\\\"",
+            b"\xff\xfe\x80",
+            b"caf\xc3\xa9",
+            b"a\tb",
+            b"\",\"status\":999,\"x\":\"",
+        ] {
             all.push((200, field(name, good)));
         }
         for bad in [&b"a\x1b[2J"[..], b"a\x00b", b"a\rb", b"a\nb", b"a\x7fb"] {
             all.push((400, field(name, bad)));
         }
     }
-    all.push((400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\"\\\r\n\r\n".to_vec()));
+    all.push((
+        400,
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\"\\\r\n\r\n".to_vec(),
+    ));
     all.push((400, b"GET / HTTP/1.1\nHost: t\n\n".to_vec()));
     all.push((505, b"GET / HTTP/9.9\r\nHost: t\r\n\r\n".to_vec()));
     all.push((400, b"\"\"\" \\ \"\r\n\r\n".to_vec()));
@@ -231,23 +373,40 @@ fn no_request_forges_or_breaks_a_line() {
         for (status, request) in &hostile {
             let mut client = Client::new(&server);
             client.send(request);
-            let answer = client.answer().unwrap_or_else(|error| panic!("{error}: {}", request.escape_ascii()));
+            let answer = client
+                .answer()
+                .unwrap_or_else(|error| panic!("{error}: {}", request.escape_ascii()));
             assert_eq!(answer.status, *status, "{}", request.escape_ascii());
             let clean = |c: char| c == '\r' || c == '\n' || !c.is_ascii_control() || c == '\t';
-            assert!(answer.head.chars().all(clean), "a control byte in: {:?}", answer.head);
+            assert!(
+                answer.head.chars().all(clean),
+                "a control byte in: {:?}",
+                answer.head
+            );
         }
         let lines = lines(server);
-        assert_eq!(lines.len(), hostile.len(), "{format}: one line for each answer");
+        assert_eq!(
+            lines.len(),
+            hostile.len(),
+            "{format}: one line for each answer"
+        );
         let status = |line: &String| {
             if format == "json" {
                 return json_line(line)["status"].to_string();
             }
             let tokens = text_line(line);
-            assert!(tokens[9] != "level=error" && tokens[10].starts_with("peer=127.0.0.1:"), "{line}");
+            assert!(
+                tokens[9] != "level=error" && tokens[10].starts_with("peer=127.0.0.1:"),
+                "{line}"
+            );
             tokens[5].clone()
         };
         let expected = hostile.iter().map(|(status, _)| status.to_string());
-        assert_eq!(sorted(lines.iter().map(status)), sorted(expected), "{format}");
+        assert_eq!(
+            sorted(lines.iter().map(status)),
+            sorted(expected),
+            "{format}"
+        );
     }
 }
 
@@ -259,8 +418,14 @@ fn a_request_that_was_no_request_shows_its_first_line() {
     assert_eq!(client.answer().expect("an answer").status, 400);
     let value = json_line(&lines(server)[0]);
     let target = value["target"].as_str().expect("a string");
-    assert!(target.starts_with("NO SUCH") && target.contains("THING") && !target.contains("Host"), "{value}");
-    assert_eq!((&value["route"], &value["status"]), (&Value::from("none"), &Value::from(400)));
+    assert!(
+        target.starts_with("NO SUCH") && target.contains("THING") && !target.contains("Host"),
+        "{value}"
+    );
+    assert_eq!(
+        (&value["route"], &value["status"]),
+        (&Value::from("none"), &Value::from(400))
+    );
 }
 
 #[test]
@@ -278,7 +443,11 @@ fn what_a_client_chooses_is_bounded() {
         ));
         assert_eq!(client.answer().expect("an answer").status, 200);
         let line = lines(server).remove(0);
-        assert!(line.len() < 16_384, "{format}: a line of {} bytes", line.len());
+        assert!(
+            line.len() < 16_384,
+            "{format}: a line of {} bytes",
+            line.len()
+        );
         if format == "json" {
             json_line(&line);
         } else {
@@ -295,34 +464,61 @@ fn credentials_are_never_logged() {
     assert_eq!(client.answer().expect("an answer").status, 200);
     server.stop();
     let written = server.stdout.text() + &server.stderr.text();
-    assert!(server.stdout.text().lines().count() == 1 && !written.contains("hush"), "{written}");
+    assert!(
+        server.stdout.text().lines().count() == 1 && !written.contains("hush"),
+        "{written}"
+    );
 }
 
 #[test]
 fn request_ids_are_kept_when_plain_and_made_otherwise() {
     let server = Server::start(&[]);
-    let bad = ["a b", "a\"b", "", "\u{e9}", "a,b;c=\"d\"", &"x".repeat(2000)];
+    let bad = [
+        "a b",
+        "a\"b",
+        "",
+        "\u{e9}",
+        "a,b;c=\"d\"",
+        &"x".repeat(2000),
+    ];
     let mut seen = BTreeSet::new();
     let mut client = Client::new(&server);
     for sent in bad {
-        client.send(format!("GET / HTTP/1.1\r\nHost: t\r\nX-Request-Id: {sent}\r\n\r\n"));
+        client.send(format!(
+            "GET / HTTP/1.1\r\nHost: t\r\nX-Request-Id: {sent}\r\n\r\n"
+        ));
         let answer = client.answer().expect("an answer");
         let made = answer.header("x-request-id").expect("an id").to_owned();
         assert_ne!(made, sent);
-        assert!(made.len() >= 16 && made.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{made}");
+        assert!(
+            made.len() >= 16
+                && made
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
+            "{made}"
+        );
         assert!(seen.insert(made), "each id is made once");
     }
     for good in ["a", "0123456789abcdef", "A-b_c.d~e"] {
-        client.send(format!("GET / HTTP/1.1\r\nHost: t\r\nX-Request-Id: {good}\r\n\r\n"));
+        client.send(format!(
+            "GET / HTTP/1.1\r\nHost: t\r\nX-Request-Id: {good}\r\n\r\n"
+        ));
         let answer = client.answer().expect("an answer");
-        let ids: Vec<&str> =
-            answer.head.lines().filter(|line| line.to_ascii_lowercase().starts_with("x-request-id:")).collect();
+        let ids: Vec<&str> = answer
+            .head
+            .lines()
+            .filter(|line| line.to_ascii_lowercase().starts_with("x-request-id:"))
+            .collect();
         assert_eq!(ids.len(), 1, "{ids:?}");
         assert_eq!(answer.header("x-request-id"), Some(good));
     }
     drop(client);
     let log = lines(server).join("\n");
-    assert!(seen.iter().all(|made| log.contains(&format!("request_id={made} "))), "{log}");
+    assert!(
+        seen.iter()
+            .all(|made| log.contains(&format!("request_id={made} "))),
+        "{log}"
+    );
 }
 
 #[test]
@@ -344,14 +540,20 @@ fn trace_ids_come_from_a_valid_traceparent_alone() {
     ];
     let mut client = Client::new(&server);
     for (sent, _) in &table {
-        client.send(format!("GET / HTTP/1.1\r\nHost: t\r\ntraceparent: {sent}\r\n\r\n"));
+        client.send(format!(
+            "GET / HTTP/1.1\r\nHost: t\r\ntraceparent: {sent}\r\n\r\n"
+        ));
         assert_eq!(client.answer().expect("an answer").status, 200);
     }
     drop(client);
     let lines = lines(server);
     assert_eq!(lines.len(), table.len());
     for (line, (sent, expected)) in lines.iter().zip(&table) {
-        assert_eq!(text_line(line)[14], format!("trace_id={expected}"), "{sent}");
+        assert_eq!(
+            text_line(line)[14],
+            format!("trace_id={expected}"),
+            "{sent}"
+        );
     }
 }
 
@@ -362,9 +564,13 @@ fn levels_choose_the_lines() {
         let fields = "Authorization: Bearer token\r\n";
         let set = Client::new(&server).call("PUT", "/admin/settings/log-level", fields, level);
         assert_eq!(set.status, 200, "{}", set.head);
-        for (target, status) in
-            [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/status/404", 404), ("/", 500)]
-        {
+        for (target, status) in [
+            ("/healthz", 200),
+            ("/readyz", 200),
+            ("/metrics", 200),
+            ("/status/404", 404),
+            ("/", 500),
+        ] {
             assert_eq!(server.get(target).0, status, "{target}");
         }
         let mut lines = lines(server);
@@ -386,10 +592,25 @@ fn levels_choose_the_lines() {
 fn the_level_of_the_start_holds_for_diagnostics() {
     for (level, silent) in [("error", true), ("warn", true), ("info", false)] {
         let mut command = Command::new("timeout");
-        command.args(["--preserve-status", "1", env!("CARGO_BIN_EXE_httpserver"), "--listen", "127.0.0.1:0"]);
-        let output = command.env_clear().env("LOG_LEVEL", level).output().expect("timeout(1) runs");
+        command.args([
+            "--preserve-status",
+            "1",
+            env!("CARGO_BIN_EXE_httpserver"),
+            "--listen",
+            "127.0.0.1:0",
+        ]);
+        let output = command
+            .env_clear()
+            .env("LOG_LEVEL", level)
+            .output()
+            .expect("timeout(1) runs");
         assert_eq!(output.status.code(), Some(0), "{output:?}");
-        assert_eq!(output.stderr.is_empty(), silent, "{level}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.stderr.is_empty(),
+            silent,
+            "{level}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 
@@ -400,8 +621,16 @@ fn the_client_is_told_by_trusted_proxies_alone() {
         (trusted, &[], "127.0.0.1"),
         (trusted, &["203.0.113.7"], "203.0.113.7"),
         (trusted, &["203.0.113.7, 10.1.2.3"], "203.0.113.7"),
-        (trusted, &["198.51.100.1,203.0.113.7 , 10.1.2.3"], "203.0.113.7"),
-        (trusted, &["198.51.100.1", "203.0.113.7, 10.0.0.1"], "203.0.113.7"),
+        (
+            trusted,
+            &["198.51.100.1,203.0.113.7 , 10.1.2.3"],
+            "203.0.113.7",
+        ),
+        (
+            trusted,
+            &["198.51.100.1", "203.0.113.7, 10.0.0.1"],
+            "203.0.113.7",
+        ),
         (trusted, &["203.0.113.7", "10.0.0.1"], "203.0.113.7"),
         (trusted, &["2001:db8::1, fd00::5"], "2001:db8::1"),
         (trusted, &["::ffff:203.0.113.7"], "203.0.113.7"),
@@ -416,13 +645,24 @@ fn the_client_is_told_by_trusted_proxies_alone() {
     ];
     for (trusted, forwarded, client) in table {
         let server = Server::start(&["--trusted-proxies", trusted]);
-        let fields: Vec<String> = forwarded.iter().map(|value| format!("X-Forwarded-For: {value}\r\n")).collect();
+        let fields: Vec<String> = forwarded
+            .iter()
+            .map(|value| format!("X-Forwarded-For: {value}\r\n"))
+            .collect();
         let answer = Client::new(&server).call("GET", "/", &fields.concat(), "");
-        assert!(answer.text().contains(&format!("client: {client}\n")), "{forwarded:?}: {}", answer.text());
+        assert!(
+            answer.text().contains(&format!("client: {client}\n")),
+            "{forwarded:?}: {}",
+            answer.text()
+        );
         let lines = lines(server);
         let tokens = text_line(&lines[0]);
         assert_eq!(tokens[0], *client, "{forwarded:?} behind {trusted}");
-        assert!(tokens[10].starts_with("peer=127.0.0.1:"), "the peer is the peer: {}", lines[0]);
+        assert!(
+            tokens[10].starts_with("peer=127.0.0.1:"),
+            "the peer is the peer: {}",
+            lines[0]
+        );
     }
 }
 
@@ -438,13 +678,22 @@ fn ipv4_over_ipv6_is_shown_and_trusted_as_ipv4() {
         ("127.0.0.0/8", "[::1]", "::1", "peer=[::1]:"),
     ] {
         let server = Server::start(&["--listen", "[::]:0", "--trusted-proxies", trusted]);
-        let addr = format!("{host}:{}", server.addr.port()).parse().expect("an address");
+        let addr = format!("{host}:{}", server.addr.port())
+            .parse()
+            .expect("an address");
         let mut connection = Client::to(addr).expect("it accepts");
         let answer = connection.call("GET", "/", "X-Forwarded-For: 203.0.113.7\r\n", "");
-        assert!(answer.text().contains(&format!("client: {client}\n")), "{}", answer.text());
+        assert!(
+            answer.text().contains(&format!("client: {client}\n")),
+            "{}",
+            answer.text()
+        );
         drop(connection);
         let tokens = text_line(&lines(server)[0]);
-        assert!(tokens[0] == client && tokens[10].starts_with(peer), "{tokens:?}");
+        assert!(
+            tokens[0] == client && tokens[10].starts_with(peer),
+            "{tokens:?}"
+        );
     }
 }
 
@@ -465,18 +714,35 @@ fn there_are_as_many_lines_as_answers() {
             });
         }
     });
-    let all = server.stdout.wait_until(PATIENCE, |bytes| bytes.split(|&byte| byte == b'\n').count() > 1000);
+    let all = server.stdout.wait_until(PATIENCE, |bytes| {
+        bytes.split(|&byte| byte == b'\n').count() > 1000
+    });
     assert!(all, "the lines are written while it runs");
     pause(ms(50));
     let counted = server.metric("access_log_lines_total");
     let lines = lines(server);
-    let targets: BTreeSet<String> = lines.iter().map(|line| json_line(line)["target"].to_string()).collect();
-    assert_eq!((lines.len(), targets.len()), (1000, 1000), "one line for each of 1000 requests");
-    assert!((counted - 1000.0).abs() < f64::EPSILON, "access_log_lines_total {counted}");
+    let targets: BTreeSet<String> = lines
+        .iter()
+        .map(|line| json_line(line)["target"].to_string())
+        .collect();
+    assert_eq!(
+        (lines.len(), targets.len()),
+        (1000, 1000),
+        "one line for each of 1000 requests"
+    );
+    assert!(
+        (counted - 1000.0).abs() < f64::EPSILON,
+        "access_log_lines_total {counted}"
+    );
 }
 
-fn scope_spawn<'scope, 'env>(scope: &'scope thread::Scope<'scope, 'env>, run: impl FnOnce() + Send + 'scope) {
-    thread::Builder::new().spawn_scoped(scope, run).expect("a client's thread starts");
+fn scope_spawn<'scope, 'env>(
+    scope: &'scope thread::Scope<'scope, 'env>,
+    run: impl FnOnce() + Send + 'scope,
+) {
+    thread::Builder::new()
+        .spawn_scoped(scope, run)
+        .expect("a client's thread starts");
 }
 
 #[test]
@@ -488,27 +754,62 @@ fn curl_gets_as_many_answers_as_there_are_lines() {
     let server = Server::start(&["--log-format", "json"]);
     let url = format!("http://{}/[1-1000]", server.addr);
     let mut curl = Command::new("curl");
-    curl.args(["-sS", "--parallel", "--parallel-max", "50", "-o", "/dev/null", "-w", "%{http_code}\\n", &url]);
+    curl.args([
+        "-sS",
+        "--parallel",
+        "--parallel-max",
+        "50",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}\\n",
+        &url,
+    ]);
     let output = curl.stdin(Stdio::null()).output().expect("curl runs");
-    let answers = String::from_utf8_lossy(&output.stdout).lines().filter(|code| *code == "200").count();
+    let answers = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter(|code| *code == "200")
+        .count();
     assert_eq!(answers, 1000, "{}", String::from_utf8_lossy(&output.stderr));
     let lines = lines(server);
     assert_eq!(lines.len(), 1000);
     for line in &lines {
-        assert!(json_line(line)["user_agent"].as_str().expect("a string").starts_with("curl/"), "{line}");
+        assert!(
+            json_line(line)["user_agent"]
+                .as_str()
+                .expect("a string")
+                .starts_with("curl/"),
+            "{line}"
+        );
     }
 }
 
 #[test]
 fn refused_requests_have_a_line_too() {
-    let server = Server::start(&["--header-timeout", "300ms", "--body-timeout", "300ms", "--max-body", "10"]);
+    let server = Server::start(&[
+        "--header-timeout",
+        "300ms",
+        "--body-timeout",
+        "300ms",
+        "--max-body",
+        "10",
+    ]);
     let head = |rest: &str| format!("POST / HTTP/1.1\r\nHost: t\r\n{rest}\r\n");
     let requests = [
         (400, head("Content-Length: x\r\n")),
         (413, head("Content-Length: 11\r\n")),
-        (414, format!("GET /{} HTTP/1.1\r\nHost: t\r\n\r\n", "x".repeat(9000))),
+        (
+            414,
+            format!("GET /{} HTTP/1.1\r\nHost: t\r\n\r\n", "x".repeat(9000)),
+        ),
         (417, head("Expect: magic\r\n")),
-        (431, format!("GET / HTTP/1.1\r\nHost: t\r\n{}\r\n", "A: b\r\n".repeat(101))),
+        (
+            431,
+            format!(
+                "GET / HTTP/1.1\r\nHost: t\r\n{}\r\n",
+                "A: b\r\n".repeat(101)
+            ),
+        ),
         (501, head("Transfer-Encoding: gzip, chunked\r\n")),
         (505, "GET / HTTP/3.0\r\nHost: t\r\n\r\n".to_owned()),
         (408, "GET / HTTP/1.1\r\nHo".to_owned()),
@@ -518,11 +819,18 @@ fn refused_requests_have_a_line_too() {
     for (status, request) in &requests {
         let mut client = Client::new(&server);
         client.send(request);
-        assert_eq!(client.answer().expect("an answer").status, *status, "{request:.60}");
+        assert_eq!(
+            client.answer().expect("an answer").status,
+            *status,
+            "{request:.60}"
+        );
     }
     let lines = lines(server);
     let statuses = sorted(lines.iter().map(|line| text_line(line)[5].clone()));
-    assert_eq!(statuses, sorted(requests.iter().map(|(status, _)| status.to_string())));
+    assert_eq!(
+        statuses,
+        sorted(requests.iter().map(|(status, _)| status.to_string()))
+    );
 }
 
 #[test]
@@ -531,16 +839,31 @@ fn diagnostics_have_both_formats() {
     text.stop();
     for line in text.stderr.text().lines() {
         let mut parts = line.splitn(3, ' ');
-        let (time, level) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        assert!(time.len() == 24 && time.ends_with('Z') && ["info", "warn"].contains(&level), "{line}");
-        assert!(parts.next().is_some_and(|message| !message.is_empty()), "{line}");
+        let (time, level) = (
+            parts.next().unwrap_or_default(),
+            parts.next().unwrap_or_default(),
+        );
+        assert!(
+            time.len() == 24 && time.ends_with('Z') && ["info", "warn"].contains(&level),
+            "{line}"
+        );
+        assert!(
+            parts.next().is_some_and(|message| !message.is_empty()),
+            "{line}"
+        );
     }
     let mut json = Server::start(&["--log-format", "json"]);
     json.stop();
     for line in json.stderr.text().lines() {
-        let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let value: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         let object = value.as_object().expect("an object");
-        assert!(object.len() == 3 && line.starts_with("{\"time\":\"") && line.contains("\",\"level\":\""), "{line}");
+        assert!(
+            object.len() == 3
+                && line.starts_with("{\"time\":\"")
+                && line.contains("\",\"level\":\""),
+            "{line}"
+        );
         assert!(object["message"].is_string(), "{line}");
     }
     assert_eq!(account(&json.stderr.text()).requests, 0);
@@ -562,7 +885,10 @@ fn a_slow_reader_loses_nothing() {
     assert_eq!(server.wait(PATIENCE).0.code(), Some(0));
     assert!(stdout.wait_end(PATIENCE) && stderr.wait_end(PATIENCE));
     let text = stdout.text();
-    let targets: Vec<&str> = text.lines().map(|line| line.split(' ').nth(6).unwrap_or_default()).collect();
+    let targets: Vec<&str> = text
+        .lines()
+        .map(|line| line.split(' ').nth(6).unwrap_or_default())
+        .collect();
     let expected: Vec<String> = (0..requests).map(|number| format!("/{number}")).collect();
     assert_eq!(targets, expected);
     assert_eq!(account(&stderr.text()).log_lines, u64::from(requests));
@@ -580,14 +906,20 @@ fn a_closed_stdout_is_told_once_and_ends_nothing() {
         pause(ms(20));
     }
     let metrics = client.get("/metrics").text();
-    let errors = metrics.lines().find_map(|line| line.strip_prefix("access_log_write_errors_total "));
+    let errors = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("access_log_write_errors_total "));
     assert!(errors.is_some_and(|count| count != "0"), "{metrics}");
     drop(client);
     server.signal("TERM");
     let stderr = Output::collect(server.stderr.take().expect("not taken yet"));
     assert_eq!(server.wait(PATIENCE).0.code(), Some(0));
     assert!(stderr.wait_end(PATIENCE));
-    let told = stderr.text().lines().filter(|line| line.to_lowercase().contains("broken pipe")).count();
+    let told = stderr
+        .text()
+        .lines()
+        .filter(|line| line.to_lowercase().contains("broken pipe"))
+        .count();
     assert_eq!(told, 1, "told once: {}", stderr.text());
 }
 
@@ -599,7 +931,10 @@ fn fill_the_log(server: &Unread) -> Client {
     let limit = Instant::now() + PATIENCE;
     while Instant::now() < limit {
         client.send(&burst);
-        client.stream.set_read_timeout(Some(ms(700))).expect("a time-out can be set");
+        client
+            .stream
+            .set_read_timeout(Some(ms(700)))
+            .expect("a time-out can be set");
         for _ in 0..4 {
             if client.answer().is_err() {
                 return client;
@@ -613,7 +948,14 @@ fn fill_the_log(server: &Unread) -> Client {
 fn a_stdout_that_nobody_reads_leaves_probes_prompt() {
     in_time(|| {
         // At debug the probes have lines too: if these waited for room, the few seats would soon be taken for ever.
-        let args = ["--drain-timeout", "1s", "--log-level", "debug", "--max-connections", "16"];
+        let args = [
+            "--drain-timeout",
+            "1s",
+            "--log-level",
+            "debug",
+            "--max-connections",
+            "16",
+        ];
         let mut server = Unread::start(&args, &[]);
         let waiting = fill_the_log(&server);
         for _ in 0..3 {
@@ -629,7 +971,10 @@ fn a_stdout_that_nobody_reads_leaves_probes_prompt() {
         let (status, _) = server.wait(PATIENCE);
         let time = start.elapsed();
         // The client that waits stays connected, so this takes the limit, the 500 ms for last answers and the log's second.
-        assert!(time < ms(2600), "it ends within the drain's limit and a second: {time:?}");
+        assert!(
+            time < ms(2600),
+            "it ends within the drain's limit and a second: {time:?}"
+        );
         assert_eq!(status.code(), Some(0));
         assert!(stderr.wait_end(PATIENCE));
         let account = account(&stderr.text());
@@ -644,14 +989,25 @@ fn a_stdout_that_is_read_again_frees_those_who_wait() {
         let mut server = Unread::start(&[], &[]);
         let mut waiting = fill_the_log(&server);
         // A refusal is an answer like others: its line waits too. Some of these short ones still find room.
-        let mut refused: Vec<Client> = (0..40).map(|_| Client::to(server.addr).expect("it accepts")).collect();
+        let mut refused: Vec<Client> = (0..40)
+            .map(|_| Client::to(server.addr).expect("it accepts"))
+            .collect();
         for client in &mut refused {
             client.send("GET / HTTP/1.1\r\n\r\n");
         }
         pause(ms(200));
         let stdout = Output::collect(server.stdout.take().expect("not taken yet"));
-        waiting.stream.set_read_timeout(Some(ms(2000))).expect("a time-out can be set");
-        assert_eq!(waiting.answer().expect("the request that waited is answered").status, 200);
+        waiting
+            .stream
+            .set_read_timeout(Some(ms(2000)))
+            .expect("a time-out can be set");
+        assert_eq!(
+            waiting
+                .answer()
+                .expect("the request that waited is answered")
+                .status,
+            200
+        );
         drop(waiting);
         server.signal("TERM");
         let stderr = Output::collect(server.stderr.take().expect("not taken yet"));
@@ -659,7 +1015,11 @@ fn a_stdout_that_is_read_again_frees_those_who_wait() {
         assert!(stdout.wait_end(PATIENCE) && stderr.wait_end(PATIENCE));
         let account = account(&stderr.text());
         let lines = stdout.text().lines().count() as u64;
-        assert_eq!((account.requests, account.log_lines), (lines, lines), "nothing was lost");
+        assert_eq!(
+            (account.requests, account.log_lines),
+            (lines, lines),
+            "nothing was lost"
+        );
     });
 }
 
@@ -679,7 +1039,10 @@ fn a_stderr_that_nobody_reads_delays_nothing() {
             assert!([200, 204].contains(&answer.status), "{}", answer.head);
             slowest = slowest.max(start.elapsed());
         }
-        assert!(slowest < ms(500), "3000 changes, more than the pipe holds, the slowest in {slowest:?}");
+        assert!(
+            slowest < ms(500),
+            "3000 changes, more than the pipe holds, the slowest in {slowest:?}"
+        );
         for target in ["/healthz", "/metrics", "/status/200"] {
             let time = median_time(server.addr, target, 200);
             assert!(time < ms(50), "{target} takes {time:?}");
@@ -687,8 +1050,18 @@ fn a_stderr_that_nobody_reads_delays_nothing() {
         drop(client);
         server.signal("TERM");
         let (status, time) = server.wait(PATIENCE);
-        assert!(status.code() == Some(0) && time < ms(2500), "{status} after {time:?}");
+        assert!(
+            status.code() == Some(0) && time < ms(2500),
+            "{status} after {time:?}"
+        );
         assert!(stdout.wait_end(PATIENCE));
-        assert_eq!(stdout.text().lines().filter(|line| line.contains("\"PUT ")).count(), 3000);
+        assert_eq!(
+            stdout
+                .text()
+                .lines()
+                .filter(|line| line.contains("\"PUT "))
+                .count(),
+            3000
+        );
     });
 }

@@ -23,20 +23,32 @@ impl Answer {
     /// The values of a field, its name compared without case.
     pub(crate) fn values(&self, name: &str) -> Vec<&[u8]> {
         let same = |field: &&(String, Vec<u8>)| field.0.eq_ignore_ascii_case(name);
-        self.fields.iter().filter(same).map(|(_, value)| &value[..]).collect()
+        self.fields
+            .iter()
+            .filter(same)
+            .map(|(_, value)| &value[..])
+            .collect()
     }
 
     /// Whether the answer says that the connection ends with it.
     pub(crate) fn closes(&self) -> bool {
         let tokens = |value: &[u8]| String::from_utf8_lossy(value).to_ascii_lowercase();
-        self.values("connection").iter().any(|value| tokens(value).split(',').any(|token| token.trim() == "close"))
+        self.values("connection").iter().any(|value| {
+            tokens(value)
+                .split(',')
+                .any(|token| token.trim() == "close")
+        })
     }
 }
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body = &self.body[..self.body.len().min(600)];
-        write!(f, "{:?}", String::from_utf8_lossy(&[&self.head[..], body].concat()))
+        write!(
+            f,
+            "{:?}",
+            String::from_utf8_lossy(&[&self.head[..], body].concat())
+        )
     }
 }
 
@@ -49,16 +61,24 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, buffer: Vec::new(), ended: false }
+        Self {
+            stream,
+            buffer: Vec::new(),
+            ended: false,
+        }
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), String> {
-        self.stream.write_all(bytes.as_ref()).map_err(|error| format!("cannot send: {error}"))
+        self.stream
+            .write_all(bytes.as_ref())
+            .map_err(|error| format!("cannot send: {error}"))
     }
 
     /// Ends the client's side of the connection.
     pub(crate) fn end(&self) -> Result<(), String> {
-        self.stream.shutdown(Shutdown::Write).map_err(|error| format!("cannot end: {error}"))
+        self.stream
+            .shutdown(Shutdown::Write)
+            .map_err(|error| format!("cannot end: {error}"))
     }
 
     /// The next answer; `to_head` if it answers a HEAD.
@@ -69,18 +89,27 @@ impl Client {
                 return Ok(answer);
             }
             if self.ended {
-                return Err(format!("the connection ended; left over: {}", shown(&self.buffer)));
+                return Err(format!(
+                    "the connection ended; left over: {}",
+                    shown(&self.buffer)
+                ));
             }
-            self.read().map_err(|error| format!("{error}, no whole answer in {}", shown(&self.buffer)))?;
+            self.read()
+                .map_err(|error| format!("{error}, no whole answer in {}", shown(&self.buffer)))?;
         }
     }
 
     /// The end of the connection: no byte more and no reset.
     pub(crate) fn finish(&mut self) -> Result<(), String> {
         while !self.ended && self.buffer.is_empty() {
-            self.read().map_err(|error| format!("{error} instead of the end"))?;
+            self.read()
+                .map_err(|error| format!("{error} instead of the end"))?;
         }
-        if self.buffer.is_empty() { Ok(()) } else { Err(format!("more instead of the end: {}", shown(&self.buffer))) }
+        if self.buffer.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("more instead of the end: {}", shown(&self.buffer)))
+        }
     }
 
     /// Reads once; `Ok(0)` is the end.
@@ -105,27 +134,40 @@ fn parse(bytes: &[u8], to_head: bool, ended: bool) -> Result<Option<(Answer, usi
     };
     let head = &bytes[..end + 4];
     let bad = |what: &str| format!("{what}: {}", shown(head));
-    let mut lines = head[..end].split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut lines = head[..end]
+        .split(|&byte| byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let status = status(lines.next().unwrap_or_default()).ok_or_else(|| bad("bad status line"))?;
     let fields: Option<Vec<_>> = lines.map(field).collect();
     let fields = fields.ok_or_else(|| bad("bad field line"))?;
-    if String::from_utf8_lossy(head).replace("\r\n", "").contains(['\r', '\n']) {
+    if String::from_utf8_lossy(head)
+        .replace("\r\n", "")
+        .contains(['\r', '\n'])
+    {
         return Err(bad("bare CR or LF"));
     }
-    let mut answer = Answer { status, head: head.to_owned(), fields, body: Vec::new() };
+    let mut answer = Answer {
+        status,
+        head: head.to_owned(),
+        fields,
+        body: Vec::new(),
+    };
     check_head(&answer, to_head).map_err(|what| bad(&what))?;
     let rest = &bytes[head.len()..];
     let body = match () {
         () if to_head || matches!(status, 100..=199 | 204 | 304) => Some((Vec::new(), 0)),
         () if !answer.values("transfer-encoding").is_empty() => chunked(rest)?,
         () if !answer.values("content-length").is_empty() => {
-            let length = number(answer.values("content-length")[0]).ok_or_else(|| bad("bad length"))?;
+            let length =
+                number(answer.values("content-length")[0]).ok_or_else(|| bad("bad length"))?;
             rest.get(..length).map(|body| (body.to_owned(), length))
         }
         () if !answer.closes() => return Err(bad("no framing and no close")),
         () => ended.then(|| (rest.to_owned(), rest.len())),
     };
-    let Some((body, length)) = body else { return Ok(None) };
+    let Some((body, length)) = body else {
+        return Ok(None);
+    };
     answer.body = body;
     Ok(Some((answer, head.len() + length)))
 }
@@ -142,25 +184,40 @@ fn field(line: &[u8]) -> Option<(String, Vec<u8>)> {
     let colon = line.iter().position(|&byte| byte == b':')?;
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
     let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    let sound = !name.is_empty() && name.iter().all(token) && !value.iter().any(|&b| (b < 32 && b != 9) || b == 127);
+    let sound = !name.is_empty()
+        && name.iter().all(token)
+        && !value.iter().any(|&b| (b < 32 && b != 9) || b == 127);
     sound.then(|| (String::from_utf8_lossy(name).into_owned(), value.to_owned()))
 }
 
 /// What RFC 9110 and 9112 ask of every head.
 fn check_head(answer: &Answer, to_head: bool) -> Result<(), String> {
-    for name in ["date", "server", "content-length", "content-type", "transfer-encoding", "connection", "version"] {
+    for name in [
+        "date",
+        "server",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "version",
+    ] {
         if answer.values(name).len() > 1 {
             return Err(format!("{name} more than once"));
         }
     }
-    let (length, coding) = (answer.values("content-length"), answer.values("transfer-encoding"));
+    let (length, coding) = (
+        answer.values("content-length"),
+        answer.values("transfer-encoding"),
+    );
     let framed = !length.is_empty() || !coding.is_empty();
     match answer.status {
         100..=199 if framed => return Err("a body in an interim answer".to_owned()),
         100..=199 => return Ok(()),
         204 if framed => return Err("framing in 204".to_owned()),
         _ if !length.is_empty() && !coding.is_empty() => return Err("two framings".to_owned()),
-        _ if !coding.is_empty() && coding != [b"chunked"] => return Err("an unknown coding".to_owned()),
+        _ if !coding.is_empty() && coding != [b"chunked"] => {
+            return Err("an unknown coding".to_owned());
+        }
         _ => {}
     }
     if to_head && answer.status >= 400 && framed && length.is_empty() {
@@ -176,11 +233,16 @@ fn check_head(answer: &Answer, to_head: bool) -> Result<(), String> {
 fn chunked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
     let (mut at, mut body) = (0, Vec::new());
     loop {
-        let Some(line) = bytes[at..].windows(2).position(|window| window == b"\r\n") else { return Ok(None) };
+        let Some(line) = bytes[at..].windows(2).position(|window| window == b"\r\n") else {
+            return Ok(None);
+        };
         let digits = String::from_utf8_lossy(&bytes[at..at + line]).into_owned();
-        let size = usize::from_str_radix(&digits, 16).map_err(|_| format!("bad chunk size {digits:?}"))?;
+        let size =
+            usize::from_str_radix(&digits, 16).map_err(|_| format!("bad chunk size {digits:?}"))?;
         at += line + 2;
-        let Some(data) = bytes.get(at..at + size + 2) else { return Ok(None) };
+        let Some(data) = bytes.get(at..at + size + 2) else {
+            return Ok(None);
+        };
         if !data.ends_with(b"\r\n") {
             return Err(format!("no CRLF after a chunk of {size}"));
         }

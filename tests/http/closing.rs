@@ -32,7 +32,10 @@ fn whole_answer_after_sending_on(head: &str, status: u16) {
 
 #[test]
 fn a_refused_body_that_is_sent_all_the_same_gets_413() {
-    whole_answer_after_sending_on("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", 413);
+    whole_answer_after_sending_on(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n",
+        413,
+    );
 }
 
 #[test]
@@ -42,7 +45,10 @@ fn a_refused_head_with_much_behind_it_gets_400() {
 
 #[test]
 fn a_refused_expectation_with_its_body_behind_gets_417() {
-    whole_answer_after_sending_on("POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 921600\r\n\r\n", 417);
+    whole_answer_after_sending_on(
+        "POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 921600\r\n\r\n",
+        417,
+    );
 }
 
 #[test]
@@ -82,7 +88,11 @@ fn the_end_is_told_at_once() {
         client.send(request).unwrap();
         client.answer(false).unwrap();
         client.finish().unwrap();
-        assert!(since.elapsed() < Duration::from_millis(700), "{request:?} ended after {:?}", since.elapsed());
+        assert!(
+            since.elapsed() < Duration::from_millis(700),
+            "{request:?} ended after {:?}",
+            since.elapsed()
+        );
     }
 }
 
@@ -90,7 +100,14 @@ fn the_end_is_told_at_once() {
 fn closed_after(client: &mut Client, since: Instant) -> Duration {
     while since.elapsed() < PATIENCE {
         match client.stream.write_all(b"x") {
-            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => break,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+                ) =>
+            {
+                break;
+            }
             Err(error) => panic!("{error}"),
             Ok(()) => thread::park_timeout(Duration::from_millis(50)),
         }
@@ -107,8 +124,14 @@ fn the_lingering_close_ends_after_two_seconds() {
     assert_eq!(client.answer(false).unwrap().status, 400);
     client.finish().unwrap();
     let took = closed_after(&mut client, since);
-    assert!(took >= Duration::from_millis(1_500), "lingered only {took:?}");
-    assert!(took <= Duration::from_millis(3_500), "lingered {took:?}: a byte now and then extends it");
+    assert!(
+        took >= Duration::from_millis(1_500),
+        "lingered only {took:?}"
+    );
+    assert!(
+        took <= Duration::from_millis(3_500),
+        "lingered {took:?}: a byte now and then extends it"
+    );
 }
 
 #[test]
@@ -121,8 +144,16 @@ fn the_lingering_close_ends_after_one_mib() {
         sent += block.len();
     }
     // What the kernel's buffers hold comes on top of the one MiB.
-    assert!(sent <= 16 * 1024 * 1024, "took {sent} bytes of garbage in {:?}", since.elapsed());
-    assert!(since.elapsed() <= Duration::from_secs(3), "took garbage for {:?}", since.elapsed());
+    assert!(
+        sent <= 16 * 1024 * 1024,
+        "took {sent} bytes of garbage in {:?}",
+        since.elapsed()
+    );
+    assert!(
+        since.elapsed() <= Duration::from_secs(3),
+        "took garbage for {:?}",
+        since.elapsed()
+    );
 }
 
 #[test]
@@ -135,7 +166,11 @@ fn a_lingering_close_gives_the_connection_back() {
     }
     let since = Instant::now();
     while server.metric("http_open_connections") > 1.0 {
-        assert!(since.elapsed() < Duration::from_secs(6), "{} are open", server.metric("http_open_connections"));
+        assert!(
+            since.elapsed() < Duration::from_secs(6),
+            "{} are open",
+            server.metric("http_open_connections")
+        );
         thread::park_timeout(Duration::from_millis(50));
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, get};
 use crate::support::Server;
 
-const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+const HEAD: &str =
+    "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
 /// Long enough to see that nothing comes.
 const SILENCE: Duration = Duration::from_millis(400);
 
@@ -16,8 +17,14 @@ const SILENCE: Duration = Duration::from_millis(400);
 fn silent(client: &mut Client) {
     let patience = client.stream.read_timeout().unwrap();
     client.stream.set_read_timeout(Some(SILENCE)).unwrap();
-    let error = client.read().expect_err("something came, or the end").kind();
-    assert!(matches!(error, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    let error = client
+        .read()
+        .expect_err("something came, or the end")
+        .kind();
+    assert!(
+        matches!(error, ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        "{error}"
+    );
     client.stream.set_read_timeout(patience).unwrap();
 }
 
@@ -30,7 +37,11 @@ fn it_comes_when_the_body_does_not() {
         client.send(HEAD).unwrap();
         let interim = client.answer(false).unwrap();
         assert_eq!(interim.status, 100, "{interim}");
-        assert!(since.elapsed() < SILENCE, "it came after {:?}", since.elapsed());
+        assert!(
+            since.elapsed() < SILENCE,
+            "it came after {:?}",
+            since.elapsed()
+        );
         silent(&mut client);
         client.send("hello").unwrap();
         let answer = client.answer(false).unwrap();
@@ -53,7 +64,8 @@ fn it_comes_before_chunks() {
 fn it_does_not_come_when_the_body_is_here() {
     let server = Server::start(&[]);
     let mut client = Client::new(server.connect());
-    let chunks = HEAD.replace("Content-Length: 5", "Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n";
+    let chunks =
+        HEAD.replace("Content-Length: 5", "Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n";
     for request in [HEAD.to_owned() + "hello", chunks] {
         client.send(&request).unwrap();
         let answer = client.answer(false).unwrap();
@@ -65,13 +77,34 @@ fn it_does_not_come_when_the_body_is_here() {
 fn it_does_not_come_for_another_routes_refusal() {
     let server = Server::start(&[]);
     let refused = [
-        ("POST /healthz HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 405),
-        ("POST /status/1000 HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 400),
-        ("POST /delay/1h HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 400),
-        ("TRACE / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 405),
-        ("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5000000\r\n\r\n", 413),
-        ("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue, x\r\nContent-Length: 5\r\n\r\n", 417),
-        ("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: x, chunked\r\n\r\n", 501),
+        (
+            "POST /healthz HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+            405,
+        ),
+        (
+            "POST /status/1000 HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+            400,
+        ),
+        (
+            "POST /delay/1h HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+            400,
+        ),
+        (
+            "TRACE / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+            405,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5000000\r\n\r\n",
+            413,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue, x\r\nContent-Length: 5\r\n\r\n",
+            417,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: x, chunked\r\n\r\n",
+            501,
+        ),
     ];
     for (request, status) in refused {
         let mut client = Client::new(server.connect());
@@ -99,7 +132,9 @@ fn it_does_not_come_to_1_0() {
 fn it_does_not_come_unasked() {
     let server = Server::start(&[]);
     let mut client = Client::new(server.connect());
-    client.send(HEAD.replace("Expect: 100-continue\r\n", "")).unwrap();
+    client
+        .send(HEAD.replace("Expect: 100-continue\r\n", ""))
+        .unwrap();
     silent(&mut client);
     client.send("hello").unwrap();
     assert_eq!(client.answer(false).unwrap().status, 200);
@@ -109,8 +144,12 @@ fn it_does_not_come_unasked() {
 fn held_answers_come_before_it() {
     let server = Server::start(&[]);
     let mut client = Client::new(server.connect());
-    client.send(get("/status/404") + &get("/status/500") + HEAD).unwrap();
-    let statuses: Vec<_> = (0..3).map(|_| client.answer(false).unwrap().status).collect();
+    client
+        .send(get("/status/404") + &get("/status/500") + HEAD)
+        .unwrap();
+    let statuses: Vec<_> = (0..3)
+        .map(|_| client.answer(false).unwrap().status)
+        .collect();
     assert_eq!(statuses, [404, 500, 100]);
     client.send("hello").unwrap();
     assert_eq!(client.answer(false).unwrap().status, 200);
@@ -121,10 +160,20 @@ fn it_comes_before_a_delay() {
     let server = Server::start(&[]);
     let mut client = Client::new(server.connect());
     let since = Instant::now();
-    client.send(HEAD.replace("POST / ", "POST /delay/900ms ")).unwrap();
+    client
+        .send(HEAD.replace("POST / ", "POST /delay/900ms "))
+        .unwrap();
     assert_eq!(client.answer(false).unwrap().status, 100);
-    assert!(since.elapsed() < SILENCE, "it came after {:?}", since.elapsed());
+    assert!(
+        since.elapsed() < SILENCE,
+        "it came after {:?}",
+        since.elapsed()
+    );
     client.send("hello").unwrap();
     assert_eq!(client.answer(false).unwrap().status, 200);
-    assert!(since.elapsed() >= Duration::from_millis(900), "the delay was {:?}", since.elapsed());
+    assert!(
+        since.elapsed() >= Duration::from_millis(900),
+        "the delay was {:?}",
+        since.elapsed()
+    );
 }

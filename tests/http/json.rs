@@ -14,7 +14,8 @@ pub(crate) enum Json {
 impl Json {
     /// Reads a whole document.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(bytes).map_err(|error| format!("{error} in {}", bytes.escape_ascii()))?;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| format!("{error} in {}", bytes.escape_ascii()))?;
         let mut rest = text;
         value(&mut rest)
             .filter(|_| rest.trim_matches([' ', '\n', '\r', '\t']).is_empty())
@@ -23,8 +24,13 @@ impl Json {
 
     /// A member of an object.
     pub(crate) fn get(&self, name: &str) -> Option<&Self> {
-        let Self::Object(members) = self else { return None };
-        members.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+        let Self::Object(members) = self else {
+            return None;
+        };
+        members
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
     }
 
     /// A member of an object as text.
@@ -50,9 +56,13 @@ fn value(rest: &mut &str) -> Option<Json> {
             Json::Object(members)
         }
         '-' | '0'..='9' => Json::Number(number(rest)?),
-        _ => [("null", Json::Null), ("true", Json::Bool(true)), ("false", Json::Bool(false))]
-            .into_iter()
-            .find_map(|(word, value)| take(rest, word).map(|()| value))?,
+        _ => [
+            ("null", Json::Null),
+            ("true", Json::Bool(true)),
+            ("false", Json::Bool(false)),
+        ]
+        .into_iter()
+        .find_map(|(word, value)| take(rest, word).map(|()| value))?,
     };
     space(rest);
     Some(value)
@@ -66,7 +76,12 @@ fn member(rest: &mut &str) -> Option<(String, Json)> {
     Some((name, value(rest)?))
 }
 
-fn sequence<T>(rest: &mut &str, open: &str, close: &str, item: fn(&mut &str) -> Option<T>) -> Option<Vec<T>> {
+fn sequence<T>(
+    rest: &mut &str,
+    open: &str,
+    close: &str,
+    item: fn(&mut &str) -> Option<T>,
+) -> Option<Vec<T>> {
     take(rest, open)?;
     space(rest);
     let mut items = Vec::new();
@@ -109,7 +124,9 @@ fn escape(rest: &mut &str) -> Option<char> {
         'r' => '\r',
         't' => '\t',
         'u' => {
-            let digits = rest.get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+            let digits = rest
+                .get(..4)
+                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
             *rest = &rest[4..];
             char::from_u32(u32::from_str_radix(digits, 16).ok()?)?
         }
@@ -118,11 +135,14 @@ fn escape(rest: &mut &str) -> Option<char> {
 }
 
 fn number(rest: &mut &str) -> Option<String> {
-    let end = rest.find(|c: char| !c.is_ascii_digit() && !"+-.eE".contains(c)).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit() && !"+-.eE".contains(c))
+        .unwrap_or(rest.len());
     let (number, tail) = rest.split_at(end);
     let digits = number.strip_prefix('-').unwrap_or(number);
     let whole = digits.split(['.', 'e', 'E']).next()?;
-    let sound = !whole.is_empty() && (whole == "0" || !whole.starts_with('0')) && !number.ends_with('.');
+    let sound =
+        !whole.is_empty() && (whole == "0" || !whole.starts_with('0')) && !number.ends_with('.');
     *rest = tail;
     (sound && number.parse::<f64>().is_ok()).then(|| number.to_owned())
 }
@@ -138,11 +158,25 @@ fn space(rest: &mut &str) {
 
 #[test]
 fn json_is_read_strictly() {
-    for good in [r#"{"a":[1,-0.5,1e9,null,true,"\u00e9\n\\"],"b":{}}"#, " [] ", "\"\u{2028}\""] {
+    for good in [
+        r#"{"a":[1,-0.5,1e9,null,true,"\u00e9\n\\"],"b":{}}"#,
+        " [] ",
+        "\"\u{2028}\"",
+    ] {
         assert!(Json::read(good.as_bytes()).is_ok(), "{good}");
     }
     for bad in [
-        "", "{", "{} x", "{\"a\":1,}", "[1 2]", "01", "1.", "\"\n\"", r#""\x""#, "{\"a\":1,\"a\":2}", "nul",
+        "",
+        "{",
+        "{} x",
+        "{\"a\":1,}",
+        "[1 2]",
+        "01",
+        "1.",
+        "\"\n\"",
+        r#""\x""#,
+        "{\"a\":1,\"a\":2}",
+        "nul",
         "\"\\ud800\"",
     ] {
         assert!(Json::read(bad.as_bytes()).is_err(), "{bad}");

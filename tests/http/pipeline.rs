@@ -18,7 +18,11 @@ fn first_answer_does_not_wait(server: &Server, behind: &str) {
     let since = Instant::now();
     client.send(get("/status/404") + behind).unwrap();
     assert_eq!(client.answer(false).unwrap().status, 404);
-    assert!(since.elapsed() < SOON, "the answer waited {:?} for {behind:?}", since.elapsed());
+    assert!(
+        since.elapsed() < SOON,
+        "the answer waited {:?} for {behind:?}",
+        since.elapsed()
+    );
 }
 
 #[test]
@@ -28,7 +32,10 @@ fn held_answers_are_written_before_a_delay() {
 
 #[test]
 fn held_answers_are_written_before_a_random_delay() {
-    first_answer_does_not_wait(&Server::start(&["--delay-min", "900ms", "--delay-max", "900ms"]), &get("/"));
+    first_answer_does_not_wait(
+        &Server::start(&["--delay-min", "900ms", "--delay-max", "900ms"]),
+        &get("/"),
+    );
 }
 
 #[test]
@@ -49,8 +56,14 @@ fn held_answers_are_written_before_a_read_of_an_empty_line() {
 #[test]
 fn held_answers_are_written_before_a_read_of_a_body() {
     let server = Server::start(&[]);
-    first_answer_does_not_wait(&server, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel");
-    first_answer_does_not_wait(&server, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel");
+    first_answer_does_not_wait(
+        &server,
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel",
+    );
+    first_answer_does_not_wait(
+        &server,
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+    );
 }
 
 #[test]
@@ -58,8 +71,12 @@ fn the_delay_behind_a_held_answer_is_still_kept() {
     let server = Server::start(&[]);
     let mut client = Client::new(server.connect());
     let since = Instant::now();
-    client.send(get("/1") + &get("/delay/600ms") + &get("/delay/300ms")).unwrap();
-    let times: Vec<_> = (0..3).map(|_| client.answer(false).map(|_| since.elapsed()).unwrap()).collect();
+    client
+        .send(get("/1") + &get("/delay/600ms") + &get("/delay/300ms"))
+        .unwrap();
+    let times: Vec<_> = (0..3)
+        .map(|_| client.answer(false).map(|_| since.elapsed()).unwrap())
+        .collect();
     assert!(times[1] >= Duration::from_millis(600), "{times:?}");
     assert!(times[2] >= Duration::from_millis(900), "{times:?}");
 }
@@ -70,13 +87,18 @@ fn answers_come_in_order() {
     let mut client = Client::new(server.connect());
     let mut writer = client.stream.try_clone().unwrap();
     let sender = thread::spawn(move || {
-        let requests: String = (0..2_000).map(|number| get(&format!("/number/{number}/"))).collect();
+        let requests: String = (0..2_000)
+            .map(|number| get(&format!("/number/{number}/")))
+            .collect();
         std::io::Write::write_all(&mut writer, requests.as_bytes())
     });
     for number in 0..2_000 {
         let answer = client.answer(false).unwrap();
         let target = format!("GET /number/{number}/ HTTP/1.1\r\n");
-        assert!(find(&answer.body, target.as_bytes()).is_some(), "{target:?} got {answer}");
+        assert!(
+            find(&answer.body, target.as_bytes()).is_some(),
+            "{target:?} got {answer}"
+        );
     }
     sender.join().unwrap().unwrap();
 }
@@ -91,12 +113,17 @@ fn sixteen_answers_come_in_one_write() {
     }
     // On loopback a write of less than 64 KiB is one segment, and the kernel counts them.
     let local = client.stream.local_addr().unwrap().port();
-    let Ok(output) = Command::new("ss").args(["-tin", &format!("sport = :{local}")]).output() else {
+    let Ok(output) = Command::new("ss")
+        .args(["-tin", &format!("sport = :{local}")])
+        .output()
+    else {
         println!("NOT RUN: the count of segments: no `ss` here (Debian: iproute2)");
         return;
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let segments = text.split_whitespace().find_map(|word| word.strip_prefix("data_segs_in:"));
+    let segments = text
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("data_segs_in:"));
     assert_eq!(segments, Some("1"), "{text}");
 }
 
@@ -106,7 +133,10 @@ fn large_answers_in_a_row_keep_their_framing() {
     let mut client = Client::new(server.connect());
     let sizes = [0, 1, 65_535, 65_536, 65_537, 1_048_576, 3, 262_144];
     for form in ["", "?chunked"] {
-        let requests: String = sizes.iter().map(|size| get(&format!("/bytes/{size}{form}"))).collect();
+        let requests: String = sizes
+            .iter()
+            .map(|size| get(&format!("/bytes/{size}{form}")))
+            .collect();
         client.send(requests).unwrap();
         for size in sizes {
             assert_eq!(client.answer(false).unwrap().body.len(), size, "{form}");

@@ -39,45 +39,75 @@ fn every_case_holds_whole_in_pieces_and_byte_by_byte() {
     let failures = Mutex::new(Vec::new());
     let work = || {
         loop {
-            let Some(case) = jobs.lock().expect("no panic under it").next() else { return };
+            let Some(case) = jobs.lock().expect("no panic under it").next() else {
+                return;
+            };
             if let Err(failure) = deliver_all(&server, case) {
-                failures.lock().expect("no panic under it").push(format!("{}: {failure}", case.name));
+                failures
+                    .lock()
+                    .expect("no panic under it")
+                    .push(format!("{}: {failure}", case.name));
             }
         }
     };
     thread::scope(|scope| {
         for _ in 0..THREADS {
-            thread::Builder::new().spawn_scoped(scope, work).expect("a thread starts");
+            thread::Builder::new()
+                .spawn_scoped(scope, work)
+                .expect("a thread starts");
         }
     });
     let failures = failures.into_inner().expect("no panic under it");
-    assert!(failures.is_empty(), "{} of {} cases fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases fail:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
 }
 
 #[test]
 fn no_two_cases_have_one_name() {
     let mut names: Vec<_> = cases::all().into_iter().map(|case| case.name).collect();
     names.sort();
-    let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();
+    let twice: Vec<_> = names
+        .windows(2)
+        .filter(|pair| pair[0] == pair[1])
+        .map(|pair| &pair[0])
+        .collect();
     assert!(twice.is_empty(), "{twice:?}");
 }
 
 fn deliver_all(server: &Server, case: &Case) -> Result<(), String> {
     let some = if case.whole_only { 1 } else { usize::MAX };
     for delivery in deliveries(&case.input).into_iter().take(some) {
-        run(server, case, &delivery).map_err(|failure| format!("cut at {:?}: {failure}", brief(&delivery.cuts)))?;
+        run(server, case, &delivery)
+            .map_err(|failure| format!("cut at {:?}: {failure}", brief(&delivery.cuts)))?;
     }
     Ok(())
 }
 
 fn deliveries(input: &[u8]) -> Vec<Delivery> {
     let odd: Vec<usize> = (1..input.len()).filter(|&at| is_odd(input, at)).collect();
-    let mut all = vec![Delivery { cuts: Vec::new(), whole: true }];
+    let mut all = vec![Delivery {
+        cuts: Vec::new(),
+        whole: true,
+    }];
     if input.len() <= LONG {
-        all.push(Delivery { cuts: (1..input.len()).collect(), whole: false });
+        all.push(Delivery {
+            cuts: (1..input.len()).collect(),
+            whole: false,
+        });
     }
-    all.push(Delivery { cuts: odd.clone(), whole: false });
-    all.extend(odd.into_iter().map(|at| Delivery { cuts: vec![at], whole: false }));
+    all.push(Delivery {
+        cuts: odd.clone(),
+        whole: false,
+    });
+    all.extend(odd.into_iter().map(|at| Delivery {
+        cuts: vec![at],
+        whole: false,
+    }));
     all
 }
 
@@ -88,14 +118,27 @@ fn is_odd(input: &[u8], at: usize) -> bool {
 
 /// Sends a case over a connection of its own and holds what comes back against what was expected.
 pub(crate) fn run_whole(server: &Server, case: &Case) -> Result<Vec<Answer>, String> {
-    run(server, case, &Delivery { cuts: Vec::new(), whole: true })
+    run(
+        server,
+        case,
+        &Delivery {
+            cuts: Vec::new(),
+            whole: true,
+        },
+    )
 }
 
 fn run(server: &Server, case: &Case, delivery: &Delivery) -> Result<Vec<Answer>, String> {
     let stream = server.connect();
-    stream.set_read_timeout(Some(LIMIT)).expect("a read time-out can be set");
+    stream
+        .set_read_timeout(Some(LIMIT))
+        .expect("a read time-out can be set");
     let mut client = Client::new(stream);
-    let behind = if case.end == End::Eof { String::new() } else { get("/healthz?behind") };
+    let behind = if case.end == End::Eof {
+        String::new()
+    } else {
+        get("/healthz?behind")
+    };
     send(&mut client, case, delivery, behind.as_bytes())?;
     if case.end == End::Eof {
         client.end()?;
@@ -110,7 +153,9 @@ fn run(server: &Server, case: &Case, delivery: &Delivery) -> Result<Vec<Answer>,
             if !delivery.whole {
                 client.send(&behind)?;
             }
-            let answer = client.answer(false).map_err(|failure| format!("the probe behind: {failure}"))?;
+            let answer = client
+                .answer(false)
+                .map_err(|failure| format!("the probe behind: {failure}"))?;
             if answer.status != 200 || find(&answer.body, b"ok").is_none() {
                 return Err(format!("the probe behind got {answer}"));
             }
@@ -119,7 +164,12 @@ fn run(server: &Server, case: &Case, delivery: &Delivery) -> Result<Vec<Answer>,
     Ok(answers)
 }
 
-fn send(client: &mut Client, case: &Case, delivery: &Delivery, behind: &[u8]) -> Result<(), String> {
+fn send(
+    client: &mut Client,
+    case: &Case,
+    delivery: &Delivery,
+    behind: &[u8],
+) -> Result<(), String> {
     if delivery.whole {
         return client.send([&case.input[..], behind].concat());
     }
@@ -128,7 +178,11 @@ fn send(client: &mut Client, case: &Case, delivery: &Delivery, behind: &[u8]) ->
         client.send(&case.input[start..cut])?;
         start = cut;
         if cut < case.input.len() {
-            thread::park_timeout(if delivery.cuts.len() > 1 { PAUSE / 10 } else { PAUSE });
+            thread::park_timeout(if delivery.cuts.len() > 1 {
+                PAUSE / 10
+            } else {
+                PAUSE
+            });
         }
     }
     Ok(())
@@ -141,7 +195,9 @@ fn expect_answers(client: &mut Client, case: &Case) -> Result<Vec<Answer>, Strin
         if answers.last().is_some_and(Answer::closes) {
             return Err(format!("closes before the answer {:?}", expected.statuses));
         }
-        let answer = early.take().map_or_else(|| client.answer(expected.to_head), Ok)?;
+        let answer = early
+            .take()
+            .map_or_else(|| client.answer(expected.to_head), Ok)?;
         if expected.statuses.contains(&answer.status) {
             answers.push(answer);
         } else if expected.optional {
@@ -157,5 +213,9 @@ fn expect_answers(client: &mut Client, case: &Case) -> Result<Vec<Answer>, Strin
 }
 
 fn brief(cuts: &[usize]) -> String {
-    if cuts.len() > 3 { format!("{} places", cuts.len()) } else { format!("{cuts:?}") }
+    if cuts.len() > 3 {
+        format!("{} places", cuts.len())
+    } else {
+        format!("{cuts:?}")
+    }
 }

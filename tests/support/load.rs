@@ -24,7 +24,10 @@ pub(crate) const fn ms(count: u64) -> Duration {
 /// Lets time pass where time is what the test is about.
 pub(crate) fn pause(length: Duration) {
     let end = Instant::now() + length;
-    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+    while let Some(left) = end
+        .checked_duration_since(Instant::now())
+        .filter(|left| !left.is_zero())
+    {
         thread::park_timeout(left);
     }
 }
@@ -44,7 +47,10 @@ pub(crate) fn in_time(test: impl Fn()) {
             return;
         }
         let name = thread::current().name().unwrap_or_default().to_owned();
-        let _ = writeln!(io::stderr(), "AGAIN: {name}: it failed, perhaps because the machine is busy");
+        let _ = writeln!(
+            io::stderr(),
+            "AGAIN: {name}: it failed, perhaps because the machine is busy"
+        );
     }
     test();
 }
@@ -57,7 +63,11 @@ pub(crate) fn not_run(what: &str, why: &str) {
 /// Whether a program can be started at all.
 pub(crate) fn have(program: &str) -> bool {
     let mut probe = Command::new(program);
-    probe.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    probe
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     probe.status().is_ok()
 }
 
@@ -71,30 +81,55 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn under(wrapper: &[&str], args: &[&str]) -> Command {
     let inner = command(args);
     let mut outer = Command::new(wrapper[0]);
-    outer.env_clear().args(&wrapper[1..]).arg(inner.get_program()).args(inner.get_args());
+    outer
+        .env_clear()
+        .args(&wrapper[1..])
+        .arg(inner.get_program())
+        .args(inner.get_args());
     outer
 }
 
 /// Raises this process's own limit of open files, which the servers it starts inherit; says whether it holds.
 pub(crate) fn open_files(count: u64) -> bool {
-    let (pid, soft) = (format!("--pid={}", std::process::id()), format!("--nofile={count}:"));
-    let tried = Command::new("prlimit").args([&pid, &soft]).stderr(Stdio::null()).status();
+    let (pid, soft) = (
+        format!("--pid={}", std::process::id()),
+        format!("--nofile={count}:"),
+    );
+    let tried = Command::new("prlimit")
+        .args([&pid, &soft])
+        .stderr(Stdio::null())
+        .status();
     tried.is_ok_and(|status| status.success())
 }
 
 /// The soft and the hard limit of open files of a process.
 pub(crate) fn open_files_of(pid: u32) -> (u64, u64) {
-    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits can be read");
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("it has one");
-    let mut fields = line.split_whitespace().skip(3).map(|field| field.parse().unwrap_or(u64::MAX));
-    (fields.next().expect("a soft limit"), fields.next().expect("a hard limit"))
+    let limits =
+        std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits can be read");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .expect("it has one");
+    let mut fields = line
+        .split_whitespace()
+        .skip(3)
+        .map(|field| field.parse().unwrap_or(u64::MAX));
+    (
+        fields.next().expect("a soft limit"),
+        fields.next().expect("a hard limit"),
+    )
 }
 
 /// Whether the processors are mostly idle, so that a figure of time says something about the server.
 pub(crate) fn is_calm(figure: &str) -> bool {
     let ticks = || {
         let stat = std::fs::read_to_string("/proc/stat").expect("a Linux");
-        let fields = stat.lines().next().expect("the sum of all processors").split_whitespace().skip(1);
+        let fields = stat
+            .lines()
+            .next()
+            .expect("the sum of all processors")
+            .split_whitespace()
+            .skip(1);
         let fields: Vec<u64> = fields.filter_map(|field| field.parse().ok()).collect();
         (fields[3] + fields[4], fields.iter().sum::<u64>())
     };
@@ -113,7 +148,12 @@ pub(crate) fn is_calm(figure: &str) -> bool {
 pub(crate) fn cpu_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let after_name = stat.rsplit(") ").next().expect("rsplit gives one");
-    let ticks = |index: usize| after_name.split(' ').nth(index).and_then(|ticks| ticks.parse::<u64>().ok());
+    let ticks = |index: usize| {
+        after_name
+            .split(' ')
+            .nth(index)
+            .and_then(|ticks| ticks.parse::<u64>().ok())
+    };
     let both = ticks(11).expect("user time") + ticks(12).expect("system time");
     ms(both * 10)
 }
@@ -121,7 +161,9 @@ pub(crate) fn cpu_time(pid: u32) -> Duration {
 /// The ids of a process's threads.
 pub(crate) fn threads(pid: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-    tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
+    tasks
+        .filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// Stops a server with SIGSTOP and waits until each of its threads stands still, which on a busy machine takes a while.
@@ -131,7 +173,12 @@ pub(crate) fn freeze(server: &Server) {
     let limit = Instant::now() + PATIENCE;
     let stopped = |thread: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{}/task/{thread}/stat", server.pid()));
-        stat.is_err() || stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T')))
+        stat.is_err()
+            || stat.is_ok_and(|stat| {
+                stat.rsplit(") ")
+                    .next()
+                    .is_some_and(|state| state.starts_with('T'))
+            })
     };
     while !threads(server.pid()).into_iter().all(stopped) {
         assert!(Instant::now() < limit, "it does not stop");
@@ -152,13 +199,21 @@ pub(crate) struct Answer {
 impl Answer {
     /// The value of the first field of this name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-        fields.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+        let fields = self
+            .head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'));
+        fields
+            .into_iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
     }
 
     /// Whether the server says that it will close.
     pub(crate) fn closes(&self) -> bool {
-        self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+        self.header("connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 
     /// The body as text.
@@ -197,13 +252,18 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, ahead: Vec::new() })
+        Ok(Self {
+            stream,
+            ahead: Vec::new(),
+        })
     }
 
     /// Sends bytes as they are.
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("the server's side is open");
+        self.stream
+            .write_all(bytes.as_ref())
+            .expect("the server's side is open");
     }
 
     /// Sends a GET that keeps the connection.
@@ -232,15 +292,27 @@ impl Client {
     /// Reads one whole answer; an end before it is `UnexpectedEof`.
     pub(crate) fn answer(&mut self) -> io::Result<Answer> {
         let head_end = loop {
-            match self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
+            match self
+                .ahead
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
+            {
                 Some(at) => break at + 4,
                 None => self.more()?,
             }
         };
         let head = String::from_utf8_lossy(&self.ahead[..head_end]).into_owned();
         self.ahead.drain(..head_end);
-        let status = head.get(9..12).and_then(|code| code.parse().ok()).ok_or(ErrorKind::InvalidData)?;
-        let mut answer = Answer { status, head, body: Vec::new(), at: Instant::now() };
+        let status = head
+            .get(9..12)
+            .and_then(|code| code.parse().ok())
+            .ok_or(ErrorKind::InvalidData)?;
+        let mut answer = Answer {
+            status,
+            head,
+            body: Vec::new(),
+            at: Instant::now(),
+        };
         let length = match answer.header("content-length") {
             Some(length) => length.parse().map_err(|_| ErrorKind::InvalidData)?,
             None => 0,
@@ -275,14 +347,22 @@ impl Client {
                 Err(error) => panic!("the server did not close within {PATIENCE:?}: {error}"),
             }
         };
-        End { at: Instant::now(), reset, rest: std::mem::take(&mut self.ahead) }
+        End {
+            at: Instant::now(),
+            reset,
+            rest: std::mem::take(&mut self.ahead),
+        }
     }
 
     /// Whether the connection is still open and silent after this long.
     pub(crate) fn silent_for(&mut self, length: Duration) -> bool {
-        self.stream.set_read_timeout(Some(length)).expect("a time-out can be set");
+        self.stream
+            .set_read_timeout(Some(length))
+            .expect("a time-out can be set");
         let silent = matches!(self.more(), Err(error) if error.kind() == ErrorKind::WouldBlock);
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+        self.stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a time-out can be set");
         silent
     }
 }
@@ -325,7 +405,11 @@ impl Unread {
     #[track_caller]
     pub(crate) fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = command(args);
-        command.envs(env.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let stdout = child.stdout.take();
         let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
@@ -338,7 +422,13 @@ impl Unread {
                 break addr.parse().expect("an address follows `listening on`");
             }
         };
-        Self { pid: child.id(), child: Some(child), addr, stdout, stderr: Some(stderr) }
+        Self {
+            pid: child.id(),
+            child: Some(child),
+            addr,
+            stdout,
+            stderr: Some(stderr),
+        }
     }
 
     /// The process id.
@@ -378,7 +468,9 @@ impl Drop for Unread {
 
 /// Sends a signal by name to a process of this test.
 pub(crate) fn kill(name: &str, pid: u32) -> bool {
-    let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status();
+    let sent = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status();
     sent.is_ok_and(|status| status.success())
 }
 
@@ -395,9 +487,14 @@ pub(crate) struct Account {
 #[track_caller]
 pub(crate) fn account(stderr: &str) -> Account {
     let last = stderr.lines().last().unwrap_or_default();
-    assert!(last.contains("drain finished: "), "the last line is the account, but stderr is: {stderr}");
+    assert!(
+        last.contains("drain finished: "),
+        "the last line is the account, but stderr is: {stderr}"
+    );
     let value = |name: &str| {
-        let field = last.split_whitespace().find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        let field = last
+            .split_whitespace()
+            .find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
         field.and_then(|value| value.trim_end_matches(['"', '}']).parse().ok())
     };
     let value = |name: &str| value(name).unwrap_or_else(|| panic!("{name}= in {last:?}"));

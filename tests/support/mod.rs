@@ -58,11 +58,25 @@ impl Server {
         let Some(line) = stderr.wait_line("listening on ", PATIENCE) else {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("the server does not listen; its stderr: {:?}", stderr.text());
+            panic!(
+                "the server does not listen; its stderr: {:?}",
+                stderr.text()
+            );
         };
-        let tail = line.rsplit("listening on ").next().expect("rsplit gives one");
-        let addr = tail.trim_end_matches(['"', '}']).parse().expect("an address follows `listening on`");
-        Self { child, addr, stdout, stderr }
+        let tail = line
+            .rsplit("listening on ")
+            .next()
+            .expect("rsplit gives one");
+        let addr = tail
+            .trim_end_matches(['"', '}'])
+            .parse()
+            .expect("an address follows `listening on`");
+        Self {
+            child,
+            addr,
+            stdout,
+            stderr,
+        }
     }
 
     /// The process id.
@@ -73,8 +87,13 @@ impl Server {
     /// Sends a signal by name, such as `TERM` or `INT`.
     #[track_caller]
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
-        assert!(status.expect("kill runs").success(), "kill -s {name} failed");
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status();
+        assert!(
+            status.expect("kill runs").success(),
+            "kill -s {name} failed"
+        );
     }
 
     /// Waits for the process to end; its status and all output are then complete.
@@ -83,7 +102,11 @@ impl Server {
         let deadline = Instant::now() + limit;
         for output in [&self.stderr, &self.stdout] {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(output.wait_end(left), "still running after {limit:?}; stderr: {:?}", self.stderr.text());
+            assert!(
+                output.wait_end(left),
+                "still running after {limit:?}; stderr: {:?}",
+                self.stderr.text()
+            );
         }
         self.child.wait().expect("an ended child can be waited for")
     }
@@ -99,7 +122,9 @@ impl Server {
     #[track_caller]
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.addr).expect("the server accepts");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a read time-out can be set");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a read time-out can be set");
         stream.set_nodelay(true).expect("Nagle can be switched off");
         stream
     }
@@ -108,12 +133,21 @@ impl Server {
     #[track_caller]
     pub(crate) fn get(&self, target: &str) -> (u16, String) {
         let mut stream = self.connect();
-        write!(stream, "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("it reads");
+        write!(
+            stream,
+            "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        )
+        .expect("it reads");
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("it answers and closes");
+        stream
+            .read_to_end(&mut answer)
+            .expect("it answers and closes");
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let status = answer.get(9..12).and_then(|code| code.parse().ok());
-        (status.unwrap_or_else(|| panic!("no status in {answer:?}")), answer)
+        (
+            status.unwrap_or_else(|| panic!("no status in {answer:?}")),
+            answer,
+        )
     }
 
     /// The value of one series, written as /metrics writes it (`name` or `name{label="value"}`); 0 if it is absent.
@@ -121,8 +155,12 @@ impl Server {
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let (status, answer) = self.get("/metrics");
         assert_eq!(status, 200, "/metrics answers");
-        let value = answer.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        value.map_or(0.0, |value| value.trim().parse().expect("a metric is a number"))
+        let value = answer
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| {
+            value.trim().parse().expect("a metric is a number")
+        })
     }
 }
 
@@ -186,7 +224,11 @@ impl Output {
     /// Waits until the collected bytes satisfy `done`, the stream ends or the limit is reached; says whether they do.
     pub(crate) fn wait_until(&self, limit: Duration, mut done: impl FnMut(&[u8]) -> bool) -> bool {
         let waiting = |printed: &mut Printed| !done(&printed.bytes) && !printed.ended;
-        let (printed, _) = self.0.1.wait_timeout_while(self.printed(), limit, waiting).expect("no panic under it");
+        let (printed, _) = self
+            .0
+            .1
+            .wait_timeout_while(self.printed(), limit, waiting)
+            .expect("no panic under it");
         let bytes = printed.bytes.clone();
         drop(printed);
         done(&bytes)
@@ -201,7 +243,11 @@ impl Output {
     /// Waits for the end of the stream, which is the end of the process.
     pub(crate) fn wait_end(&self, limit: Duration) -> bool {
         let waiting = |printed: &mut Printed| !printed.ended;
-        let (printed, _) = self.0.1.wait_timeout_while(self.printed(), limit, waiting).expect("no panic under it");
+        let (printed, _) = self
+            .0
+            .1
+            .wait_timeout_while(self.printed(), limit, waiting)
+            .expect("no panic under it");
         printed.ended
     }
 
@@ -213,5 +259,7 @@ impl Output {
 fn line_with(bytes: &[u8], needle: &str) -> Option<String> {
     let whole = bytes.iter().rposition(|&byte| byte == b'\n')?;
     let text = String::from_utf8_lossy(&bytes[..whole]);
-    text.lines().find(|line| line.contains(needle)).map(str::to_owned)
+    text.lines()
+        .find(|line| line.contains(needle))
+        .map(str::to_owned)
 }

@@ -159,8 +159,32 @@ pub(super) const ROWS: &[Row] = &[
 
 /// Lengths that are no `1*DIGIT`.
 const BAD_LENGTHS: &[&[u8]] = &[
-    b"", b" ", b"x", b"+5", b"-5", b"-0", b"5x", b"0x5", b"5.0", b"5e0", b"5;", b"5 5", b"5,", b",5", b"5,6", b"\"5\"",
-    b"1_0", b"'5'", b"5\xc2\xa0", b"\xd9\xa5", b"\xef\xbc\x95", b"0 5", b"5h", b"five", b"5/6", b"=5",
+    b"",
+    b" ",
+    b"x",
+    b"+5",
+    b"-5",
+    b"-0",
+    b"5x",
+    b"0x5",
+    b"5.0",
+    b"5e0",
+    b"5;",
+    b"5 5",
+    b"5,",
+    b",5",
+    b"5,6",
+    b"\"5\"",
+    b"1_0",
+    b"'5'",
+    b"5\xc2\xa0",
+    b"\xd9\xa5",
+    b"\xef\xbc\x95",
+    b"0 5",
+    b"5h",
+    b"five",
+    b"5/6",
+    b"=5",
 ];
 
 /// Lists of codings, and the answer.
@@ -214,70 +238,322 @@ const CODINGS: &[(&[u8], &str)] = &[
 const CHUNKS: &[(&str, &[u8], &str)] = &[
     ("9112-7.1 no chunk", b"0\r\n\r\n", "200 keep"),
     ("9112-7.1 one chunk", b"5\r\nhello\r\n0\r\n\r\n", "200 keep"),
-    ("9112-7.1 three chunks", b"1\r\nh\r\n3\r\nell\r\n1\r\no\r\n0\r\n\r\n", "200 keep"),
-    ("9112-7.1 a size in upper case", b"A\r\n0123456789\r\n0\r\n\r\n", "200 keep"),
-    ("9112-7.1 a size in lower case", b"a\r\n0123456789\r\n0\r\n\r\n", "200 keep"),
-    ("9112-7.1 leading zeros", b"0005\r\nhello\r\n000\r\n\r\n", "200 keep"),
-    ("9112-7.1 twenty leading zeros", b"000000000000000000005\r\nhello\r\n0\r\n\r\n", "200 keep"),
-    ("9112-7.1 CRLF as data", b"2\r\n\r\n\r\n0\r\n\r\n", "200 keep"),
-    ("9112-7.1 a last chunk as data", b"5\r\n0\r\n\r\n\r\n0\r\n\r\n", "200 keep"),
-    ("9112-7.1 no size", b"\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 not hexadecimal", b"g\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 hexadecimal and more", b"5g\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 0x", b"0x5\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 a minus", b"-5\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 a minus and zero", b"-0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 a plus", b"+5\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 a space before the size", b" 5\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 a space after the size (stricter: refused)", b"5 \r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 a tab after the size (stricter: refused)", b"5\t\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 a space inside the size", b"5 0\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 a comma", b"5,6\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 an underscore", b"0_5\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 a full-width digit", b"\xef\xbc\x95\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 NUL in the size", b"5\0\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 LF after the size", b"5\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 CR after the size", b"5\rhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 CR CR LF after the size", b"5\r\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 LF after the data", b"5\r\nhello\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 CR after the data", b"5\r\nhello\r0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 nothing after the data", b"5\r\nhello0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 too much data", b"5\r\nhello!\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 too little data", b"6\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 LF ends the last size", b"0\n\r\n", "400/chunk close"),
+    (
+        "9112-7.1 three chunks",
+        b"1\r\nh\r\n3\r\nell\r\n1\r\no\r\n0\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1 a size in upper case",
+        b"A\r\n0123456789\r\n0\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1 a size in lower case",
+        b"a\r\n0123456789\r\n0\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1 leading zeros",
+        b"0005\r\nhello\r\n000\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1 twenty leading zeros",
+        b"000000000000000000005\r\nhello\r\n0\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1 CRLF as data",
+        b"2\r\n\r\n\r\n0\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1 a last chunk as data",
+        b"5\r\n0\r\n\r\n\r\n0\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1 no size",
+        b"\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 not hexadecimal",
+        b"g\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 hexadecimal and more",
+        b"5g\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 0x",
+        b"0x5\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 a minus",
+        b"-5\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 a minus and zero",
+        b"-0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 a plus",
+        b"+5\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 a space before the size",
+        b" 5\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 a space after the size (stricter: refused)",
+        b"5 \r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 a tab after the size (stricter: refused)",
+        b"5\t\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 a space inside the size",
+        b"5 0\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 a comma",
+        b"5,6\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 an underscore",
+        b"0_5\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 a full-width digit",
+        b"\xef\xbc\x95\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 NUL in the size",
+        b"5\0\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 LF after the size",
+        b"5\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 CR after the size",
+        b"5\rhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 CR CR LF after the size",
+        b"5\r\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 LF after the data",
+        b"5\r\nhello\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 CR after the data",
+        b"5\r\nhello\r0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 nothing after the data",
+        b"5\r\nhello0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 too much data",
+        b"5\r\nhello!\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 too little data",
+        b"6\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 LF ends the last size",
+        b"0\n\r\n",
+        "400/chunk close",
+    ),
     ("9112-7.1 LF ends the body", b"0\r\n\n", "400/chunk close"),
-    ("9112-7.1 CR and another byte end the body", b"0\r\n\rX", "400/chunk close"),
-    ("9112-7.1 64 bits and one", b"10000000000000000\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 a size that wraps to five", b"10000000000000005\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1 a size that wraps 32 bits", b"100000005\r\nhello\r\n0\r\n\r\n", "413/body_too_large close"),
-    ("9112-7.1 all 64 bits", b"ffffffffffffffff\r\nhello\r\n0\r\n\r\n", "413/body_too_large close"),
-    ("9112-7.1 two sizes that add up past 64 bits", b"5\r\nhello\r\nfffffffffffffffe\r\nx", "413/body_too_large close"),
-    ("9112-7.1.1 an extension", b"5;a\r\nhello\r\n0\r\n\r\n", "200 keep"),
-    ("9112-7.1.1 an extension with a value", b"5;a=b;c=d\r\nhello\r\n0;e=f\r\n\r\n", "200 keep"),
-    ("9112-7.1.1 a quoted value", b"5;a=\"b;c d\"\r\nhello\r\n0\r\n\r\n", "200 keep"),
-    ("9112-7.1.1 white space before an extension", b"5 ;a=b\r\nhello\r\n0\r\n\r\n", "200|400/chunk any"),
-    ("9112-7.1.1 a semicolon alone", b"5;\r\nhello\r\n0\r\n\r\n", "200|400/chunk any"),
-    ("9112-7.1.1 LF ends an extension", b"5;a\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1.1 CR inside an extension", b"5;a\rb\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1.1 LF inside a quoted value", b"5;a=\"\n\"\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1.1 CRLF ends a quoted value", b"5;a=\"\r\nhello\r\n0\r\n\r\n", "200|400/chunk any"),
-    ("9112-7.1.1 NUL inside an extension", b"5;a\0\r\nhello\r\n0\r\n\r\n", "400/chunk close"),
-    ("9112-7.1.2 a trailer", b"5\r\nhello\r\n0\r\nX-Trailer: yes\r\n\r\n", "200 keep"),
-    ("9112-7.1.2 two trailers", b"0\r\nX: y\r\nZ:\r\n\r\n", "200 keep"),
-    ("9112-7.1.2 a length as a trailer", b"0\r\nContent-Length: 100\r\n\r\n", "200 keep"),
-    ("9112-7.1.2 a coding as a trailer", b"0\r\nTransfer-Encoding: chunked\r\n\r\n", "200 keep"),
-    ("9112-7.1.2 Host as a trailer", b"0\r\nHost: b\r\n\r\n", "200 keep"),
-    ("9112-7.1.2 Connection: close as a trailer", b"0\r\nConnection: close\r\n\r\n", "200 keep"),
-    ("9112-7.1.2 a trailer without a colon", b"0\r\nX\r\n\r\n", "400/* close"),
-    ("9112-7.1.2 a request where trailers stand", b"0\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", "400/* close"),
-    ("9112-7.1.2 a trailer without a name", b"0\r\n: y\r\n\r\n", "400/* close"),
-    ("9112-7.1.2 a trailer with a space before the colon", b"0\r\nX : y\r\n\r\n", "400/* close"),
-    ("9112-7.1.2 a folded trailer", b"0\r\nX: y\r\n z\r\n\r\n", "400/* close"),
-    ("9112-7.1.2 a fold as the first trailer", b"0\r\n X: y\r\n\r\n", "400/* close"),
-    ("9112-7.1.2 LF ends a trailer", b"0\r\nX: y\n\r\n", "400/* close"),
-    ("9112-7.1.2 LF ends the trailers", b"0\r\nX: y\r\n\n", "400/* close"),
-    ("9112-7.1.2 CR in a trailer", b"0\r\nX: y\rz\r\n\r\n", "400/* close"),
-    ("9112-7.1.2 NUL in a trailer", b"0\r\nX: y\0z\r\n\r\n", "400/* close"),
+    (
+        "9112-7.1 CR and another byte end the body",
+        b"0\r\n\rX",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 64 bits and one",
+        b"10000000000000000\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 a size that wraps to five",
+        b"10000000000000005\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1 a size that wraps 32 bits",
+        b"100000005\r\nhello\r\n0\r\n\r\n",
+        "413/body_too_large close",
+    ),
+    (
+        "9112-7.1 all 64 bits",
+        b"ffffffffffffffff\r\nhello\r\n0\r\n\r\n",
+        "413/body_too_large close",
+    ),
+    (
+        "9112-7.1 two sizes that add up past 64 bits",
+        b"5\r\nhello\r\nfffffffffffffffe\r\nx",
+        "413/body_too_large close",
+    ),
+    (
+        "9112-7.1.1 an extension",
+        b"5;a\r\nhello\r\n0\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1.1 an extension with a value",
+        b"5;a=b;c=d\r\nhello\r\n0;e=f\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1.1 a quoted value",
+        b"5;a=\"b;c d\"\r\nhello\r\n0\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1.1 white space before an extension",
+        b"5 ;a=b\r\nhello\r\n0\r\n\r\n",
+        "200|400/chunk any",
+    ),
+    (
+        "9112-7.1.1 a semicolon alone",
+        b"5;\r\nhello\r\n0\r\n\r\n",
+        "200|400/chunk any",
+    ),
+    (
+        "9112-7.1.1 LF ends an extension",
+        b"5;a\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1.1 CR inside an extension",
+        b"5;a\rb\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1.1 LF inside a quoted value",
+        b"5;a=\"\n\"\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1.1 CRLF ends a quoted value",
+        b"5;a=\"\r\nhello\r\n0\r\n\r\n",
+        "200|400/chunk any",
+    ),
+    (
+        "9112-7.1.1 NUL inside an extension",
+        b"5;a\0\r\nhello\r\n0\r\n\r\n",
+        "400/chunk close",
+    ),
+    (
+        "9112-7.1.2 a trailer",
+        b"5\r\nhello\r\n0\r\nX-Trailer: yes\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1.2 two trailers",
+        b"0\r\nX: y\r\nZ:\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1.2 a length as a trailer",
+        b"0\r\nContent-Length: 100\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1.2 a coding as a trailer",
+        b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1.2 Host as a trailer",
+        b"0\r\nHost: b\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1.2 Connection: close as a trailer",
+        b"0\r\nConnection: close\r\n\r\n",
+        "200 keep",
+    ),
+    (
+        "9112-7.1.2 a trailer without a colon",
+        b"0\r\nX\r\n\r\n",
+        "400/* close",
+    ),
+    (
+        "9112-7.1.2 a request where trailers stand",
+        b"0\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+        "400/* close",
+    ),
+    (
+        "9112-7.1.2 a trailer without a name",
+        b"0\r\n: y\r\n\r\n",
+        "400/* close",
+    ),
+    (
+        "9112-7.1.2 a trailer with a space before the colon",
+        b"0\r\nX : y\r\n\r\n",
+        "400/* close",
+    ),
+    (
+        "9112-7.1.2 a folded trailer",
+        b"0\r\nX: y\r\n z\r\n\r\n",
+        "400/* close",
+    ),
+    (
+        "9112-7.1.2 a fold as the first trailer",
+        b"0\r\n X: y\r\n\r\n",
+        "400/* close",
+    ),
+    (
+        "9112-7.1.2 LF ends a trailer",
+        b"0\r\nX: y\n\r\n",
+        "400/* close",
+    ),
+    (
+        "9112-7.1.2 LF ends the trailers",
+        b"0\r\nX: y\r\n\n",
+        "400/* close",
+    ),
+    (
+        "9112-7.1.2 CR in a trailer",
+        b"0\r\nX: y\rz\r\n\r\n",
+        "400/* close",
+    ),
+    (
+        "9112-7.1.2 NUL in a trailer",
+        b"0\r\nX: y\0z\r\n\r\n",
+        "400/* close",
+    ),
 ];
 
 const CHUNKED: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -286,20 +562,38 @@ pub(super) fn generated() -> Vec<Case> {
     let mut cases = Vec::new();
     for length in BAD_LENGTHS {
         let name = format!("9110-8.6 Content-Length: {}", length.escape_ascii());
-        let input = [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ", *length, b"\r\n\r\nhello"].concat();
+        let input = [
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ",
+            *length,
+            b"\r\n\r\nhello",
+        ]
+        .concat();
         cases.push(Case::new(&name, &input, "400/content_length close"));
     }
     // Digits that no integer holds: the length is too large as well as malformed for us, and either is an answer.
-    for length in ["18446744073709551616", "18446744073709551621", "99999999999999999999999999", "9223372036854775808"]
-    {
+    for length in [
+        "18446744073709551616",
+        "18446744073709551621",
+        "99999999999999999999999999",
+        "9223372036854775808",
+    ] {
         let name = format!("9110-8.6 Content-Length: {length}");
         let input = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\nhello");
         cases.push(Case::new(&name, input.as_bytes(), "400|413/* close"));
     }
     for &(codings, expect) in CODINGS {
         let name = format!("9112-6.1 Transfer-Encoding: {}", codings.escape_ascii());
-        let head = [b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: ", codings, b"\r\n\r\n"].concat();
-        cases.push(Case::new(&name, &[&head[..], b"5\r\nhello\r\n0\r\n\r\n"].concat(), expect));
+        let head = [
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: ",
+            codings,
+            b"\r\n\r\n",
+        ]
+        .concat();
+        cases.push(Case::new(
+            &name,
+            &[&head[..], b"5\r\nhello\r\n0\r\n\r\n"].concat(),
+            expect,
+        ));
     }
     for &(name, chunks, expect) in CHUNKS {
         cases.push(Case::new(name, &[CHUNKED, chunks].concat(), expect));

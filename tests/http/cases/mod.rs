@@ -71,8 +71,18 @@ enum Check {
 
 /// Every case.
 pub(crate) fn all() -> Vec<Case> {
-    let rows = [request_line::ROWS, fields::ROWS, framing::ROWS, connection::ROWS, semantics::ROWS];
-    let mut cases: Vec<_> = rows.concat().iter().map(|(name, input, expect)| Case::new(name, input, expect)).collect();
+    let rows = [
+        request_line::ROWS,
+        fields::ROWS,
+        framing::ROWS,
+        connection::ROWS,
+        semantics::ROWS,
+    ];
+    let mut cases: Vec<_> = rows
+        .concat()
+        .iter()
+        .map(|(name, input, expect)| Case::new(name, input, expect))
+        .collect();
     cases.extend(fields::generated());
     cases.extend(framing::generated());
     cases.extend(connection::special());
@@ -140,7 +150,9 @@ impl Case {
 
     /// The last answer's head has exactly these lines in this order.
     fn lines(self, lines: &[&str]) -> Self {
-        self.check(Check::Lines(lines.iter().map(|line| (*line).to_owned()).collect()))
+        self.check(Check::Lines(
+            lines.iter().map(|line| (*line).to_owned()).collect(),
+        ))
     }
 
     /// The last answer's head does not have this line.
@@ -190,10 +202,22 @@ impl Case {
 impl Expected {
     fn new(text: &str) -> Self {
         let (statuses, reason) = with_reason(text);
-        let (statuses, to_head) = statuses.strip_prefix('H').map_or((statuses, false), |rest| (rest, true));
-        let (statuses, optional) = statuses.strip_suffix('?').map_or((statuses, false), |rest| (rest, true));
-        let statuses = statuses.split('|').map(|status| status.parse().expect("a status is a number")).collect();
-        Self { statuses, to_head, optional, reason }
+        let (statuses, to_head) = statuses
+            .strip_prefix('H')
+            .map_or((statuses, false), |rest| (rest, true));
+        let (statuses, optional) = statuses
+            .strip_suffix('?')
+            .map_or((statuses, false), |rest| (rest, true));
+        let statuses = statuses
+            .split('|')
+            .map(|status| status.parse().expect("a status is a number"))
+            .collect();
+        Self {
+            statuses,
+            to_head,
+            optional,
+            reason,
+        }
     }
 }
 
@@ -225,15 +249,19 @@ pub(crate) fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
 
 fn has_in_order(head: &[u8], lines: &[String]) -> bool {
     let mut rest = head;
-    lines.iter().all(|line| match find(rest, format!("\r\n{line}\r\n").as_bytes()) {
-        Some(at) => {
-            rest = &rest[at + 2 + line.len()..];
-            true
-        }
-        None => false,
-    })
+    lines.iter().all(
+        |line| match find(rest, format!("\r\n{line}\r\n").as_bytes()) {
+            Some(at) => {
+                rest = &rest[at + 2 + line.len()..];
+                true
+            }
+            None => false,
+        },
+    )
 }
 
 fn with_reason(text: &str) -> (&str, Option<String>) {
-    text.split_once('/').map_or((text, None), |(text, reason)| (text, Some(reason.to_owned())))
+    text.split_once('/').map_or((text, None), |(text, reason)| {
+        (text, Some(reason.to_owned()))
+    })
 }

@@ -174,24 +174,45 @@ pub(super) fn generated() -> Vec<Case> {
     for path in GET_HEAD {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
             let input = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-            let case = Case::new(&format!("9110-15.5.6 {method} {path}"), input.as_bytes(), "405/method any");
+            let case = Case::new(
+                &format!("9110-15.5.6 {method} {path}"),
+                input.as_bytes(),
+                "405/method any",
+            );
             cases.push(case.field("Allow", "GET, HEAD"));
         }
         for method in ["GET", "HEAD"] {
             let input = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-            let expect = if method == "GET" { "200 keep" } else { "H200 keep" };
-            let case = Case::new(&format!("9110-9.3.2 {method} {path}"), input.as_bytes(), expect);
-            cases.push(case.has_field("Content-Length").without("Transfer-Encoding"));
+            let expect = if method == "GET" {
+                "200 keep"
+            } else {
+                "H200 keep"
+            };
+            let case = Case::new(
+                &format!("9110-9.3.2 {method} {path}"),
+                input.as_bytes(),
+                expect,
+            );
+            cases.push(
+                case.has_field("Content-Length")
+                    .without("Transfer-Encoding"),
+            );
         }
     }
     for &(status, field) in DEMANDED {
         let input = format!("GET /status/{status} HTTP/1.1\r\nHost: a\r\n\r\n");
-        let case = Case::new(&format!("9110-15 {status} has {field}"), input.as_bytes(), &format!("{status} any"));
+        let case = Case::new(
+            &format!("9110-15 {status} has {field}"),
+            input.as_bytes(),
+            &format!("{status} any"),
+        );
         cases.push(case.has_field(field));
     }
     for status in [204, 205, 304] {
         for method in ["GET", "POST"] {
-            let input = format!("{method} /status/{status} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+            let input = format!(
+                "{method} /status/{status} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+            );
             let case = Case::new(
                 &format!("9110-15 {status} to {method} has no body"),
                 input.as_bytes(),
@@ -209,17 +230,37 @@ pub(super) fn special() -> Vec<Case> {
     vec![
         Case::new("9110-9.3.7 OPTIONS *", options, "200 keep").has_field("Allow"),
         Case::new("9110-9.3.7 OPTIONS * in 1.0", old, "200 close").has_field("Allow"),
-        Case::new("9110-9.3.8 TRACE / has Allow", b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "405/method any")
-            .has_field("Allow"),
-        Case::new("9110-9.3.6 CONNECT has Allow", b"CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\n\r\n", "405/method close")
-            .has_field("Allow"),
-        Case::new("routes Location is /", b"GET /status/302 HTTP/1.1\r\nHost: a\r\n\r\n", "302 keep")
-            .field("Location", "/"),
-        Case::new("routes 201 has no Location", b"GET /status/201 HTTP/1.1\r\nHost: a\r\n\r\n", "201 keep")
-            .without("Location"),
-        Case::new("9110-8.6 204 has no Content-Length", b"GET /status/204 HTTP/1.1\r\nHost: a\r\n\r\n", "204 keep")
-            .without("Content-Length")
-            .without("Transfer-Encoding"),
+        Case::new(
+            "9110-9.3.8 TRACE / has Allow",
+            b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "405/method any",
+        )
+        .has_field("Allow"),
+        Case::new(
+            "9110-9.3.6 CONNECT has Allow",
+            b"CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\n\r\n",
+            "405/method close",
+        )
+        .has_field("Allow"),
+        Case::new(
+            "routes Location is /",
+            b"GET /status/302 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "302 keep",
+        )
+        .field("Location", "/"),
+        Case::new(
+            "routes 201 has no Location",
+            b"GET /status/201 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "201 keep",
+        )
+        .without("Location"),
+        Case::new(
+            "9110-8.6 204 has no Content-Length",
+            b"GET /status/204 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "204 keep",
+        )
+        .without("Content-Length")
+        .without("Transfer-Encoding"),
         Case::new(
             "9110-15.3.6 205 has no Transfer-Encoding",
             b"GET /status/205 HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -238,46 +279,108 @@ pub(super) fn special() -> Vec<Case> {
 /// What the routes say.
 pub(super) fn routes() -> Vec<Case> {
     vec![
-        Case::new("routes /healthz says ok", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep").body("ok"),
-        Case::new("routes /readyz says ready", b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep").body("ready"),
-        Case::new("routes /healthz with a query", b"GET /healthz?x HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep").body("ok"),
-        Case::new("routes /metrics and its type", b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .field_has("Content-Type", "text/plain; version=0.0.4")
-            .body("\nhttp_requests_total{"),
-        Case::new("routes /version is JSON", b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .field_has("Content-Type", "application/json")
-            .body("\"version\""),
-        Case::new("routes /bytes/5", b"GET /bytes/5 HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep").body_length(5),
-        Case::new("routes /bytes/0", b"GET /bytes/0 HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .body_length(0)
-            .field("Content-Length", "0"),
-        Case::new("routes /bytes/64KiB", b"GET /bytes/64KiB HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .body_length(65_536),
-        Case::new("routes /bytes/100001", b"GET /bytes/100001 HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .body_length(100_001),
-        Case::new("routes /bytes in chunks", b"GET /bytes/100001?chunked HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .body_length(100_001)
-            .field("Transfer-Encoding", "chunked")
-            .without("Content-Length"),
-        Case::new("routes /bytes in 1.0 chunked is whole", b"GET /bytes/100001?chunked HTTP/1.0\r\n\r\n", "200 close")
-            .body_length(100_001)
-            .without("Transfer-Encoding")
-            .without("Content-Length"),
-        Case::new("9110-9.3.2 HEAD of all bytes", b"HEAD /bytes/1GiB HTTP/1.1\r\nHost: a\r\n\r\n", "H200 keep")
-            .field("Content-Length", "1073741824"),
+        Case::new(
+            "routes /healthz says ok",
+            b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body("ok"),
+        Case::new(
+            "routes /readyz says ready",
+            b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body("ready"),
+        Case::new(
+            "routes /healthz with a query",
+            b"GET /healthz?x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body("ok"),
+        Case::new(
+            "routes /metrics and its type",
+            b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .field_has("Content-Type", "text/plain; version=0.0.4")
+        .body("\nhttp_requests_total{"),
+        Case::new(
+            "routes /version is JSON",
+            b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .field_has("Content-Type", "application/json")
+        .body("\"version\""),
+        Case::new(
+            "routes /bytes/5",
+            b"GET /bytes/5 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body_length(5),
+        Case::new(
+            "routes /bytes/0",
+            b"GET /bytes/0 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body_length(0)
+        .field("Content-Length", "0"),
+        Case::new(
+            "routes /bytes/64KiB",
+            b"GET /bytes/64KiB HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body_length(65_536),
+        Case::new(
+            "routes /bytes/100001",
+            b"GET /bytes/100001 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body_length(100_001),
+        Case::new(
+            "routes /bytes in chunks",
+            b"GET /bytes/100001?chunked HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body_length(100_001)
+        .field("Transfer-Encoding", "chunked")
+        .without("Content-Length"),
+        Case::new(
+            "routes /bytes in 1.0 chunked is whole",
+            b"GET /bytes/100001?chunked HTTP/1.0\r\n\r\n",
+            "200 close",
+        )
+        .body_length(100_001)
+        .without("Transfer-Encoding")
+        .without("Content-Length"),
+        Case::new(
+            "9110-9.3.2 HEAD of all bytes",
+            b"HEAD /bytes/1GiB HTTP/1.1\r\nHost: a\r\n\r\n",
+            "H200 keep",
+        )
+        .field("Content-Length", "1073741824"),
         Case::new(
             "9110-9.3.2 HEAD of chunked bytes",
             b"HEAD /bytes/5?chunked HTTP/1.1\r\nHost: a\r\n\r\n",
             "H200 keep",
         )
         .without("Content-Length"),
-        Case::new("9110-9.3.2 HEAD of the echo has no length", b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", "H200 keep")
-            .without("Content-Length")
-            .without("Transfer-Encoding"),
-        Case::new("routes /delay says how long", b"GET /delay/20ms HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .field_has("Server-Timing", "delay;dur=2"),
         Case::new(
-            "9110-15.5.1 a refusal is text and says why", b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "400/host close",
+            "9110-9.3.2 HEAD of the echo has no length",
+            b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "H200 keep",
+        )
+        .without("Content-Length")
+        .without("Transfer-Encoding"),
+        Case::new(
+            "routes /delay says how long",
+            b"GET /delay/20ms HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .field_has("Server-Timing", "delay;dur=2"),
+        Case::new(
+            "9110-15.5.1 a refusal is text and says why",
+            b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+            "400/host close",
         )
         .field_has("Content-Type", "text/plain")
         .body("400 Bad Request: "),
