@@ -6,7 +6,8 @@
 //! 1. [`limits`]: every bound in the program, with its reason.
 //! 2. [`text`]: names, durations, sizes, dates and escapes.
 //!
-//! Floor 1, HTTP as bytes, without a socket, a thread or a clock, and so tested with tables:
+//! Floor 1, HTTP as bytes, without a socket, a thread or a clock, and so tested with tables. What is not HTTP/1.1
+//! stands in [`http`]: WebSocket, HTTP/2 and the other protocols that arrive on the port.
 //! 3. [`client`]: who the client is, behind proxies.
 //! 4. [`response`]: `Status`, `Out`, and the `Head` that only a body can end.
 //! 5. [`request`]: `HeadScan` finds a head, `Request` parses it; `Framing` and `Reject` are the two outcomes.
@@ -39,6 +40,7 @@
 pub mod limits;
 pub mod text;
 
+pub mod http;
 pub mod client;
 pub mod response;
 pub mod request;

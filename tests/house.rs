@@ -3,6 +3,7 @@
 //! The order is the one of `lib.rs`, so that the order of reading and the order of use cannot part.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 /// The modules in the order of `lib.rs`, each with its text up to its tests.
 fn modules() -> Vec<(String, String)> {
@@ -10,11 +11,21 @@ fn modules() -> Vec<(String, String)> {
     let lib = fs::read_to_string(format!("{root}lib.rs")).expect("lib.rs");
     let names = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
     let read = |name: &str| {
-        let text = fs::read_to_string(format!("{root}{name}.rs")).expect(name);
-        let code = text.split("#[cfg(test)]\n").next().unwrap_or_default().to_owned();
+        let mut code = String::new();
+        for path in files(Path::new(&format!("{root}{name}"))) {
+            let text = fs::read_to_string(path).expect(name);
+            code += text.split("#[cfg(test)]\n").next().unwrap_or_default();
+        }
         (name.to_owned(), code)
     };
     names.map(read).collect()
+}
+
+/// The file of a module, or all files in its folder.
+fn files(module: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(module) else { return vec![module.with_extension("rs")] };
+    let paths = entries.map(|entry| entry.expect("an entry can be read").path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 #[test]
@@ -43,7 +54,7 @@ fn the_lower_floors_know_no_socket_thread_or_clock() {
         }
         checked += 1;
     }
-    assert_eq!(checked, 8);
+    assert_eq!(checked, 9);
 }
 
 #[test]

@@ -1,0 +1,4 @@
+//! HTTP/1.1 and what stands beside it on its port, as bytes: no socket, no thread, no clock.
+
+pub mod base64;
+pub mod websocket;
