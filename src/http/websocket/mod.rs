@@ -3,5 +3,5 @@
 //! No extension and no subprotocol is ever agreed on, so reserved bits are always an error, and a message is what its
 //! frames say.
 
-
+pub mod frames;
 pub mod handshake;
