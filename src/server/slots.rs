@@ -202,7 +202,7 @@ impl Slots {
         match kind {
             Kind::Regular => {
                 let range = 0..self.regular;
-                let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now - age);
+                let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now, age);
                 self.evict_gone(table)
                     .or_else(|| oldest(&[Phase::Lingering], Duration::ZERO))
                     .or_else(|| oldest(&[Phase::New, Phase::Head], limits::HEAD_GRACE))
@@ -210,7 +210,7 @@ impl Slots {
             }
             Kind::Overflow => {
                 let range = self.regular..self.slots.len();
-                let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now - age);
+                let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now, age);
                 oldest(&[Phase::New, Phase::Head], Duration::ZERO)
                     .or_else(|| oldest(&[Phase::Lingering], Duration::ZERO))
                     .or_else(|| oldest(&[Phase::Active], limits::SHED_WRITE_GRACE))
@@ -218,16 +218,17 @@ impl Slots {
         }
     }
 
-    /// Evicts the connection that has been longest in one of these phases, if it came into it
-    /// before a time.
+    /// Evicts the connection that has been longest in one of these phases, if that is at least
+    /// `age`.
     fn evict_oldest(
         &self,
         range: Range<usize>,
         phases: &[Phase],
-        before: Instant,
+        now: Instant,
+        age: Duration,
     ) -> Option<usize> {
         let fits = |occupant: &&Occupant| {
-            phases.contains(&occupant.phase) && occupant.since <= before && !occupant.evicted
+            phases.contains(&occupant.phase) && occupant.since + age <= now && !occupant.evicted
         };
         let since = |index: usize| self.slot(index).as_ref().filter(fits).map(|o| o.since);
         // Between the scan and the eviction the connection may have changed: then look again.
@@ -295,7 +296,7 @@ impl Slots {
     pub fn free_a_thread(&self) {
         let mut table = self.table();
         let now = Instant::now();
-        let oldest = |phases, age| self.evict_oldest(0..self.slots.len(), phases, now - age);
+        let oldest = |phases, age| self.evict_oldest(0..self.slots.len(), phases, now, age);
         let _ = self
             .evict_gone(&mut table)
             .or_else(|| oldest(&[Phase::Lingering], Duration::ZERO))
@@ -335,20 +336,23 @@ impl Slots {
 
     /// Evicts connections that have waited for a request for this long.
     pub fn close_idle(&self, for_at_least: Duration) {
-        self.close(Instant::now() - for_at_least, &[Phase::Idle, Phase::New]);
+        self.close(for_at_least, &[Phase::Idle, Phase::New]);
     }
 
     /// Evicts every connection that waits for a request or lingers, and lets none wait again.
     pub fn end_idling(&self) {
         self.stage.raise(Stage::NoIdling);
-        self.close(Instant::now(), &[Phase::Idle, Phase::New, Phase::Lingering]);
+        let phases = [Phase::Idle, Phase::New, Phase::Lingering];
+        self.close(Duration::ZERO, &phases);
     }
 
-    fn close(&self, before: Instant, phases: &[Phase]) {
+    /// Evicts connections that have been in one of these phases for at least `age`.
+    fn close(&self, age: Duration, phases: &[Phase]) {
+        let now = Instant::now();
         for index in 0..self.slots.len() {
             if let Some(occupant) = &mut *self.slot(index)
                 && phases.contains(&occupant.phase)
-                && occupant.since <= before
+                && occupant.since + age <= now
             {
                 occupant.evict();
             }
@@ -546,7 +550,7 @@ impl Permit<'_> {
             if self.slots.stage.reached(end_stage) || self.is_evicted() {
                 break elapsed;
             }
-            thread::park_timeout(duration - elapsed);
+            thread::park_timeout(duration.saturating_sub(elapsed));
         };
         self.enter(Phase::Active, Instant::now());
         slept
@@ -623,7 +627,8 @@ mod tests {
     fn admit(slots: &Slots, phase: Phase, age: Duration) -> (TcpStream, Permit<'_>) {
         let (client, ours) = connection();
         let permit = slots.admit(ours).unwrap();
-        permit.enter(phase, Instant::now() - age);
+        let since = Instant::now().checked_sub(age).unwrap();
+        permit.enter(phase, since);
         (client, permit)
     }
 
@@ -706,8 +711,9 @@ mod tests {
         let (_c, new) = admit_young(&slots, Phase::New);
         let (_d, _active) = admit(&slots, Phase::Active, SECOND);
         let (_e, shed) = admit(&slots, Phase::Lingering, Duration::ZERO);
-        idle.enter(Phase::Idle, Instant::now() - limits::IDLE_GRACE);
-        new.enter(Phase::New, Instant::now() - limits::SHED_TIME_ALONE);
+        let ago = |age| Instant::now().checked_sub(age).unwrap();
+        idle.enter(Phase::Idle, ago(limits::IDLE_GRACE));
+        new.enter(Phase::New, ago(limits::SHED_TIME_ALONE));
         let evicted = || [&shed, &new, &idle].map(|permit| permit.is_evicted());
         for expected in [
             [false, false, false],

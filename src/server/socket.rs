@@ -64,7 +64,7 @@ struct TimeLimit(Duration);
 /// The limit to set for a wait that has to end within `left`.
 pub fn limit_within(left: Duration) -> Duration {
     if left > Duration::from_secs(1) {
-        left - left / 8
+        left / 8 * 7
     } else {
         left
     }
@@ -74,7 +74,7 @@ impl TimeLimit {
     /// The limit to set so that a wait ends by a deadline, or `None` if the present one will do.
     fn adjust(&mut self, left: Duration) -> Option<Duration> {
         let near = limit_within(left);
-        if self.0 <= left && self.0 >= near - near / 8 {
+        if self.0 <= left && self.0 >= near / 8 * 7 {
             return None;
         }
         self.0 = near;
@@ -346,7 +346,7 @@ mod tests {
             Step::Moved(3),
         ];
         let (result, calls) = read(&steps, HOUR);
-        let limit = Call::ReadLimit(HOUR - HOUR / 8);
+        let limit = Call::ReadLimit(HOUR / 8 * 7);
         assert_eq!(result, Ok(3));
         assert_eq!(calls, [limit, WAITING, WAITING, WAITING]);
     }
@@ -400,10 +400,10 @@ mod tests {
         assert_eq!(
             scripted.calls(),
             [
-                Call::ReadLimit(first - first / 8),
+                Call::ReadLimit(first / 8 * 7),
                 WAITING,
                 WAITING,
-                Call::ReadLimit(second - second / 8),
+                Call::ReadLimit(second / 8 * 7),
                 WAITING,
                 Call::ReadLimit(third),
                 WAITING
@@ -451,13 +451,13 @@ mod tests {
     fn a_slow_write_gets_the_time_that_is_left() {
         let scripted = Scripted::new(&[Step::Failed(ErrorKind::WouldBlock), Step::Moved(1)]);
         let mut writer = Writer::new(&scripted, HOUR, None);
-        writer.deadline = Some(Instant::now() + SECOND);
+        writer.deadline = Some(Instant::now() + 8 * SECOND);
         assert_eq!(writer.write(b"x").unwrap(), 1);
         let calls = scripted.calls();
         let [Call::WriteLimit(limit), WAITING, WAITING] = calls[..] else {
             panic!("{calls:?}");
         };
-        assert!(limit <= SECOND);
+        assert!(limit <= 7 * SECOND);
     }
 
     #[test]
