@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::client::Network;
+use crate::forwarded::Network;
 use crate::live::{self, Level, Rate, Start};
 use crate::response::Value;
 use crate::text;

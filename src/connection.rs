@@ -19,7 +19,7 @@ use fastrand::Rng;
 
 use crate::access_log::{self, Entry};
 use crate::body::{Chunked, Share};
-use crate::client;
+use crate::forwarded;
 use crate::context::{self, Context};
 use crate::echo;
 use crate::handlers::{self, Call, Dispatch, Handler, Plan};
@@ -386,7 +386,7 @@ impl<'a> Connection<'a> {
         if trusted.is_empty() {
             return None;
         }
-        Some(client::of(self.peer_ip, trusted, request.values("x-forwarded-for")).to_string())
+        Some(forwarded::of(self.peer_ip, trusted, request.values("x-forwarded-for")).to_string())
     }
 
     /// Refuses what could not be parsed: its first line stands in the log as it came.

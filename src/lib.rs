@@ -7,7 +7,7 @@
 //! 2. [`text`]: names, durations, sizes, dates and escapes.
 //!
 //! Floor 1, HTTP as bytes, without a socket, a thread or a clock, and so tested with tables:
-//! 3. [`client`]: who the client is, behind proxies.
+//! 3. [`forwarded`]: who the client is, behind proxies.
 //! 4. [`response`]: `Status`, `Out`, and the `Head` that only a body can end.
 //! 5. [`request`]: `HeadScan` finds a head, `Request` parses it; `Framing` and `Reject` are the two outcomes.
 //! 6. [`body`]: chunked coding, and the memory that bodies share.
@@ -30,7 +30,7 @@
 //!
 //! Floor 4, the commands:
 //! 19. [`server`]: accept, admit, serve, drain.
-//! 20. [`healthcheck`]: the subcommand.
+//! 20. [`client`]: the commands that ask a server, `healthcheck` and `watch`.
 //!
 //! What is deliberately absent: globals, reference counts, an async runtime, unsafe code but for one declaration in
 //! [`server`], and any wait that nothing can end.
@@ -39,7 +39,7 @@
 pub mod limits;
 pub mod text;
 
-pub mod client;
+pub mod forwarded;
 pub mod response;
 pub mod request;
 pub mod body;
@@ -59,4 +59,4 @@ pub mod handlers;
 pub mod connection;
 
 pub mod server;
-pub mod healthcheck;
+pub mod client;

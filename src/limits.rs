@@ -87,6 +87,3 @@ pub const LOGGED_TARGET: usize = 2048;
 pub const LOGGED_VALUE: usize = 512;
 /// The longest `X-Request-Id` that is taken over, in bytes.
 pub const REQUEST_ID: usize = 128;
-
-/// How long `healthcheck` waits for its answer in all.
-pub const HEALTHCHECK: Duration = Duration::from_secs(3);

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use httpserver::access_log::Log;
 use httpserver::body::Budget;
+use httpserver::client::healthcheck::{self, Check};
+use httpserver::client::watch::{self, Verdict};
 use httpserver::config::{self, Config};
 use httpserver::context::{self, BUILD, Context, Identity};
-use httpserver::healthcheck::Check;
 use httpserver::live::{Level, Live};
 use httpserver::lobby::Lobby;
 use httpserver::metrics::Metrics;
@@ -36,6 +37,13 @@ impl From<config::Error> for Failure {
     }
 }
 
+impl From<watch::Error> for Failure {
+    fn from(error: watch::Error) -> Failure {
+        let status = if matches!(error, watch::Error::Options(_)) { 64 } else { 1 };
+        Failure(status, error.to_string())
+    }
+}
+
 impl From<String> for Failure {
     fn from(text: String) -> Failure {
         Failure(1, text)
@@ -45,7 +53,7 @@ impl From<String> for Failure {
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     match command(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(Failure(status, text)) => {
             // Where stderr is closed, the exit status has to do.
             let _ = writeln!(io::stderr(), "httpserver: {text}");
@@ -54,14 +62,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn command(arguments: &[String]) -> Result<(), Failure> {
-    match arguments.first().map(String::as_str) {
+fn command(arguments: &[String]) -> Result<ExitCode, Failure> {
+    let result = match arguments.first().map(String::as_str) {
+        Some("watch") if watch::run(&arguments[1..])? == Verdict::Lost => return Ok(ExitCode::FAILURE),
+        Some("watch") => Ok(()),
         Some("healthcheck") => healthcheck(&arguments[1..]),
         Some("--help" | "-h" | "help") => print(&config::help()),
         Some("--version" | "-V") => print(&format!("httpserver {}\n", BUILD.map(|(_, value)| value).join(" "))),
         Some("serve") => serve(&arguments[1..]),
         _ => serve(arguments),
-    }
+    };
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 fn print(text: &str) -> Result<(), Failure> {
@@ -74,13 +85,14 @@ fn variable(name: &str) -> Option<String> {
 
 fn healthcheck(arguments: &[String]) -> Result<(), Failure> {
     let check = match arguments {
-        [url] if !url.starts_with("--") => Check::of_url(url)?,
+        [flag] if flag == "--help" || flag == "-h" => return print(healthcheck::HELP),
+        [url] if !url.starts_with("--") => Check::of_url(url).map_err(|error| error.to_string())?,
         [url, extra, ..] if !url.starts_with("--") => {
             return Err(Failure(64, format!("healthcheck takes one URL, not {extra:?} too: see --help")));
         }
         flags => Check::of_listener(config::listen_setting(flags, variable)?),
     };
-    Ok(check.ask()?)
+    check.run().map_err(|error| error.to_string().into())
 }
 
 fn serve(arguments: &[String]) -> Result<(), Failure> {

@@ -10,9 +10,16 @@ fn modules() -> Vec<(String, String)> {
     let lib = fs::read_to_string(format!("{root}lib.rs")).expect("lib.rs");
     let names = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
     let read = |name: &str| {
-        let text = fs::read_to_string(format!("{root}{name}.rs")).expect(name);
-        let code = text.split("#[cfg(test)]\n").next().unwrap_or_default().to_owned();
-        (name.to_owned(), code)
+        // A module is a file or a folder of files.
+        let files: Vec<_> = match fs::read_dir(format!("{root}{name}")) {
+            Ok(folder) => folder.map(|file| file.expect(name).path()).collect(),
+            Err(_) => vec![format!("{root}{name}.rs").into()],
+        };
+        let code = |file| {
+            let text = fs::read_to_string(file).expect(name);
+            text.split("#[cfg(test)]\n").next().unwrap_or_default().to_owned()
+        };
+        (name.to_owned(), files.into_iter().map(code).collect())
     };
     names.map(read).collect()
 }
