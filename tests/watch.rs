@@ -1,8 +1,10 @@
-//! `httpserver watch` against servers that fail in every way, against the real binary, and against other servers.
+//! `httpserver watch` against servers that fail in every way, against the real binary, and against
+//! other servers.
 //!
-//! Each purpose-made server does one thing wrong, so that each kind of loss is seen alone. The server's own count, its
-//! log lines or those of the proxy, is compared with the verdict: nothing may be counted twice, left out or sent again.
-//! The tests with other programs take seconds and need them installed: they are ignored, and CI runs them.
+//! Each purpose-made server does one thing wrong, so that each kind of loss is seen alone. The
+//! server's own count, its log lines or those of the proxy, is compared with the verdict: nothing
+//! may be counted twice, left out or sent again. The tests with other programs take seconds and
+//! need them installed: they are ignored, and CI runs them.
 
 mod support;
 #[path = "support/load.rs"]
@@ -430,7 +432,8 @@ fn a_close_between_two_requests_is_no_loss() {
     );
 }
 
-/// A server that gives this response, and closes where a second request comes later than half a second after it.
+/// A server that gives this response, and closes where a second request comes later than half a
+/// second after it.
 fn impatient(response: &'static str) -> SocketAddr {
     peer(move |mut stream| {
         let mut last = Instant::now();
@@ -578,7 +581,7 @@ fn a_rollout_shows_both_versions_and_loses_nothing() {
     old.stop();
     let lines = running.stdout.text().lines().count();
     running.stdout.wait_until(PATIENCE, |bytes| {
-        bytes.iter().filter(|byte| **byte == b'\n').count() >= lines + 2
+        String::from_utf8_lossy(bytes).lines().count() >= lines + 2
     });
     running.signal("TERM");
     let report = running.end();
@@ -920,7 +923,7 @@ fn pythons_http_server_loses_nothing() {
     assert_eq!(log_lines(&python.stderr.text(), "/watched"), 40);
 }
 
-/// Two servers behind HAProxy, which logs each request with the status that it gave.
+/// Two servers behind a proxy that logs each request with the status that it gave.
 struct Balanced {
     folder: Folder,
     servers: [Option<Server>; 2],

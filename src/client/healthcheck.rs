@@ -1,7 +1,9 @@
-//! `httpserver healthcheck`: asks one URL and tells by its exit status whether the response was a 2xx.
+//! `httpserver healthcheck`: asks one URL and tells by its exit status whether the response was a
+//! 2xx.
 //!
-//! It is for a container's HEALTHCHECK and for exec probes in an image that has no shell and no curl. Only the head of
-//! the response is read: the status says it all. One deadline holds for the lookup, every address and the response.
+//! It is for a container's HEALTHCHECK and for exec probes in an image that has no shell and no
+//! curl. Only the head of the response is read: the status says it all. One deadline holds for the
+//! lookup, every address and the response.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,7 +11,8 @@ use std::time::Duration;
 
 use super::http::{Connection, Deadline, Error, Url, UrlError};
 
-/// How long the whole check may take: below the 5 s and more that probes and container runtimes are given.
+/// How long the whole check may take: below the 5 s and more that probes and container runtimes are
+/// given.
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// The text of `httpserver healthcheck --help`.

@@ -1,7 +1,7 @@
 //! A histogram of latencies with fixed buckets: bounded memory, whatever the length of a run.
 //!
-//! Each bucket is 3 % wide, or 1 us where that is more, from 1 us to above the longest time-out. A percentile is the
-//! upper bound of its bucket, so it is at most 3 % too high and never too low.
+//! Each bucket is 3 % wide, or 1 us where that is more, from 1 us to above the longest time-out. A
+//! percentile is the upper bound of its bucket, so it is at most 3 % too high and never too low.
 
 use std::time::Duration;
 

@@ -1,9 +1,10 @@
 //! A minimal HTTP/1.1 client: connect, send one GET, read one response, keep the connection or not.
 //!
-//! It speaks plain TCP, follows no redirect, sends no body and never retries. A response is framed as RFC 9112 section
-//! 6.3 says: no body for 1xx, 204 and 304, else chunked, else by Content-Length, else up to the close; a response with
-//! contradictory framing is not HTTP. Every call takes a [`Deadline`], a point in time, so that a server that sends a
-//! byte now and then cannot extend it. An [`Error`] says how far the exchange had come.
+//! It speaks plain TCP, follows no redirect, sends no body and never retries. A response is framed
+//! as RFC 9112 section 6.3 says: no body for 1xx, 204 and 304, else chunked, else by
+//! Content-Length, else up to the close; a response with contradictory framing is not HTTP. Every
+//! call takes a [`Deadline`], a point in time, so that a server that sends a byte now and then
+//! cannot extend it. An [`Error`] says how far the exchange had come.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -22,10 +23,11 @@ const READ: usize = 16 << 10;
 const BODY_KEPT: usize = 16 << 10;
 /// The shortest time-out that a socket gets: std refuses zero.
 const SHORTEST: Duration = Duration::from_millis(1);
-/// A kept connection is used no more when the server closes it within this time, or within half of its time limit if
-/// that is less: a request that meets the close is lost.
+/// A kept connection is used no more when the server closes it within this time, or within half of
+/// its time limit if that is less: a request that meets the close is lost.
 const BEFORE_CLOSE: Duration = Duration::from_secs(1);
-/// `EMFILE` and `ENFILE`, the same on every Linux: no descriptor is left. std has no `ErrorKind` for them.
+/// `EMFILE` and `ENFILE`, the same on every Linux: no descriptor is left. std has no `ErrorKind`
+/// for them.
 const NO_DESCRIPTOR: [i32; 2] = [24, 23];
 
 /// The point in time at which a call gives up.
@@ -73,8 +75,9 @@ impl fmt::Display for UrlError {
         match self {
             UrlError::Tls(url) => write!(
                 f,
-                "{url:?}: this client does not speak TLS: ask the plain http:// port of the Service or of a pod \
-                 (kubectl port-forward), or a sidecar or proxy that adds TLS (stunnel, socat)"
+                "{url:?}: this client does not speak TLS: ask the plain http:// port \
+                 of the Service or of a pod (kubectl port-forward), or a sidecar or proxy that \
+                 adds TLS (stunnel, socat)"
             ),
             UrlError::Invalid(url) => {
                 write!(
@@ -89,7 +92,8 @@ impl fmt::Display for UrlError {
 impl std::error::Error for UrlError {}
 
 impl Url {
-    /// Reads a URL such as `http://127.0.0.1:8080/readyz`; the port is 80 and the path `/` if they are missing.
+    /// Reads a URL such as `http://127.0.0.1:8080/readyz`; the port is 80 and the path `/` if they
+    /// are missing.
     pub fn parse(url: &str) -> Result<Url, UrlError> {
         let invalid = || UrlError::Invalid(url.to_owned());
         let (scheme, rest) = url.split_once("://").ok_or_else(invalid)?;
@@ -135,8 +139,8 @@ impl Url {
         self.host.parse::<std::net::IpAddr>().is_err()
     }
 
-    /// Looks up the addresses. The lookup of a name cannot be interrupted, so it gets a thread that nobody waits for
-    /// longer than the deadline.
+    /// Looks up the addresses. The lookup of a name cannot be interrupted, so it gets a thread that
+    /// nobody waits for longer than the deadline.
     pub fn resolve(&self, deadline: Deadline) -> Result<Vec<SocketAddr>, Error> {
         let key = (self.host.clone(), self.port);
         let unresolved = |error| Error::Unresolved(self.host.clone(), error);
@@ -252,7 +256,8 @@ impl Error {
         }
     }
 
-    /// The error of a read or a write; a write to a connection that was reset fails as a broken pipe.
+    /// The error of a read or a write; a write to a connection that was reset fails as a broken
+    /// pipe.
     fn of_transfer(error: &io::Error, stage: Stage) -> Error {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Timeout(stage),
@@ -332,7 +337,8 @@ impl Head {
         !says("close") && (!self.http10 || says("keep-alive"))
     }
 
-    /// After how much idle time the server closes the connection, if it says so: `Keep-Alive: timeout=5`.
+    /// After how much idle time the server closes the connection, if it says so: `Keep-Alive:
+    /// timeout=5`.
     fn idle_timeout(&self) -> Option<Duration> {
         let seconds = |part: &str| {
             let (name, value) = part.split_once('=')?;
@@ -359,7 +365,8 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
-/// A connection to a server; after a response it may be used again if [`Connection::is_reusable`] says so.
+/// A connection to a server; after a response it may be used again if [`Connection::is_reusable`]
+/// says so.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
@@ -373,7 +380,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to the first of these addresses that accepts; each gets an equal share of the time that is left.
+    /// Connects to the first of these addresses that accepts; each gets an equal share of the time
+    /// that is left.
     pub fn open(addresses: &[SocketAddr], deadline: Deadline) -> Result<Connection, Error> {
         let mut failure = Error::Timeout(Stage::Connecting);
         for (tried, address) in addresses.iter().enumerate() {
@@ -430,8 +438,8 @@ impl Connection {
         self.stream.write_all(request).map_err(failed)
     }
 
-    /// Whether another request may be sent: the server keeps the connection, has not closed it since, and does not
-    /// close it soon.
+    /// Whether another request may be sent: the server keeps the connection, has not closed it
+    /// since, and does not close it soon.
     pub fn is_reusable(&self) -> bool {
         let in_time = self.usable_until.is_none_or(|until| Instant::now() < until);
         // Bytes that nobody asked for are a response to nothing, such as a 408 before the close.
@@ -458,7 +466,8 @@ impl Connection {
                 if line.is_empty() {
                     break;
                 }
-                // A line that begins with white space continues the one before, whose meaning is not needed here.
+                // A line that begins with white space continues the one before, whose meaning is
+                // not needed here.
                 if !line.starts_with([' ', '\t']) {
                     let (name, value) = line
                         .split_once(':')
@@ -480,7 +489,8 @@ impl Connection {
         }
     }
 
-    /// Refuses what does not begin like a response at its first wrong byte: no line end might ever come.
+    /// Refuses what does not begin like a response at its first wrong byte: no line end might ever
+    /// come.
     fn expect_http(&mut self, deadline: Deadline) -> Result<(), Error> {
         const START: &[u8] = b"HTTP/1.";
         loop {
@@ -553,7 +563,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads one line without its end, CRLF or LF, and takes its length off the room that is left for such lines.
+    /// Reads one line without its end, CRLF or LF, and takes its length off the room that is left
+    /// for such lines.
     fn read_line(&mut self, room: &mut usize, deadline: Deadline) -> Result<String, Error> {
         let mut searched = 0;
         let length = loop {
@@ -585,13 +596,11 @@ impl Connection {
         let result = self.read_some(filled, deadline);
         self.input
             .truncate(filled + result.as_ref().copied().unwrap_or(0));
-        match result? {
-            0 => Err(Error::Closed(self.stage)),
-            _ => {
-                self.stage = Stage::Reading;
-                Ok(())
-            }
+        if result? == 0 {
+            return Err(Error::Closed(self.stage));
         }
+        self.stage = Stage::Reading;
+        Ok(())
     }
 
     fn read_some(&mut self, filled: usize, deadline: Deadline) -> Result<usize, Error> {
@@ -607,7 +616,8 @@ impl Connection {
     }
 }
 
-/// The status code, and whether the version is 1.0: `HTTP/1.1 200 OK`, where the reason may be missing.
+/// The status code, and whether the version is 1.0: `HTTP/1.1 200 OK`, where the reason may be
+/// missing.
 fn parse_status_line(line: &str) -> Result<(u16, bool), Error> {
     let parsed = || {
         let (minor, rest) = line.strip_prefix("HTTP/1.")?.split_at_checked(1)?;
@@ -711,8 +721,8 @@ mod tests {
         );
     }
 
-    /// What the client makes of a response that is followed by the end of the stream, and whether it would keep the
-    /// connection if the stream were open.
+    /// What the client makes of a response that is followed by the end of the stream, and whether
+    /// it would keep the connection if the stream were open.
     fn read(response: &str) -> Result<(Response, bool), Error> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

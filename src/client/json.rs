@@ -1,6 +1,7 @@
 //! As much JSON as `watch` needs: to write a string, and to find a string member of an object.
 //!
-//! The reader takes the beginning of an object too, because only the beginning of a long body is kept.
+//! The reader takes the beginning of an object too, because only the beginning of a long body is
+//! kept.
 
 /// A text as a JSON string, quotes included.
 pub fn string(text: &str) -> String {
@@ -58,7 +59,8 @@ fn read_string(json: &[u8], start: usize) -> Option<(String, usize)> {
     }
 }
 
-/// The character of an escape without its backslash, and the length of that; half of a surrogate pair is `U+FFFD`.
+/// The character of an escape without its backslash, and the length of that; half of a surrogate
+/// pair is `U+FFFD`.
 fn read_escape(escape: &[u8]) -> Option<(char, usize)> {
     let char = match escape.first()? {
         b'n' => '\n',

@@ -1,4 +1,5 @@
-//! The command line of `httpserver watch`: one table declares each flag once, for the parser and for `--help`.
+//! The command line of `httpserver watch`: one table declares each flag once, for the parser and
+//! for `--help`.
 //!
 //! A bad value is refused before the first request, with the flag, the value and what is taken.
 
@@ -8,11 +9,12 @@ use std::time::Duration;
 use super::http::{Url, UrlError};
 use crate::text::{parse_duration, show_duration};
 
-/// The highest rate, in requests a second. Half of them open a connection each, and a client has 28,000 ports for the
-/// connections of the last minute; `watch` judges a server, it does not load it.
+/// The highest rate, in requests a second. Half of them open a connection each, and a client has
+/// 28,000 ports for the connections of the last minute; `watch` judges a server, it does not load
+/// it.
 const MAX_RATE: u32 = 1000;
-/// The most requests in flight, which is the most threads; each takes 12 KiB, and one descriptor of the 1,024 that a
-/// login shell has.
+/// The most requests in flight, which is the most threads; each takes 12 KiB, and one descriptor of
+/// the 1,024 that a login shell has.
 const MAX_IN_FLIGHT: usize = 10_000;
 /// The most kept connections.
 const MAX_CONNECTIONS: usize = 1000;
@@ -55,7 +57,8 @@ const DEFAULTS: Flags = Flags {
     json: false,
 };
 
-/// A flag: its name, the sign for its value, what it means, which values it takes, and how one is read.
+/// A flag: its name, the sign for its value, what it means, which values it takes, and how one is
+/// read.
 struct Flag {
     name: &'static str,
     sign: &'static str,
@@ -160,7 +163,8 @@ impl fmt::Display for Error {
             }
             Error::TooManyInFlight(rate, timeout, count) => write!(
                 f,
-                "--rate {rate} and --timeout {} allow {count} requests in flight: expected at most {MAX_IN_FLIGHT}",
+                "--rate {rate} and --timeout {} allow {count} requests in flight: \
+                 expected at most {MAX_IN_FLIGHT}",
                 show_duration(*timeout)
             ),
             Error::NoUrl => write!(
@@ -214,8 +218,8 @@ impl Options {
         Ok(Some(options))
     }
 
-    /// How many requests can be in flight at once: all that become due within the time-out, and a margin for those
-    /// that end a little late.
+    /// How many requests can be in flight at once: all that become due within the time-out, and a
+    /// margin for those that end a little late.
     pub fn max_in_flight(&self) -> usize {
         let due = u128::from(self.rate) * self.timeout.as_millis() / 1000;
         usize::try_from(due)
@@ -253,7 +257,8 @@ fn similar(name: &str) -> Option<&'static str> {
     (near.0 <= SLIP && near.0 * 2 <= near.1.len()).then_some(near.1)
 }
 
-/// How many letters have to be put in, taken out or replaced to make one word of the other (Levenshtein).
+/// How many letters have to be put in, taken out or replaced to make one word of the other
+/// (Levenshtein).
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

@@ -1,7 +1,7 @@
 //! What `watch` prints: a line for each second and a summary, as text or as JSON.
 //!
-//! Text and JSON tell the same. Times of day are UTC; in JSON they are Unix times in seconds, and durations are
-//! seconds with a fraction.
+//! Text and JSON tell the same. Times of day are UTC; in JSON they are Unix times in seconds, and
+//! durations are seconds with a fraction.
 
 use std::time::Duration;
 
@@ -82,15 +82,14 @@ fn second_text(tally: &Tally, second: u64) -> String {
 
 /// Names and their counts for a line: `  version 1.0.0:7 1.1.0:13`.
 fn counts(title: &str, names: &Names) -> String {
-    let list: String = names
-        .iter()
-        .map(|(name, seen)| format!(" {name}:{}", seen.count))
-        .collect();
-    if list.is_empty() {
-        list
-    } else {
-        format!("  {title}{list}")
+    if names.is_empty() {
+        return String::new();
     }
+    let list: Vec<String> = names
+        .iter()
+        .map(|(name, seen)| format!("{name}:{}", seen.count))
+        .collect();
+    format!("  {title} {}", list.join(" "))
 }
 
 fn losses(tally: &Tally) -> impl Iterator<Item = (Kind, u64)> {

@@ -1,9 +1,9 @@
 //! What `watch` asks: one request and its outcome, over a new or over a kept connection.
 //!
-//! A kept connection that the server closed between two requests, or has announced to close, is replaced and costs
-//! nothing; one that ends after the request was sent costs the request. When every kept connection is busy, one more
-//! is opened: a request waits for no other. The addresses of a name are looked up again now and then, because a name
-//! can move during a failover.
+//! A kept connection that the server closed between two requests, or has announced to close, is
+//! replaced and costs nothing; one that ends after the request was sent costs the request. When
+//! every kept connection is busy, one more is opened: a request waits for no other. The addresses
+//! of a name are looked up again now and then, because a name can move during a failover.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -20,7 +20,8 @@ use super::tally::{Kind, Outcome};
 const LOOKUP_EVERY: Duration = Duration::from_secs(5);
 /// How long one lookup may take.
 pub const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
-/// Characters of a version or pod that are shown: a pod's name can have 253, the usual ones have 40.
+/// Characters of a version or pod that are shown: a pod's name can have 253, the usual ones have
+/// 40.
 const NAME_SHOWN: usize = 64;
 /// The fields of each request; an httpserver tells its pod in JSON.
 const FIELDS: &str = "User-Agent: httpserver-watch\r\nAccept: application/json\r\n";
@@ -162,7 +163,8 @@ struct Pool {
 }
 
 impl Pool {
-    /// A connection to use, or none if one has to be opened; and how many had ended while they were idle.
+    /// A connection to use, or none if one has to be opened; and how many had ended while they were
+    /// idle.
     fn take(&mut self) -> (Option<Connection>, u64) {
         let mut ended = 0;
         // A new one while there may be more: so the requests go over all of them.
@@ -180,7 +182,8 @@ impl Pool {
         (None, ended)
     }
 
-    /// Ends the use of what `take` gave; a connection stays if it can be used again and is not one too many.
+    /// Ends the use of what `take` gave; a connection stays if it can be used again and is not one
+    /// too many.
     fn put_back(&mut self, connection: Option<Connection>) {
         match connection.filter(|connection| self.open <= self.limit && connection.is_reusable()) {
             Some(connection) => self.idle.push_back(connection),
@@ -328,7 +331,10 @@ mod tests {
             read_request(&mut stream).unwrap();
         });
         let outcome = target.ask(kept());
-        assert_eq!((outcome.kind, outcome.opened, outcome.ended_idle), (Kind::Closed, true, 1));
+        assert_eq!(
+            (outcome.kind, outcome.opened, outcome.ended_idle),
+            (Kind::Closed, true, 1)
+        );
         assert_eq!(outcome.cause.as_deref(), Some("closed without a response"));
         server.join().unwrap();
         assert_eq!(lock(&target.pool).open, 0);
@@ -336,7 +342,8 @@ mod tests {
 
     #[test]
     fn version_and_pod_are_learned_from_an_httpserver_alone() {
-        let ours = "HTTP/1.1 200 OK\r\nServer: httpserver\r\nVersion: 1.2\u{7}\r\nContent-Type: application/json\r\n\
+        let ours = "HTTP/1.1 200 OK\r\nServer: httpserver\r\nVersion: 1.2\u{7}\r\n\
+                    Content-Type: application/json\r\n\
                     Content-Length: 29\r\n\r\n{\"hostname\":\"h\",\"pod\":\"pod-1\"}";
         let outcome = target(server(ours), "").ask(kept());
         assert_eq!(

@@ -1,9 +1,10 @@
 //! `httpserver watch`: asks a server at a constant rate and tells what was lost.
 //!
-//! Open loop: request number n is due n/rate seconds after the start, whatever became of the others, and has a thread
-//! of its own. Its latency counts from that due time, so a server that stops for 2 s shows in every request of these
-//! 2 s. One thread starts the requests and counts their outcomes, which come as events, as signals do; it never
-//! writes, because whoever reads the output may be slow: a second thread does.
+//! Open loop: request number n is due n/rate seconds after the start, whatever became of the
+//! others, and has a thread of its own. Its latency counts from that due time, so a server that
+//! stops for 2 s shows in every request of these 2 s. One thread starts the requests and counts
+//! their outcomes, which come as events, as signals do; it never writes, because whoever reads the
+//! output may be slow: a second thread does.
 //!
 //! Invariant: each request that was started is counted once, or told as unfinished.
 
@@ -26,7 +27,8 @@ use super::target::{LOOKUP_LIMIT, Request, Target};
 
 /// Stack of a request's thread, in bytes of address space; it touches about 12 KiB of it.
 const STACK: usize = 128 << 10;
-/// What a request may take longer than its time-out, on a busy host, before nobody waits for it any more.
+/// What a request may take longer than its time-out, on a busy host, before nobody waits for it any
+/// more.
 const SLACK: Duration = Duration::from_secs(1);
 /// Lines that wait for whoever reads the output: an hour.
 const LINES: usize = 3600;
@@ -152,8 +154,8 @@ struct Watch {
     total: Tally,
     /// The outcomes since the last line.
     second: Tally,
-    /// When the next line is due.
-    next_line: Instant,
+    /// When the second of the next line began.
+    line_start: Instant,
     gap: Gap,
     /// How many requests have become due.
     sent: u64,
@@ -180,7 +182,7 @@ impl Watch {
             clock,
             total: Tally::default(),
             second: Tally::default(),
-            next_line: clock.start + SECOND,
+            line_start: clock.start,
             gap: Gap::new(clock.start),
             sent: 0,
             in_flight: 0,
@@ -205,7 +207,8 @@ impl Watch {
                 Ok(Event::Signal) if self.stopped.is_some() => return self.finish(true),
                 Ok(Event::Signal) => self.stopped = Some(Instant::now()),
                 Ok(Event::OutputEnded(result)) => return self.end_without_output(result),
-                // The time has come; the channel stays open, because this thread has a sender itself.
+                // The time has come; the channel stays open, because this thread has a sender
+                // itself.
                 Err(_) => {}
             }
         }
@@ -222,7 +225,8 @@ impl Watch {
             let due = self.next_due();
             let end = self.options.length.map(|length| self.clock.start + length);
             if end.is_some_and(|end| due >= end) {
-                // The last request has its interval too, so that a run is as long as it was asked to be.
+                // The last request has its interval too, so that a run is as long as it was asked
+                // to be.
                 if now >= due {
                     self.stopped = Some(due);
                 }
@@ -279,18 +283,18 @@ impl Watch {
     }
 
     fn write_due_lines(&mut self, now: Instant) {
-        while self.next_line <= now {
+        while self.line_start + SECOND <= now {
             self.write_line();
         }
     }
 
     /// Writes the line of the present second and begins the next.
     fn write_line(&mut self) {
-        let second = self.clock.unix_second(self.next_line - SECOND);
+        let second = self.clock.unix_second(self.line_start);
         self.output
             .line(report::second(&self.second, second, self.options.json));
         self.second = Tally::default();
-        self.next_line += SECOND;
+        self.line_start += SECOND;
     }
 
     /// The end of everything that may still be in flight, once no more requests are started.
@@ -306,11 +310,11 @@ impl Watch {
 
     /// When there is something to do even if no event comes.
     fn next_time(&self) -> Instant {
-        self.next_line
-            .min(self.last_end().unwrap_or_else(|| self.next_due()))
+        (self.line_start + SECOND).min(self.last_end().unwrap_or_else(|| self.next_due()))
     }
 
-    /// Writes the rest and the summary, and waits until they have been read, in a hurry not for long.
+    /// Writes the rest and the summary, and waits until they have been read, in a hurry not for
+    /// long.
     fn finish(mut self, hurry: bool) -> Result<Verdict, Error> {
         if self.second.requests() > 0 {
             self.write_line();
