@@ -253,7 +253,10 @@ fn all_are(kind: &str, cause: &str, addr: SocketAddr) {
     assert_eq!(report.status, Some(1));
     assert_eq!(
         report.summary["verdict"],
-        format!("lost 20 of 20: 20 {kind}")
+        format!(
+            "lost 20 of 20: 20 {}",
+            if kind == "status" { cause } else { kind }
+        )
     );
     assert!(
         report.float("gap_seconds") >= 0.9,
@@ -601,7 +604,7 @@ fn a_rollout_shows_both_versions_and_loses_nothing() {
 fn a_signal_waits_for_what_is_in_flight() {
     let server = Server::start(&[]);
     let running = Running::start("--rate 50", server.addr, "/delay/1500ms");
-    running.wait_for("\"ok\":5");
+    running.wait_for("\"200\":");
     running.signal("INT");
     let report = running.end();
     report.nothing_lost();
@@ -623,7 +626,7 @@ fn a_second_signal_waits_for_nothing() {
         "{}",
         report.summary
     );
-    assert!(report.get("unfinished") >= 9, "{}", report.summary);
+    assert!(report.get("unfinished") > 0, "{}", report.summary);
     assert!(
         report.summary["verdict"]
             .as_str()
@@ -707,7 +710,8 @@ fn text_says_the_same() {
     let text = String::from_utf8(output.stdout).expect("text");
     let lines: Vec<&str> = text.lines().collect();
     assert!(
-        lines[0].contains("  lost    0  p50 ") && lines[0].contains("  status 200:"),
+        lines[0].contains("  lost    0  p50 ")
+            && lines.iter().any(|line| line.contains("  status 200:")),
         "{text}"
     );
     assert_eq!(lines.last(), Some(&"verdict: nothing lost of 30"), "{text}");
