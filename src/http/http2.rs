@@ -4,9 +4,9 @@
 //! curl then reports an empty reply. So the preface gets SETTINGS, and the first request a response with status 505 and
 //! a sentence, which curl prints. The same sentence stands in `grpc-message`, which gRPC clients print. GOAWAY follows.
 //!
-//! A GOAWAY without a response says nothing to a person. gRPC's C library even sends such a request again and again,
-//! hundreds of times a second, because no server has seen it; and a GOAWAY with `HTTP_1_1_REQUIRED` aborts its process
-//! (both seen with grpcio 1.85). The response and `NO_ERROR` avoid both.
+//! A GOAWAY without a response says nothing to a person. gRPC's C library even takes such a request for unseen, and
+//! opens connection after connection until its deadline; a GOAWAY with `HTTP_1_1_REQUIRED` for a request in flight
+//! aborts its process (both seen with grpcio 1.85). A response and then `NO_ERROR` avoid both.
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
