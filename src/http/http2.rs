@@ -23,6 +23,9 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// The response to the first request in `received`, which starts with the preface; `None` while there is no request.
+///
+/// GOAWAY lets the client close the connection. The server waits for that: nginx drops a response that comes together
+/// with the end of the connection.
 pub fn refusal(received: &[u8]) -> Option<Vec<u8>> {
     let stream = first_request(received.strip_prefix(PREFACE)?)?;
     // In HPACK (RFC 7541): names 8 and 31 of the static table with new values, and two fields that are spelled out.
