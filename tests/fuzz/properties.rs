@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use httpserver::access_log::Log;
 use httpserver::body::{Budget, Chunked};
+use httpserver::client::{self, Network};
 use httpserver::config::{Config, SETTINGS};
 use httpserver::connection::{self, Kept, Wire};
 use httpserver::context::{BUILD, Context, Identity};
-use httpserver::forwarded::{self, Network};
 use httpserver::handlers;
 use httpserver::http::http2;
 use httpserver::http::other_protocols::{Found, recognise};
@@ -216,8 +216,8 @@ pub fn settings(data: &[u8]) {
     }
     let peer = IpAddr::from(Ipv4Addr::LOCALHOST);
     let trusted = Network::parse_list("127.0.0.0/8,10.0.0.0/8").expect("two networks");
-    let client = forwarded::of(peer, &trusted, data.split(|&byte| byte == b'\n'));
-    assert_eq!(forwarded::of(peer, &[], [data].into_iter()), peer);
+    let client = client::of(peer, &trusted, data.split(|&byte| byte == b'\n'));
+    assert_eq!(client::of(peer, &[], [data].into_iter()), peer);
     assert!(client == peer || !data.is_empty());
 }
 
