@@ -92,6 +92,18 @@ mod tests {
     }
 
     #[test]
+    fn frames_before_the_request_are_skipped() {
+        let long = [
+            &b"\x01\x01\x01\x04\0\0\0\0\0"[..],
+            &vec![HEADERS; 0x01_0101],
+        ]
+        .concat();
+        let received = [PREFACE, SETTINGS, &long, b"\0\0\0\x01\x05\0\0\0\x07"].concat();
+        let refusal = refusal(&received).expect("there is a request");
+        assert_eq!(refusal[9 + 5..9 + 9], [0, 0, 0, 7]);
+    }
+
+    #[test]
     fn the_refusal_is_well_formed() {
         assert_eq!(SETTINGS.len(), FRAME_HEADER);
         assert!(

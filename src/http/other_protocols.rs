@@ -93,7 +93,7 @@ fn join_records(mut bytes: &[u8]) -> Option<Vec<u8>> {
     loop {
         let ([kind, major, _minor, high, low], rest) = bytes.split_first_chunk()?;
         let length = usize::from(u16::from_be_bytes([*high, *low]));
-        if (*kind, *major) != (HANDSHAKE, 3) || length == 0 || length > RECORD {
+        if (*kind, *major) != (HANDSHAKE, 3) || length > RECORD {
             return Some(message);
         }
         message.extend_from_slice(rest.get(..length)?);
