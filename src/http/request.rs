@@ -121,6 +121,10 @@ impl Request {
     pub fn parse(&mut self, input: &[u8], max_head: usize) -> Result<Option<usize>, RequestError> {
         let skipped = empty_lines(input)?;
         let bytes = &input[skipped..];
+        // httparse skips bare LFs here, and nothing would stand where it is expected.
+        if bytes.starts_with(b"\n") {
+            return Err(RequestError::LineEnd);
+        }
         let mut places = [const { MaybeUninit::uninit() }; limits::FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
         let length = match parsed.parse_with_uninit_headers(bytes, &mut places) {
@@ -406,8 +410,10 @@ fn check_partial(bytes: &[u8], max_head: usize) -> Result<(), RequestError> {
 fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
     let line_end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
     let (line, rest) = bytes.split_at(line_end.unwrap_or(bytes.len()));
+    // A control byte is a fault where it stands, so only the text before it can be too long.
+    let text = line.iter().take_while(|byte| !byte.is_ascii_control());
     match error {
-        _ if line.len() > limits::REQUEST_LINE_BYTES => RequestError::TargetTooLong,
+        _ if text.count() > limits::REQUEST_LINE_BYTES => RequestError::TargetTooLong,
         httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
         httparse::Error::HeaderName | httparse::Error::HeaderValue => {
             if has_bare_line_end(bytes) {
@@ -511,6 +517,10 @@ mod tests {
         );
         check("GET / HTTP/1.0\r\n\r\n", Ok(Some((Framing::None, false))));
         check("GET / HTTP/1.1\r\nHost: a\r\n", Ok(None));
+        check(
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            Err(RequestError::LineEnd),
+        );
         check(
             "GET / HTTP/1.1\nHost: a\r\n\r\n",
             Err(RequestError::LineEnd),
