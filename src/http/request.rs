@@ -75,8 +75,9 @@ pub struct Request {
     /// Whether `Connection` names fields of the request.
     pub names_fields: bool,
     head: Vec<u8>,
+    /// The method and the target: text, while the head may hold other bytes.
+    line: String,
     method_length: usize,
-    target: Range<usize>,
     path: Range<usize>,
     query: Range<usize>,
     spans: Vec<Span>,
@@ -93,8 +94,8 @@ impl Default for Request {
             expects_continue: false,
             names_fields: false,
             head: Vec::new(),
+            line: String::new(),
             method_length: 0,
-            target: 0..0,
             path: 0..0,
             query: 0..0,
             spans: Vec::new(),
@@ -159,7 +160,9 @@ impl Request {
         self.method = Method::from_label(method).unwrap_or(Method::Other);
         self.method_length = method.len();
         let target = parsed.path.unwrap_or_default();
-        self.target = method.len() + 1..method.len() + 1 + target.len();
+        self.line.clear();
+        self.line.push_str(method);
+        self.line.push_str(target);
         let is_10 = parsed.version == Some(0);
         self.version = if is_10 {
             Version::Http10
@@ -186,7 +189,7 @@ impl Request {
     }
 
     fn read_target(&mut self) -> Result<(), RequestError> {
-        let start = self.target.start;
+        let start = self.method_length;
         let text = self.target();
         let base = text.as_ptr() as usize;
         let (path, query) = target::split(self.method, text).ok_or(RequestError::Target)?;
@@ -278,12 +281,12 @@ impl Request {
 
     /// The method as the client wrote it.
     pub fn method_text(&self) -> &str {
-        self.text(0..self.method_length)
+        &self.line[..self.method_length]
     }
 
     /// The target as the client wrote it.
     pub fn target(&self) -> &str {
-        self.text(self.target.clone())
+        &self.line[self.method_length..]
     }
 
     /// The path of the target, or `*`.
@@ -291,18 +294,13 @@ impl Request {
         if self.path.is_empty() {
             "/"
         } else {
-            self.text(self.path.clone())
+            &self.line[self.path.clone()]
         }
     }
 
     /// The query of the target without its `?`.
     pub fn query(&self) -> &str {
-        self.text(self.query.clone())
-    }
-
-    /// A part of the request line. It was checked to be UTF-8, so nothing is lost.
-    fn text(&self, range: Range<usize>) -> &str {
-        str::from_utf8(&self.head[range]).unwrap_or_default()
+        &self.line[self.query.clone()]
     }
 
     /// The names and values of all fields in the order they came.
@@ -340,7 +338,7 @@ impl Request {
 
     /// How many bytes of memory the buffers take.
     pub fn capacity(&self) -> usize {
-        self.head.capacity() + self.spans.capacity() * size_of::<Span>()
+        self.head.capacity() + self.line.capacity() + self.spans.capacity() * size_of::<Span>()
     }
 }
 
