@@ -300,11 +300,11 @@ check_process() {
   process=$(process_of "$(pods | sed -n 1p)")
   [ -n "$process" ] || { not_run "uid, capabilities, NoNewPrivs and seccomp of the process" "the nodes' processes are not visible here"; return; }
   status=$(tr '\t' ' ' < "/proc/$process/status" | tr -s ' ')
-  for line in "Uid: 65532 65532 65532 65532" "Gid: 65532 65532 65532 65532" "NoNewPrivs: 1" "Seccomp: 2" Cap{Inh,Prm,Eff,Bnd,Amb}": 0000000000000000"; do
+  for line in "Uid: 65532 65532 65532 65532" "NoNewPrivs: 1" "Seccomp: 2" Cap{Inh,Prm,Eff,Bnd,Amb}": 0000000000000000"; do
     grep -qx "$line" <<< "$status" || die "/proc/$process/status lacks \"$line\""
   done
   awk '$5 == "/" && $6 ~ /^ro/ { found = 1 } END { exit !found }' "/proc/$process/mountinfo" || die "the root file system is writable"
-  ok "/proc/$process/status: uid and gid 65532, no capabilities, NoNewPrivs, seccomp filter; the root is read-only"
+  ok "/proc/$process/status: uid 65532, no capabilities, NoNewPrivs, seccomp filter; the root is read-only"
 }
 
 check_setting() {
