@@ -442,16 +442,18 @@ roll() {
   own_verdict
 }
 
-may_read() { [ "$(kubectl auth can-i get "$1" -n httpserver --as="system:serviceaccount:monitoring:$2" 2> /dev/null)" = yes ]; }
+may_read() { # ACCOUNT [--subresource=log]
+  [ "$(kubectl auth can-i get pods "${@:2}" -n httpserver --as="system:serviceaccount:monitoring:$1" 2> /dev/null)" = yes ]
+}
 
 # The README: monitoring needs no second apply after the server was removed and applied again.
 check_removal() {
   kubectl delete -f "$work/rendered.yaml" --timeout=180s > "$work/deleted" 2>&1 || { cat "$work/deleted"; die "the server cannot be removed"; }
-  ! may_read pods prometheus || die "Prometheus may still read a namespace that is gone"
+  ! may_read prometheus || die "Prometheus may still read a namespace that is gone"
   apply
   rolled_out
-  may_read pods prometheus && may_read pods/log alloy || die "applied again, and Prometheus and Alloy may not read the pods"
-  ! may_read pods/log prometheus || die "Prometheus may read logs"
+  may_read prometheus && may_read alloy && may_read alloy --subresource=log || die "applied again, and Prometheus and Alloy may not read the pods"
+  ! may_read prometheus --subresource=log || die "Prometheus may read logs"
   ok "removed and applied again: Prometheus and Alloy may read the pods as before"
 }
 
