@@ -236,7 +236,7 @@ own_watch() { # sets $own; nothing where there is no such Job
   eventually 60 "httpserver watch runs in the cluster" watch_runs
 }
 
-watch_runs() { [ "$(k get "$own" -o jsonpath='{.status.active}{.status.succeeded}')" = 1 ]; }
+watch_runs() { [ "$(k get "$own" -o jsonpath='{.status.active}{.status.succeeded}{.status.failed}')" = 1 ]; }
 watch_over() { [ -n "$(k get "$own" -o jsonpath='{.status.succeeded}{.status.failed}')" ]; }
 
 own_verdict() { # its exit status 0 says that it lost nothing
