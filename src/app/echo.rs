@@ -19,8 +19,13 @@ use crate::http::websocket::handshake::{Handshake, handshake};
 
 /// Whether a field is copied into the response.
 fn is_copied(name: &[u8]) -> bool {
-    let first = name.first().map_or(0, u8::to_ascii_lowercase);
-    !withheld(first).iter().any(|pattern| matches(pattern, name)) && !is_cache_control(name)
+    let letter = |place: usize| name.get(place).map(u8::to_ascii_lowercase);
+    let (first, third) = (letter(0).unwrap_or_default(), letter(2));
+    // The third letter rules most patterns out before they are compared.
+    let mut patterns = withheld(first)
+        .iter()
+        .filter(|p| p.as_bytes().get(2) == third.as_ref());
+    !patterns.any(|pattern| matches(pattern, name)) && !is_cache_control(name)
 }
 
 /// Whether a name matches a pattern of the table.

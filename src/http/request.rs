@@ -375,10 +375,10 @@ impl Gathered {
 /// How many bytes of empty lines stand in front of the request line.
 fn empty_lines(input: &[u8]) -> Result<usize, RequestError> {
     let lines = input.chunks(2).take_while(|pair| *pair == b"\r\n").count();
-    if lines > limits::EMPTY_LINES {
-        Err(RequestError::RequestLine)
-    } else {
-        Ok(2 * lines)
+    match input.get(2 * lines..) {
+        _ if lines > limits::EMPTY_LINES => Err(RequestError::RequestLine),
+        Some([b'\n', ..] | [b'\r', _, ..]) => Err(RequestError::LineEnd),
+        _ => Ok(2 * lines),
     }
 }
 
@@ -414,18 +414,20 @@ fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
                 RequestError::Field
             }
         }
-        _ => explain_request_line(line, rest),
+        _ => explain_request_line(error, line, rest),
     }
 }
 
-fn explain_request_line(line: &[u8], rest: &[u8]) -> RequestError {
+fn explain_request_line(error: httparse::Error, line: &[u8], rest: &[u8]) -> RequestError {
     let mut words = line.split(|byte| *byte == b' ');
     let (method, target, version) = (words.next(), words.next(), words.next());
     let version = version.and_then(|version| version.strip_prefix(b"HTTP/"));
     let complete = method.is_some_and(field::is_token) && target.is_some_and(|t| !t.is_empty());
     match version {
         Some(version) if complete && words.next().is_none() => match version {
-            [b'1', b'.', b'0' | b'1'] if !rest.is_empty() && !rest.starts_with(b"\r\n") => {
+            [b'1', b'.', b'0' | b'1']
+                if error == httparse::Error::NewLine || !rest.starts_with(b"\r\n") =>
+            {
                 RequestError::LineEnd
             }
             [b'1', b'.', b'0' | b'1'] => RequestError::Target,
@@ -545,6 +547,20 @@ mod tests {
             ("http/1.1", RequestError::RequestLine),
         ] {
             check(&format!("PRI * {version}\r\n\r\n"), Err(reject));
+        }
+    }
+
+    #[test]
+    fn line_ends() {
+        for bad in [
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\rGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\rX",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
+        ] {
+            check(bad, Err(RequestError::LineEnd));
         }
     }
 

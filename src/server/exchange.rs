@@ -125,7 +125,7 @@ impl Connection<'_> {
         } else {
             self.sleep(decision.delay)
         };
-        if decision.delay_is_random {
+        if decision.delay_is_measured {
             self.app()
                 .metrics
                 .injected_delay
