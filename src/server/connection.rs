@@ -247,7 +247,9 @@ impl<'a> Connection<'a> {
                 .any(|byte| !matches!(byte, b'\r' | b'\n'))
         };
         if begun(&self.buffers.input) {
-            self.permit.head_begun();
+            let first = self.requests == 0;
+            self.permit
+                .head_begun(if first { self.opened } else { self.started });
         }
         loop {
             match self.read(limits::READ_BYTES, deadline) {
