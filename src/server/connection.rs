@@ -318,7 +318,9 @@ impl<'a> Connection<'a> {
     /// Waits this long, or until the shutdown ends the sleep; the time that has passed. What is
     /// pending is written before, and a long sleep gives buffers back.
     pub(super) fn sleep(&mut self, duration: Duration) -> Duration {
-        self.flush();
+        if !self.flush() {
+            return Duration::ZERO;
+        }
         if duration > limits::KEEP_BUFFERS_IN_DELAY {
             self.shrink();
         }
