@@ -131,19 +131,21 @@ impl Connection<'_> {
 
     /// Writes a frame and what is pending before it; nothing after a close frame.
     fn send(&mut self, lock: &WriteLock, frame: Option<(Opcode, &[u8])>) -> io::Result<()> {
-        let mut close_sent = locked(lock);
+        let close_sent = locked(lock);
         if !*close_sent && let Some((opcode, payload)) = frame {
             self.out
                 .put(FrameHeader::new(opcode, payload.len()).as_bytes());
             self.out.put(payload);
         }
         self.out.flush();
+        drop(close_sent);
+        // The main thread raises the stage before it tries the lock. Where it found the lock held,
+        // the stage is seen here, after the unlock.
         let draining = self.server.slots.stage().reached(Stage::Draining);
-        if draining && !mem::replace(&mut *close_sent, true) {
+        if draining && !mem::replace(&mut *locked(lock), true) {
             self.out.put(&close_frame(Some(GOING_AWAY), "draining"));
             self.out.flush();
         }
-        drop(close_sent);
         self.out.failed().map_or(Ok(()), |kind| Err(kind.into()))
     }
 
