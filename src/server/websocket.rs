@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::http::websocket::frames::{
-    Decoder, Event, FrameHeader, GOING_AWAY, Opcode, close_frame,
+    Decoder, Event, FrameHeader, GOING_AWAY, Opcode, TRY_AGAIN_LATER, close_frame,
 };
 use crate::limits;
 use crate::observe::metrics::Direction;
@@ -60,9 +60,11 @@ impl Connection<'_> {
         let lock = self.permit.begin_websocket();
         let max = usize::try_from(self.app().config.max_body).unwrap_or(usize::MAX);
         let (mut decoder, mut messages) = (Decoder::new(max), 0);
-        if self.send(&lock, None).is_err() {
+        let mut reservation = self.server.body_memory.reservation();
+        if self.send(&lock, None).is_err() || !self.flush() {
             return messages;
         }
+        self.shrink();
         let (mut last_received, mut pinged) = (Instant::now(), false);
         loop {
             let mut input = mem::take(&mut self.buffers.input);
@@ -75,6 +77,12 @@ impl Connection<'_> {
             let idle = self.app().config.idle_timeout;
             let deadline = last_received + if pinged { idle } else { idle / 2 };
             decoder.release();
+            self.out.release();
+            if reservation.resize(decoder.memory() as u64).is_err() {
+                // An error means that the connection has ended already.
+                let _ = self.send_close(&lock, Some(TRY_AGAIN_LATER), "no memory for the message");
+                return messages;
+            }
             match self.read(limits::READ_BYTES, deadline) {
                 Ok(1..) => (last_received, pinged) = (Instant::now(), false),
                 Err(error) if error.kind() == ErrorKind::TimedOut && !pinged => {
