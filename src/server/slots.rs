@@ -488,9 +488,10 @@ impl Permit<'_> {
         self.shed.store(true, SeqCst);
     }
 
-    /// A request head has begun and is not whole.
-    pub fn head_begun(&self) {
-        self.enter(Phase::Head, Instant::now());
+    /// A request head has begun and is not whole; `began` is when its client could begin. Later
+    /// lines of the same head do not make it younger.
+    pub fn head_begun(&self, began: Instant) {
+        self.enter(Phase::Head, began);
     }
 
     /// A whole request head is here; `now` is the time. An evicted connection that gets one still
