@@ -138,6 +138,12 @@ fn is_named_by_connection(request: &Request, name: &[u8]) -> bool {
 
 /// Writes the echo with the status, the fault and the close that the controls ask for.
 pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuffer<'_>) -> Sent {
+    if controls.fault == Some(ResponseFault::Empty) {
+        return Sent {
+            status: Status::NONE,
+            after: After::Abort,
+        };
+    }
     let status = controls.status.unwrap_or(Status::OK);
     let head = if controls.close || controls.fault.is_some() {
         exchange.closing_head(status, out)

@@ -122,10 +122,6 @@ impl Request {
     pub fn parse(&mut self, input: &[u8], max_head: usize) -> Result<Option<usize>, RequestError> {
         let skipped = empty_lines(input)?;
         let bytes = &input[skipped..];
-        // httparse skips bare LFs here, and nothing would stand where it is expected.
-        if bytes.starts_with(b"\n") {
-            return Err(RequestError::LineEnd);
-        }
         let mut places = [const { MaybeUninit::uninit() }; limits::FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
         let length = match parsed.parse_with_uninit_headers(bytes, &mut places) {
@@ -432,7 +428,8 @@ fn explain_request_line(error: httparse::Error, line: &[u8], rest: &[u8]) -> Req
     let mut words = line.split(|byte| *byte == b' ');
     let (method, target, version) = (words.next(), words.next(), words.next());
     let version = version.and_then(|version| version.strip_prefix(b"HTTP/"));
-    let complete = method.is_some_and(field::is_token) && target.is_some_and(|t| !t.is_empty());
+    let visible = |target: &[u8]| !target.is_empty() && !target.iter().any(u8::is_ascii_control);
+    let complete = method.is_some_and(field::is_token) && target.is_some_and(visible);
     match version {
         Some(version) if complete && words.next().is_none() => match version {
             [b'1', b'.', b'0' | b'1']
@@ -521,10 +518,6 @@ mod tests {
         );
         check("GET / HTTP/1.0\r\n\r\n", Ok(Some((Framing::None, false))));
         check("GET / HTTP/1.1\r\nHost: a\r\n", Ok(None));
-        check(
-            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            Err(RequestError::LineEnd),
-        );
         check(
             "GET / HTTP/1.1\nHost: a\r\n\r\n",
             Err(RequestError::LineEnd),

@@ -23,6 +23,7 @@ use httpserver::http::forwarded::{self, Network};
 use httpserver::http::http2;
 use httpserver::http::other_protocols::{Found, recognise};
 use httpserver::http::request::{Framing, Request, Version};
+use httpserver::http::status::Status;
 use httpserver::http::websocket::frames::{Decoder, Event, FrameHeader, Opcode};
 use httpserver::limits;
 use httpserver::observe::diagnostics::Diagnostics;
@@ -123,7 +124,7 @@ fn simple_field(line: &str) -> (String, String) {
 fn check_host(request: &Request, hosts: &[String]) {
     let is_10 = request.version == Version::Http10;
     assert!(hosts.len() == 1 || (hosts.is_empty() && is_10), "{hosts:?}");
-    let odd = |host: &String| host.contains([' ', '/', '@', '\t', '?', '#', ',']);
+    let odd = |host: &String| host.contains([' ', '/', '@', '\t', '?', '#']);
     assert!(!hosts.iter().any(odd), "{hosts:?}");
 }
 
@@ -274,13 +275,15 @@ pub fn controls(data: &[u8]) {
     let field = [name.as_bytes(), b": ", value, b"\r\n"].concat();
     let by_query = check_controls(&target, b"");
     let by_field = check_controls(b"/", &field);
+    // An `&` ends the value and begins another parameter.
+    let one = !value.contains(&b'&');
     let by_both = check_controls(&target, b"echo-status: 999\r\nECHO-DELAY: 1h\r\n");
     if let (Some(by_query), Some(by_field)) = (&by_query, &by_field)
-        && !value.contains(&b'&')
+        && one
     {
         assert_eq!(by_query, by_field, "{name} as query and as field");
     }
-    if let (Some(Ok(_)), Some(by_both)) = (&by_query, &by_both) {
+    if let (Some(Ok(_)), Some(by_both), true) = (&by_query, &by_both, one) {
         let wrong = ["echo-delay", "echo-status"];
         let expected = wrong.iter().rev().find(|wrong| **wrong != name);
         assert_eq!(by_both.as_ref().err(), expected, "{name} and bad fields");
@@ -305,7 +308,7 @@ fn check_controls(target: &[u8], fields: &[u8]) -> Option<Result<Controls, &'sta
         let drawn = read(seed);
         assert_eq!(drawn.is_ok(), first.is_ok(), "{:?}", request.target());
         let Ok(controls) = drawn else { continue };
-        let code = controls.status.map_or(200, |status| status.code());
+        let code = controls.status.map_or(200, Status::code);
         assert!((200..=599).contains(&code), "{code}");
         assert!(controls.delay.unwrap_or_default() <= limits::DELAY);
     }
@@ -529,7 +532,7 @@ fn takes_its_time(data: &[u8]) -> bool {
         text.windows(part.len())
             .any(|window| window == part.as_bytes())
     };
-    unfit.iter().any(|part| has(&part))
+    unfit.iter().any(has)
 }
 
 /// Wherever a client's bytes stand in a request, they forge no field of the response, break no
@@ -907,12 +910,11 @@ fn comparable(written: &[u8]) -> String {
     let text = latin1(written).replace("HTTP/1.1 100 Continue\r\n\r\n", "");
     let mut kept = String::new();
     for line in text.split_inclusive('\n') {
-        let varies = [
-            "Date: ",
-            "Server-Timing: ",
-            "Content-Length: ",
-            "400 Bad Request: ",
-        ];
+        // No body follows where it can be seen that the method is HEAD.
+        if line.starts_with("400 Bad Request: ") {
+            continue;
+        }
+        let varies = ["Date: ", "Server-Timing: ", "Content-Length: "];
         let name = varies.iter().find(|name| line.starts_with(**name));
         kept += &name.map_or_else(|| without_times(line), |name| (*name).to_owned());
     }
