@@ -224,7 +224,7 @@ mod tests {
         assert!(request.parse(head.as_bytes(), 1 << 20).unwrap().is_some());
         let mut lines = Vec::new();
         copied_runs(&request, |run| {
-            lines.extend_from_slice(request.lines(run).bytes())
+            lines.extend_from_slice(request.lines(run).bytes());
         });
         assert_eq!(String::from_utf8(lines).unwrap(), copied);
     }
