@@ -176,7 +176,7 @@ impl Slots {
             }
             // An evicted connection that got a request instead does not leave: evict another one.
             if !evicted.is_some_and(|index| self.is_leaving(index)) {
-                evicted = self.evict(&mut table, kind);
+                evicted = self.evict(&mut table, kind, Instant::now());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if evicted.is_none() || left.is_zero() || self.stage.reached(Stage::Cut) {
@@ -197,8 +197,7 @@ impl Slots {
     }
 
     /// Evicts a connection for a newcomer; the slot that it will free.
-    fn evict(&self, table: &mut Table, kind: Kind) -> Option<usize> {
-        let now = Instant::now();
+    fn evict(&self, table: &mut Table, kind: Kind, now: Instant) -> Option<usize> {
         match kind {
             Kind::Regular => {
                 let range = 0..self.regular;
@@ -603,6 +602,7 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::sync::OnceLock;
 
     const SECOND: Duration = Duration::from_secs(1);
     /// Longer than any test takes, so what ends sooner was ended.
@@ -624,12 +624,22 @@ mod tests {
         (client, listener.accept().unwrap().0)
     }
 
-    /// A connection that came into a phase so long ago.
+    /// An age that is not enough.
+    fn just_below(age: Duration) -> Duration {
+        age.saturating_sub(Duration::from_nanos(1))
+    }
+
+    /// The time from which ages count.
+    fn base() -> Instant {
+        static BASE: OnceLock<Instant> = OnceLock::new();
+        *BASE.get_or_init(Instant::now)
+    }
+
+    /// A connection that came into a phase so long before the base, or before now.
     fn admit(slots: &Slots, phase: Phase, age: Duration) -> (TcpStream, Permit<'_>) {
         let (client, ours) = connection();
         let permit = slots.admit(ours).unwrap();
-        let since = Instant::now().checked_sub(age).unwrap();
-        permit.enter(phase, since);
+        permit.enter(phase, base().checked_sub(age).unwrap());
         (client, permit)
     }
 
@@ -642,7 +652,7 @@ mod tests {
 
     /// Evicts for a newcomer; the slot that will be free.
     fn evict(slots: &Slots, kind: Kind) -> Option<usize> {
-        slots.evict(&mut slots.table(), kind)
+        slots.evict(&mut slots.table(), kind, base())
     }
 
     /// Waits until the connection's thread is woken by the end of its input.
@@ -672,12 +682,12 @@ mod tests {
         let slots = slots(10, 0);
         let (_a, idle) = admit(&slots, Phase::Idle, 2 * SECOND);
         let (_b, longest_idle) = admit(&slots, Phase::Idle, 3 * SECOND);
-        let (_c, _young) = admit_young(&slots, Phase::Idle);
+        let (_c, _young) = admit(&slots, Phase::Idle, just_below(limits::IDLE_GRACE));
         let (_d, _active) = admit(&slots, Phase::Active, 9 * SECOND);
         let (_e, _delayed) = admit(&slots, Phase::Delayed, 9 * SECOND);
         let (_f, head) = admit(&slots, Phase::Head, SECOND);
         let (_g, new) = admit(&slots, Phase::New, 2 * SECOND);
-        let (_h, _newer) = admit_young(&slots, Phase::New);
+        let (_h, _newer) = admit(&slots, Phase::New, just_below(limits::HEAD_GRACE));
         let (_i, lingering) = admit(&slots, Phase::Lingering, Duration::ZERO);
         let (j, gone) = admit(&slots, Phase::Delayed, Duration::ZERO);
         drop(j);
@@ -696,7 +706,7 @@ mod tests {
         let slots = slots(0, 6);
         let old = limits::SHED_WRITE_GRACE;
         let (_a, written) = admit(&slots, Phase::Active, old);
-        let (_b, _writing) = admit_young(&slots, Phase::Active);
+        let (_b, _writing) = admit(&slots, Phase::Active, just_below(old));
         let (_c, lingering) = admit(&slots, Phase::Lingering, Duration::ZERO);
         let (_d, new) = admit(&slots, Phase::New, Duration::ZERO);
         let (_e, head) = admit(&slots, Phase::Head, SECOND);
