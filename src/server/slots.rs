@@ -605,8 +605,8 @@ mod tests {
     use std::sync::OnceLock;
 
     const SECOND: Duration = Duration::from_secs(1);
-    /// Longer than any test takes, so what ends sooner was ended.
-    const HOUR: Duration = Duration::from_secs(3600);
+    /// Longer than any step of a test takes, so what ends sooner was ended.
+    const MINUTE: Duration = Duration::from_secs(60);
 
     fn slots(connections: usize, overflow: usize) -> Slots {
         Slots::new(&Capacity {
@@ -646,7 +646,7 @@ mod tests {
     /// A connection that is too young for every grace, however slow the test is.
     fn admit_young(slots: &Slots, phase: Phase) -> (TcpStream, Permit<'_>) {
         let (client, permit) = admit(slots, phase, Duration::ZERO);
-        permit.enter(phase, Instant::now() + HOUR);
+        permit.enter(phase, Instant::now() + MINUTE);
         (client, permit)
     }
 
@@ -657,14 +657,14 @@ mod tests {
 
     /// Waits until the connection's thread is woken by the end of its input.
     fn wait_for_end(permit: &Permit<'_>) {
-        permit.stream().set_read_timeout(None).unwrap();
+        permit.stream().set_read_timeout(Some(MINUTE)).unwrap();
         assert_eq!(permit.stream().read(&mut [0]).unwrap(), 0);
     }
 
     fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         let start = Instant::now();
         while !holds() {
-            assert!(start.elapsed() < 60 * SECOND, "{what}: not in a minute");
+            assert!(start.elapsed() < MINUTE, "{what}: not in a minute");
             thread::yield_now();
         }
     }
@@ -744,7 +744,7 @@ mod tests {
         let slots = slots(1, 0);
         let (_a, idle) = admit(&slots, Phase::Idle, limits::IDLE_GRACE);
         thread::scope(|scope| {
-            let newcomer = scope.spawn(|| slots.take(Kind::Regular, HOUR));
+            let newcomer = scope.spawn(|| slots.take(Kind::Regular, MINUTE));
             wait_for_end(&idle);
             drop(idle);
             assert_eq!(newcomer.join().unwrap(), Some(0));
@@ -757,7 +757,7 @@ mod tests {
         let (_a, first) = admit(&slots, Phase::Idle, 3 * SECOND);
         let (_b, second) = admit(&slots, Phase::Idle, 2 * SECOND);
         thread::scope(|scope| {
-            let newcomer = scope.spawn(|| slots.take(Kind::Regular, HOUR));
+            let newcomer = scope.spawn(|| slots.take(Kind::Regular, MINUTE));
             wait_until("the first is evicted", || first.is_evicted());
             assert!(!second.is_evicted());
             first.request_begun(Instant::now());
@@ -839,7 +839,7 @@ mod tests {
         let [a, b, c] = [(); 3].map(|()| admit(&slots, Phase::Active, SECOND));
         slots.thread_started();
         slots.thread_refused();
-        slots.table().lowered = Some((2, Instant::now() + HOUR));
+        slots.table().lowered = Some((2, Instant::now() + MINUTE));
         assert_eq!(slots.snapshot().max_connections, 2);
         assert!(slots.admit(connection().1).unwrap().is_shed());
         drop(a);
@@ -961,21 +961,21 @@ mod tests {
             let mut slot = slots.slot(0);
             slot.as_mut().unwrap().evict();
         };
-        assert!(slept(&slots, HOUR, at_drain, evict) < HOUR);
-        assert!(slept(&slots, HOUR, at_drain, || slots.begin_drain()) < HOUR);
+        assert!(slept(&slots, MINUTE, at_drain, evict) < MINUTE);
+        assert!(slept(&slots, MINUTE, at_drain, || slots.begin_drain()) < MINUTE);
         let (_client, permit) = admit(&slots, Phase::Active, Duration::ZERO);
         assert_eq!(permit.sleep(moment, at_limit), moment);
-        assert!(permit.sleep(HOUR, at_drain) < HOUR);
+        assert!(permit.sleep(MINUTE, at_drain) < MINUTE);
         assert_eq!(permit.sleep(Duration::ZERO, at_limit), Duration::ZERO);
         drop(permit);
-        assert!(slept(&slots, HOUR, at_limit, || slots.end_delays()) < HOUR);
+        assert!(slept(&slots, MINUTE, at_limit, || slots.end_delays()) < MINUTE);
     }
 
     #[test]
     fn the_cut_ends_everything() {
         let slots = slots(2, 0);
         let (mut client, active) = admit(&slots, Phase::Active, Duration::ZERO);
-        assert!(slept(&slots, HOUR, SleepEnds::AtDrainLimit, || slots.cut()) < HOUR);
+        assert!(slept(&slots, MINUTE, SleepEnds::AtDrainLimit, || slots.cut()) < MINUTE);
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         active.stream().write_all(b"x").unwrap_err();
         assert!(slots.admit(connection().1).is_none());
@@ -987,7 +987,7 @@ mod tests {
         let slots = slots(1, 0);
         let (_client, idle) = admit(&slots, Phase::Idle, limits::IDLE_GRACE);
         thread::scope(|scope| {
-            let newcomer = scope.spawn(|| slots.take(Kind::Regular, HOUR));
+            let newcomer = scope.spawn(|| slots.take(Kind::Regular, MINUTE));
             wait_for_end(&idle);
             slots.cut();
             assert_eq!(newcomer.join().unwrap(), None);
