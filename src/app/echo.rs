@@ -172,6 +172,12 @@ fn compare_names(a: &[u8], b: &[u8]) -> Ordering {
 
 /// Writes the echo with the status, the fault and the close that the controls ask for.
 pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuffer<'_>) -> Sent {
+    if controls.fault == Some(ResponseFault::Empty) {
+        return Sent {
+            status: Status::NONE,
+            after: After::Abort,
+        };
+    }
     let status = controls.status.unwrap_or(Status::OK);
     let head = if controls.close || controls.fault.is_some() {
         exchange.closing_head(status, out)
@@ -252,7 +258,7 @@ mod tests {
         assert!(request.parse(head.as_bytes(), 1 << 20).unwrap().is_some());
         let mut lines = Vec::new();
         copied_runs(&request, |run| {
-            lines.extend_from_slice(request.lines(run).bytes())
+            lines.extend_from_slice(request.lines(run).bytes());
         });
         assert_eq!(String::from_utf8(lines).unwrap(), copied);
     }
