@@ -75,7 +75,7 @@ function sourceOf(text) {
   } catch {
     // Not from an httpserver, or from one that failed on purpose.
   }
-  if (!facts.hostname) return undefined;
+  if (!facts?.hostname) return undefined;
   const version = facts.version;
   const pod = facts.pod || facts.hostname;
   const key = version + " " + pod;
@@ -142,12 +142,13 @@ function drawHistogram(width) {
 function drawLine(top) {
   const line = byId("line");
   line.replaceChildren();
+  line.setAttribute("viewBox", `-1 0 ${Math.max(60, requests.length) + 1} 100`);
   const points = add(line, "polyline");
   let path = "";
   requests.forEach(({ latency, source, loss }, x) => {
     if (loss) {
-      add(line, "path", { class: "gap", d: `M${x} 0V100` });
-    } else if (latency) {
+      add(line, "path", { class: "loss", d: `M${x} 0V100` });
+    } else if (latency !== undefined) {
       const y = 98 - (96 * latency) / top;
       path += `${x},${y} `;
       // A line without length: its round ends make a dot, which a stretched circle would not be.
@@ -160,19 +161,16 @@ function drawLine(top) {
 function drawSources() {
   const list = byId("sources");
   list.replaceChildren();
-  const entry = (name, number, color) => {
+  const entry = (name, ok, lost, color) => {
     const item = add(list, "li");
     const mark = add(item, "i");
     if (color) mark.style.background = color;
     add(item, "span").textContent = name;
-    add(item, "b").textContent = number;
-    return item;
-  };
-  for (const { name, ok, lost, color } of sources.values()) {
-    const item = entry(name, ok + lost, color);
     if (lost) add(item, "b", { class: "lost" }).textContent = lost + " lost";
-  }
-  for (const [reason, number] of losses) entry("lost: " + reason, number);
+    if (ok) add(item, "b").textContent = ok + " ok";
+  };
+  for (const { name, ok, lost, color } of sources.values()) entry(name, ok, lost, color);
+  for (const [reason, number] of losses) entry(reason, 0, number);
 }
 
 function run(on) {
@@ -187,6 +185,5 @@ byId("rate").addEventListener("input", () => {
   byId("rate-shown").textContent = byId("rate").value + " a second";
   if (timer) run(true);
 });
-byId("line").setAttribute("viewBox", `-1 0 ${SHOWN + 1} 100`);
 byId("histogram").setAttribute("viewBox", `0 0 ${BINS} 100`);
 byId("live").hidden = false;

@@ -17,8 +17,8 @@ const SCRIPT: &str = include_str!("page.js");
 /// The value of `Content-Security-Policy` for the page. A test computes the hashes of the style and
 /// of the script and compares.
 pub const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-oqtV92vHcmzZMOjb8hC6eBEGBycquGTCDZSqFj+F8RA='; \
-    script-src 'sha256-Z3i1mU19hnWTw4lIlAQw7kjqN0KnRHygoUPihr+ZDpg='; \
+    style-src 'sha256-VGarAXPMukopMxSowaw+hei6ixXosz0iJ2EewXNpn+Y='; \
+    script-src 'sha256-aiuhJhUvzPRs8IZn7tKuYYPS2C2e+YD2zcdln7Tje2U='; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const START: &str = r#"<!doctype html>
@@ -31,7 +31,7 @@ const START: &str = r#"<!doctype html>
 const LIVE: &str = r#"</section>
 <section id="live" hidden>
 <h2>Live</h2>
-<p>Asks for this path as JSON again and again, each time over a new connection.</p>
+<p>Asks for this path as JSON again and again, each time over a new connection, six at a time at most.</p>
 <div id="controls"><button type="button" id="start">Start</button>
 <label>Rate <input type="range" id="rate" min="1" max="10" value="5"> <span id="rate-shown">5 a second</span></label></div>
 <dl id="counts">
@@ -51,10 +51,10 @@ const LIVE: &str = r#"</section>
 <ul id="sources"></ul>
 </section>
 </main>
-<footer>Change the responses:
+<footer><span>Change the responses:</span>
 <a href="?echo-delay=50ms..250ms">?echo-delay=50ms..250ms</a>
 <a href="?echo-status=200:90,503:10">?echo-status=200:90,503:10</a>
-<a href="?">none</a></footer>
+<a href="?">no query</a></footer>
 <script>"#;
 
 /// Puts out the description as an HTML document.
