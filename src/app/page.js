@@ -17,11 +17,16 @@ const query = location.search ? location.search + "&" : "?";
 const url = location.origin + location.pathname + query + "echo-close";
 
 const requests = []; // the last SHOWN, in the order of asking
-const latencies = new Uint32Array(TIMEOUT + 1); // how many responses took so many ms
+const latencies = countsByMs();
 const sources = new Map(); // who responded, by version and pod
 const losses = new Map(); // how many requests were lost, by reason
 const count = { asked: 0, ok: 0, lost: 0, inFlight: 0 };
 let timer = 0;
+
+// How many responses took so many ms.
+function countsByMs() {
+  return new Uint32Array(TIMEOUT + 1);
+}
 
 function add(parent, name, attributes = {}) {
   const space = parent.namespaceURI;
@@ -57,54 +62,61 @@ async function ask() {
     });
     const text = await response.text();
     request.latency = Math.min(performance.now() - start, TIMEOUT);
-    request.source = sourceOf(text);
     const ok = response.ok || response.type === "opaqueredirect";
     if (!ok) request.loss = "status " + response.status;
+    request.source = sourceOf(response, text);
   } catch (error) {
-    request.loss = error.name === "TimeoutError" ? "no response in " + time(TIMEOUT) : "no whole response";
+    const late = error.name === "TimeoutError";
+    request.loss = late ? "no response in " + time(TIMEOUT) : "no whole response";
   }
   count.inFlight -= 1;
   finish(request);
 }
 
-// The version and pod that a response names; made at their first response.
-function sourceOf(text) {
+// Who sent a response, by the version and the pod that it names; made at the first response. An error
+// that was injected names only the version.
+function sourceOf(response, text) {
   let facts = {};
   try {
-    facts = JSON.parse(text);
+    facts = JSON.parse(text) || {};
   } catch {
-    // Not from an httpserver, or from one that failed on purpose.
+    // Not a description of a request.
   }
-  if (!facts?.hostname) return undefined;
-  const version = facts.version;
-  const pod = facts.pod || facts.hostname;
-  const key = version + " " + pod;
-  if (!sources.has(key)) {
-    const versions = [...new Set([...sources.values(), { version }].map((source) => source.version))];
-    const pods = [...sources.values()].filter((source) => source.version === version).length;
-    const hue = HUES[versions.indexOf(version) % HUES.length];
-    const color = `hsl(${hue} 70% ${SHADES[pods % SHADES.length]}%)`;
-    sources.set(key, { version, name: `version ${version}, ${pod}`, color, ok: 0, lost: 0 });
+  const { hostname = "unknown pod", pod = hostname } = facts;
+  const version = facts.version || response.headers.get("Version");
+  const name = version ? `version ${version}, ${pod}` : "unknown server";
+  if (!sources.has(name)) {
+    const color = version ? newColor(version) : "gray";
+    sources.set(name, { version, name, color, latencies: countsByMs(), ok: 0, lost: 0 });
   }
-  return sources.get(key);
+  return sources.get(name);
 }
 
-function finish(request) {
-  const { cell, source, loss, latency } = request;
-  const name = source ? source.name : "unknown server";
+// A hue for each version, and a shade of it for each pod.
+function newColor(version) {
+  const known = [...sources.values()].map((source) => source.version);
+  const place = [...new Set([...known, version])].indexOf(version);
+  const pods = known.filter((other) => other === version).length;
+  return `hsl(${HUES[place % HUES.length]} 70% ${SHADES[pods % SHADES.length]}%)`;
+}
+
+function finish({ cell, source, loss, latency }) {
   if (loss) {
     count.lost += 1;
     losses.set(loss, (losses.get(loss) || 0) + 1);
+    if (source) source.lost += 1;
     cell.className = "lost";
-    cell.title = source ? `${loss}: ${name}` : loss;
+    cell.title = source ? `${source.name}: ${loss}` : loss;
   } else {
+    const ms = Math.round(latency);
     count.ok += 1;
-    latencies[Math.round(latency)] += 1;
+    source.ok += 1;
+    latencies[ms] += 1;
+    source.latencies[ms] += 1;
     cell.className = "ok";
-    cell.style.background = source ? source.color : "gray";
-    cell.title = `${name}: ${time(latency)}`;
+    cell.style.background = source.color;
+    cell.title = `${source.name}: ${time(latency)}`;
   }
-  if (source) source[loss ? "lost" : "ok"] += 1;
   draw();
 }
 
@@ -127,16 +139,29 @@ function draw() {
   drawSources();
 }
 
+// A bar for each bin, made of a piece for each source.
 function drawHistogram(width) {
-  const bins = Array.from({ length: BINS }, (_, bin) =>
-    latencies.subarray(bin * width, (bin + 1) * width).reduce((sum, number) => sum + number, 0));
-  const highest = Math.max(...bins);
+  const inBin = (counts, bin) =>
+    counts.subarray(bin * width, (bin + 1) * width).reduce((sum, number) => sum + number, 0);
+  const bins = Array.from({ length: BINS }, (_, bin) => inBin(latencies, bin));
+  const unit = 100 / Math.max(...bins);
   byId("histogram").replaceChildren();
   bins.forEach((number, bin) => {
-    const height = (100 * number) / highest;
-    const bar = add(byId("histogram"), "rect", { x: bin + 0.06, width: 0.88, y: 100 - height, height });
-    add(bar, "title").textContent = `${time(bin * width)} to ${time((bin + 1) * width)}: ${number}`;
+    const bar = add(byId("histogram"), "g");
+    const from = bin * width;
+    add(bar, "title").textContent = `${time(from)} to ${time(from + width)}: ${number}`;
+    let y = 100;
+    for (const { latencies, color } of sorted()) {
+      const height = inBin(latencies, bin) * unit;
+      y -= height;
+      add(bar, "rect", { x: bin + 0.06, width: 0.88, y, height, fill: color });
+    }
   });
+}
+
+// The sources by version and pod.
+function sorted() {
+  return [...sources.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 function drawLine(top) {
@@ -152,7 +177,7 @@ function drawLine(top) {
       const y = 98 - (96 * latency) / top;
       path += `${x},${y} `;
       // A line without length: its round ends make a dot, which a stretched circle would not be.
-      add(line, "path", { class: "dot", d: `M${x} ${y}h0`, stroke: source ? source.color : "gray" });
+      add(line, "path", { class: "dot", d: `M${x} ${y}h0`, stroke: source.color });
     }
   });
   points.setAttribute("points", path);
@@ -169,7 +194,7 @@ function drawSources() {
     if (lost) add(item, "b", { class: "lost" }).textContent = lost + " lost";
     if (ok) add(item, "b").textContent = ok + " ok";
   };
-  for (const { name, ok, lost, color } of sources.values()) entry(name, ok, lost, color);
+  for (const { name, ok, lost, color } of sorted()) entry(name, ok, lost, color);
   for (const [reason, number] of losses) entry(reason, 0, number);
 }
 

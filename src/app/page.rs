@@ -17,8 +17,8 @@ const SCRIPT: &str = include_str!("page.js");
 /// The value of `Content-Security-Policy` for the page. A test computes the hashes of the style and
 /// of the script and compares.
 pub const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-VGarAXPMukopMxSowaw+hei6ixXosz0iJ2EewXNpn+Y='; \
-    script-src 'sha256-aiuhJhUvzPRs8IZn7tKuYYPS2C2e+YD2zcdln7Tje2U='; \
+    style-src 'sha256-tMybqcb+mDaDfdOOf0wzQ6owMLdxxNLfJ9k6oN/MDK8='; \
+    script-src 'sha256-7w+GRvzC+I0CSC9LBKDIbrgVvT+agXhk4TkOEWea394='; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const START: &str = r#"<!doctype html>
@@ -31,9 +31,11 @@ const START: &str = r#"<!doctype html>
 const LIVE: &str = r#"</section>
 <section id="live" hidden>
 <h2>Live</h2>
-<p>Asks for this path as JSON again and again, each time over a new connection, six at a time at most.</p>
+<p>Asks for this path as JSON again and again, each time over a new connection, at most six at a
+time.</p>
 <div id="controls"><button type="button" id="start">Start</button>
-<label>Rate <input type="range" id="rate" min="1" max="10" value="5"> <span id="rate-shown">5 a second</span></label></div>
+<label>Rate <input type="range" id="rate" min="1" max="10" value="5">
+<span id="rate-shown">5 a second</span></label></div>
 <dl id="counts">
 <div><dt>requests</dt><dd id="asked">0</dd></div>
 <div><dt>ok</dt><dd id="ok">0</dd></div>

@@ -34,7 +34,8 @@ export const hasHaproxy = spawnSync("haproxy", ["-v"]).status === 0;
 
 /// Starts a program; `stop` ends it with SIGTERM and waits for its end.
 function start(program, flags, environment = {}) {
-  const child = spawn(program, flags, { env: { ...process.env, ...environment }, stdio: ["ignore", "ignore", "pipe"] });
+  const env = { ...process.env, ...environment };
+  const child = spawn(program, flags, { env, stdio: ["ignore", "ignore", "pipe"] });
   const end = new Promise((resolve) => child.once("exit", resolve));
   const stop = () => {
     child.kill("SIGTERM");
@@ -79,7 +80,8 @@ ${lines.join("\n")}
   const { child, stop } = start("haproxy", ["-db", "-f", file]);
   child.stderr.resume();
   const url = "http://127.0.0.1:" + port;
-  while (child.exitCode === null && !(await fetch(url + "/healthz").then((response) => response.ok, () => false)));
+  const answers = () => fetch(url + "/healthz").then(({ ok }) => ok, () => false);
+  while (child.exitCode === null && !(await answers()));
   const remove = () => stop().then(() => rmSync(folder, { recursive: true }));
   return { port, url, stop: remove };
 }

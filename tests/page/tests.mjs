@@ -108,7 +108,8 @@ withPage("fills the histogram of a delay of 0 to 2 s", async (page, keep) => {
   await page.goto(url);
   await ask(page, 60);
   assert.equal(await page.textContent("#rate-shown"), "10 a second");
-  const bins = () => [...document.querySelectorAll("#histogram title")].map((title) => Number(title.textContent.split(": ")[1]));
+  const bins = () =>
+    [...document.querySelectorAll("#histogram title")].map(({ textContent }) => Number(textContent.split(": ")[1]));
   await until(page, `(${bins})().filter((number) => number > 0).length >= 8`);
   await stop(page);
   const filled = await page.evaluate(bins);
@@ -143,6 +144,15 @@ withPage("shows losses in red, with their reasons", async (page, keep) => {
 
 const noHaproxy = !hasHaproxy && "NOT RUN: two versions behind HAProxy: haproxy is not here and cannot be installed";
 if (noHaproxy) console.log(noHaproxy);
+withPage("names the version of an injected error", async (page, keep) => {
+  const { url } = await keep(startServer([...FAST, "--error-rate", "0.5"], { VERSION: "7" }));
+  while ((await page.goto(url)).status() !== 200);
+  await ask(page, 1);
+  await until(page, () => document.querySelector("#cells .lost"));
+  await stop(page);
+  assert.match(await page.textContent("#sources"), /version 7, unknown pod/);
+}, { errors: true });
+
 withPage("shows two instances behind HAProxy in two colours", async (page, keep) => {
   const one = await keep(startServer(FAST, { VERSION: "1" }));
   const two = await keep(startServer(FAST, { VERSION: "2" }));
@@ -151,6 +161,15 @@ withPage("shows two instances behind HAProxy in two colours", async (page, keep)
   await ask(page, 8);
   await stop(page);
   assert.equal((await colors(page)).length, 2);
+  const [highest, fills] = await page.evaluate(() => {
+    const pieces = (bar) => [...bar.querySelectorAll("rect")];
+    const height = (bar) => pieces(bar).reduce((sum, piece) => sum + Number(piece.getAttribute("height")), 0);
+    const bars = [...document.querySelectorAll("#histogram g")];
+    const fills = bars.flatMap(pieces).map((piece) => piece.getAttribute("fill"));
+    return [Math.max(...bars.map(height)), new Set(fills).size];
+  });
+  assert(Math.abs(highest - 100) < 0.01, "the highest bar: " + highest);
+  assert.equal(fills, 2);
   const sources = await page.locator("#sources li").allTextContents();
   assert.match(sources.sort().join(), /^version 1, .*version 2, /);
 }, { skip: noHaproxy });
