@@ -9,11 +9,11 @@ use std::ops::Range;
 
 use crate::app::controls::{Controls, ResponseFault};
 use crate::app::negotiation::{self, Form};
-use crate::app::{Exchange, description, handlers, notes};
+use crate::app::{Exchange, description, handlers, notes, page};
 use crate::http::field::{self, FieldValue};
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Method, Request};
-use crate::http::response::{After, Head, JSON, Sent, TEXT};
+use crate::http::response::{After, HTML, Head, JSON, Sent, TEXT};
 use crate::http::status::Status;
 use crate::http::websocket::frames::{FrameHeader, Opcode};
 use crate::http::websocket::handshake::{Handshake, handshake};
@@ -184,16 +184,24 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
     } else {
         exchange.head(status, out)
     };
-    let head = with_fields(exchange, head, status);
+    let mut head = with_fields(exchange, head, status);
     let (request, found) = (exchange.request, notes::find(exchange));
-    let form = negotiation::preferred(request.values("accept"));
-    let content_type = if form == Form::Json { JSON } else { TEXT };
+    let form = form(request);
+    let content_type = match form {
+        Form::Text => TEXT,
+        Form::Json => JSON,
+        Form::Html => HTML,
+    };
+    if form == Form::Html {
+        head = head.field("Content-Security-Policy", page::POLICY);
+    }
     if request.method == Method::Head {
         return head.no_body(content_type);
     }
     let describe = |put: &mut dyn FnMut(&[u8])| match form {
+        Form::Text => description::text(exchange, found, put),
         Form::Json => description::json(exchange, found, put),
-        _ => description::text(exchange, found, put),
+        Form::Html => page::html(exchange, found, put),
     };
     let mut length = 0;
     describe(&mut |bytes| length += bytes.len() as u64);
@@ -213,6 +221,15 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
     }
     let stalls = fault == ResponseFault::Stall;
     stream.break_off(if stalls { After::Stall } else { After::Abort })
+}
+
+/// The form that a request gets. The page asks for its own path with GET, so it stands for no other
+/// method.
+fn form(request: &Request) -> Form {
+    match negotiation::preferred(request.values("accept")) {
+        Form::Html if !matches!(request.method, Method::Get | Method::Head) => Form::Text,
+        form => form,
+    }
 }
 
 /// Opens a WebSocket: the 101 response, and the description in JSON as the first message.
