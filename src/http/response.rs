@@ -17,6 +17,8 @@ use crate::http::status::Status;
 pub const TEXT: &str = "text/plain; charset=utf-8";
 /// The content type of JSON.
 pub const JSON: &str = "application/json";
+/// The content type of HTML.
+pub const HTML: &str = "text/html; charset=utf-8";
 
 /// What a response shares with every other one on its connection, and what its request asked for.
 #[derive(Clone, Copy)]
