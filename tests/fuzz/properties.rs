@@ -6,7 +6,7 @@
 #![allow(dead_code, reason = "each fuzz target asserts one of these")]
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -544,7 +544,7 @@ pub fn echo(data: &[u8]) {
     if takes_its_time(data) {
         return;
     }
-    for accept in [&b"application/json"[..], b"text/plain"] {
+    for accept in [&b"application/json"[..], b"text/html", b"text/plain"] {
         for request in requests(data, accept) {
             SERVERS.with(|servers| {
                 for server in servers {
@@ -637,8 +637,27 @@ fn check_responses(request: &[u8], mut rest: &[u8]) {
             let parsed = serde_json::from_slice::<Value>(body);
             parsed.unwrap_or_else(|error| panic!("{error}: {}", body.escape_ascii()));
         }
+        if fields["content-type"].starts_with("text/html") {
+            check_page(&latin1(body));
+        }
         rest = next;
     }
+}
+
+/// A page has no tag that a page of a harmless request does not have.
+fn check_page(page: &str) {
+    HARMLESS_PAGE.with(|harmless| {
+        let known: BTreeSet<_> = tags(harmless).collect();
+        for tag in tags(page) {
+            assert!(known.contains(tag), "a foreign tag: {tag:?}");
+        }
+    });
+}
+
+/// What stands between `<` and `>`.
+fn tags(page: &str) -> impl Iterator<Item = &str> {
+    let pieces = page.split('<').skip(1);
+    pieces.map(|piece| piece.split('>').next().unwrap_or_default())
 }
 
 /// Each character a byte.
@@ -673,6 +692,7 @@ const OWN: &[&str] = &[
     "content-length",
     "transfer-encoding",
     "x-content-type-options",
+    "content-security-policy",
     "cache-control",
     "server-timing",
     "x-request-id",
@@ -775,6 +795,13 @@ fn check_html(page: &[u8]) {
 }
 
 thread_local! {
+    /// A page with every part: fields, notes, a body and trailers.
+    static HARMLESS_PAGE: String = SERVERS.with(|servers| {
+        let head = "POST /a//b HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\nA_B: c\r\n\
+                    Transfer-Encoding: chunked\r\n\r\n";
+        let request = format!("{head}1\r\nx\r\n0\r\nA: b\r\n\r\n").into_bytes();
+        latin1(&servers[0].serve(&request, [request.len()]).0)
+    });
     /// One with a log in text, one with a log in JSON.
     static SERVERS: [Served; 2] = [false, true].map(Served::new);
 }
