@@ -19,10 +19,18 @@ const OVERFLOW: usize = 64;
 #[track_caller]
 fn full_server(slots: usize, flags: &[&str]) -> (Server, Vec<Client>) {
     let count = slots.to_string();
-    let server = Server::start(&[&["--max-connections", &count, "--body-timeout", "1h"], flags].concat());
+    let server = Server::start(
+        &[
+            &["--max-connections", &count, "--body-timeout", "1h"],
+            flags,
+        ]
+        .concat(),
+    );
     let busy = (0..slots).map(|_| {
         let mut client = Client::new(&server);
-        client.send("POST / HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+        client.send(
+            "POST / HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+        );
         // The server reads the body now.
         assert_eq!(client.response().status, 100);
         client
@@ -44,7 +52,10 @@ fn time_of_one(server: &Server, target: &str, status: u16) -> Duration {
 #[track_caller]
 pub(crate) fn probes_are_prompt(server: &Server, what: &str) {
     for target in ["/healthz", "/readyz", "/metrics"] {
-        let quickest = (0..5).map(|_| time_of_one(server, target, 200)).min().unwrap();
+        let quickest = (0..5)
+            .map(|_| time_of_one(server, target, 200))
+            .min()
+            .unwrap();
         assert!(quickest < PROMPT, "{what}: {target} takes {quickest:?}");
     }
 }
@@ -55,12 +66,16 @@ fn prompt_after_each(server: &Server, what: &str, mut crowd: impl FnMut() -> Vec
     let mut quickest = [Duration::MAX; 2];
     for _ in 0..4 {
         let crowd = crowd();
-        for (quickest, (target, status)) in quickest.iter_mut().zip([("/healthz", 200), ("/", 503)]) {
+        for (quickest, (target, status)) in quickest.iter_mut().zip([("/healthz", 200), ("/", 503)])
+        {
             *quickest = time_of_one(server, target, status).min(*quickest);
         }
         drop(crowd);
     }
-    assert!(quickest.iter().all(|time| *time < PROMPT), "after {what}: {quickest:?}");
+    assert!(
+        quickest.iter().all(|time| *time < PROMPT),
+        "after {what}: {quickest:?}"
+    );
 }
 
 /// Whether the host has room for a crowd and all overflow slots.
@@ -76,12 +91,24 @@ fn the_longest_idle_makes_room() {
         assert_eq!(client.get("/").status, 200);
     }
     pause(ms(1_200));
-    assert_eq!(idle[0].get("/").status, 200, "so the second is now the longest idle");
+    assert_eq!(
+        idle[0].get("/").status,
+        200,
+        "so the second is now the longest idle"
+    );
     let mut newcomer = Client::new(&server);
-    assert_eq!(newcomer.get("/").status, 200, "with every slot idle a newcomer is served");
+    assert_eq!(
+        newcomer.get("/").status,
+        200,
+        "with every slot idle a newcomer is served"
+    );
     idle[1].finish();
     for index in [0, 2, 3] {
-        assert_eq!(idle[index].get("/").status, 200, "idle connection {index} was left alone");
+        assert_eq!(
+            idle[index].get("/").status,
+            200,
+            "idle connection {index} was left alone"
+        );
     }
 }
 
@@ -102,7 +129,11 @@ fn as_many_newcomers_as_slots_are_served_where_all_are_idle() {
         client.finish();
     }
     for client in &mut newcomers {
-        assert_eq!(client.get("/").status, 200, "no slot was made up and none was lost");
+        assert_eq!(
+            client.get("/").status,
+            200,
+            "no slot was made up and none was lost"
+        );
     }
 }
 
@@ -111,30 +142,48 @@ fn a_newcomer_without_a_slot_is_shed_with_a_response() {
     let (server, busy) = full_server(2, &[]);
     let mut client = Client::new(&server);
     let response = client.get("/any");
-    assert_eq!((response.status, response.field("retry-after")), (503, "1"), "{response}");
+    assert_eq!(
+        (response.status, response.field("retry-after")),
+        (503, "1"),
+        "{response}"
+    );
     assert!(response.closes(), "{response}");
     client.finish();
     let mut client = Client::new(&server);
     let response = client.call("POST", "/big", "", &"x".repeat(100_000));
-    assert_eq!(response.status, 503, "unread input does not reset the response");
+    assert_eq!(
+        response.status, 503,
+        "unread input does not reset the response"
+    );
     client.finish();
     probes_are_prompt(&server, "every slot taken");
     for probe in ["/healthz", "/readyz", "/metrics"] {
         let mut client = Client::new(&server);
         let response = client.get(probe);
-        assert!(response.status == 200 && response.closes(), "answered once and closed: {response}");
+        assert!(
+            response.status == 200 && response.closes(),
+            "answered once and closed: {response}"
+        );
         client.finish();
     }
     let scrape = server.scrape();
     assert_eq!(scrape.count(&rejected("shed")), 2);
     for method in ["GET", "POST"] {
         let labels = format!("code=\"503\",method=\"{method}\",route=\"none\"");
-        assert_eq!(scrape.count(&format!("http_requests_total{{{labels}}}")), 1, "a shed response has route none");
+        assert_eq!(
+            scrape.count(&format!("http_requests_total{{{labels}}}")),
+            1,
+            "a shed response has route none"
+        );
     }
     assert!(scrape.count("http_connections_total{outcome=\"shed\"}") >= 20);
     for mut client in busy {
         client.send("ok");
-        assert_eq!(client.response().status, 200, "those with a slot are answered");
+        assert_eq!(
+            client.response().status,
+            200,
+            "those with a slot are answered"
+        );
     }
     eventually("a free slot is given again, and kept", || {
         let mut newcomer = Client::new(&server);
@@ -149,17 +198,26 @@ fn a_newcomer_has_one_second_in_all() {
     let mut silent = Client::new(&server);
     silent.finish();
     let after = opened.elapsed();
-    assert!(after > ms(900) && after < ms(20_000), "a silent one has a second: {after:?}");
+    assert!(
+        after > ms(900) && after < ms(20_000),
+        "a silent one has a second: {after:?}"
+    );
     // A byte now and then buys no time.
     let opened = Instant::now();
     let mut slow = Client::new(&server);
-    for byte in "GET / HTTP/1.1\r\nHost: t\r\nX: ".bytes().chain(std::iter::repeat_n(b'x', 2_000)) {
+    for byte in "GET / HTTP/1.1\r\nHost: t\r\nX: "
+        .bytes()
+        .chain(std::iter::repeat_n(b'x', 2_000))
+    {
         if slow.try_send([byte]).is_err() || !slow.is_silent_for(ms(20)) {
             break;
         }
     }
     let after = opened.elapsed();
-    assert!(after > ms(900) && after < ms(20_000), "a slow one has a second: {after:?}");
+    assert!(
+        after > ms(900) && after < ms(20_000),
+        "a slow one has a second: {after:?}"
+    );
 }
 
 #[test]
@@ -178,7 +236,9 @@ fn silent_newcomers_hold_nothing() {
         return;
     }
     let (server, _busy) = full_server(1, &[]);
-    prompt_after_each(&server, "200 silent newcomers", || (0..200).map(|_| Client::new(&server)).collect());
+    prompt_after_each(&server, "200 silent newcomers", || {
+        (0..200).map(|_| Client::new(&server)).collect()
+    });
 }
 
 #[test]
@@ -218,7 +278,11 @@ fn who_is_evicted_did_not_close_by_itself() {
         ended[usize::from(end.rest.starts_with(b"HTTP/1.1 408 "))] += 1;
     }
     let scrape = server.scrape();
-    assert_eq!(scrape.count_or_zero(&aborted("client_closed")), 0, "evicted and answered: {ended:?}");
+    assert_eq!(
+        scrape.count_or_zero(&aborted("client_closed")),
+        0,
+        "evicted and answered: {ended:?}"
+    );
 }
 
 #[test]
@@ -227,16 +291,20 @@ fn newcomers_that_stay_after_their_response_hold_nothing() {
         return;
     }
     let (server, _busy) = full_server(1, &[]);
-    prompt_after_each(&server, "as many newcomers as overflow slots, shed and still there", || {
-        let mut shed: Vec<Client> = (0..OVERFLOW).map(|_| Client::new(&server)).collect();
-        for client in &mut shed {
-            client.ask("/");
-        }
-        for client in &mut shed {
-            assert_eq!(client.response().status, 503);
-        }
-        shed
-    });
+    prompt_after_each(
+        &server,
+        "as many newcomers as overflow slots, shed and still there",
+        || {
+            let mut shed: Vec<Client> = (0..OVERFLOW).map(|_| Client::new(&server)).collect();
+            for client in &mut shed {
+                client.ask("/");
+            }
+            for client in &mut shed {
+                assert_eq!(client.response().status, 503);
+            }
+            shed
+        },
+    );
 }
 
 #[test]
@@ -245,13 +313,17 @@ fn newcomers_whose_probe_waits_for_a_body_hold_nothing() {
         return;
     }
     let (server, _busy) = full_server(1, &[]);
-    prompt_after_each(&server, "as many probes as overflow slots, without their body", || {
-        let mut probes: Vec<Client> = (0..OVERFLOW).map(|_| Client::new(&server)).collect();
-        for client in &mut probes {
-            client.send("GET /healthz HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\n");
-        }
-        probes
-    });
+    prompt_after_each(
+        &server,
+        "as many probes as overflow slots, without their body",
+        || {
+            let mut probes: Vec<Client> = (0..OVERFLOW).map(|_| Client::new(&server)).collect();
+            for client in &mut probes {
+                client.send("GET /healthz HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\n");
+            }
+            probes
+        },
+    );
 }
 
 #[test]
@@ -296,7 +368,11 @@ fn clients_that_go_away_leave_no_trace() {
     assert_eq!(server.count("http_panics_total"), 0);
     eventually("each slot can be taken, and kept", || {
         let mut clients: Vec<Client> = (0..SLOTS).map(|_| Client::new(&server)).collect();
-        let mut all = || clients.iter_mut().all(|client| client.get("/").status == 200);
+        let mut all = || {
+            clients
+                .iter_mut()
+                .all(|client| client.get("/").status == 200)
+        };
         all() && all()
     });
 }
@@ -313,7 +389,8 @@ fn making_room_costs_nobody_a_request_that_has_arrived() {
         server.signal("CONT");
         for (index, client) in crowd.iter_mut().enumerate() {
             let response = client.try_response(false);
-            let response = response.unwrap_or_else(|error| panic!("round {round}, connection {index}: {error}"));
+            let response = response
+                .unwrap_or_else(|error| panic!("round {round}, connection {index}: {error}"));
             assert!([200, 503].contains(&response.status), "{response}");
         }
     }
@@ -330,6 +407,10 @@ fn an_evicted_connection_is_idle_and_counts_as_no_request() {
     idle.finish();
     let scrape = server.scrape();
     for reason in ["client_closed", "evicted", "cut", "write_timeout"] {
-        assert_eq!(scrape.count_or_zero(&aborted(reason)), 0, "{reason}: it had no request");
+        assert_eq!(
+            scrape.count_or_zero(&aborted(reason)),
+            0,
+            "{reason}: it had no request"
+        );
     }
 }

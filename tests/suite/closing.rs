@@ -16,7 +16,10 @@ fn the_response_arrives(server: &Server, head: &str, behind: usize, status: u16)
         client.send(piece);
     }
     let response = client.response();
-    assert_eq!(response.status, status, "{head:?} and {behind} bytes got {response}");
+    assert_eq!(
+        response.status, status,
+        "{head:?} and {behind} bytes got {response}"
+    );
     assert!(response.closes(), "{response}");
     client.finish();
 }
@@ -25,10 +28,19 @@ fn the_response_arrives(server: &Server, head: &str, behind: usize, status: u16)
 fn a_refusal_arrives_however_much_is_sent_behind_it() {
     let server = Server::start(&[]);
     let refused = [
-        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", 413),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x, chunked\r\n\r\n", 501),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n",
+            413,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x, chunked\r\n\r\n",
+            501,
+        ),
         ("POST / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 99999999\r\n\r\n", 417),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 99999999\r\n\r\n",
+            417,
+        ),
         ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 405),
         ("GET / HTTP/1.0\r\n\r\n", 200),
     ];
@@ -72,14 +84,25 @@ fn the_end_is_told_at_once() {
         client.finish();
     }
     // Each of the fifteen that linger would take 5 s.
-    assert!(since.elapsed() < ms(40_000), "twenty ends took {:?}", since.elapsed());
+    assert!(
+        since.elapsed() < ms(40_000),
+        "twenty ends took {:?}",
+        since.elapsed()
+    );
 }
 
 /// Sends a byte now and then until the server has closed for good, which the kernel tells by a reset.
 fn closed_after(client: &mut Client, since: Instant, every: Duration) -> Duration {
     while since.elapsed() < PATIENCE {
         match client.try_send("x") {
-            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => break,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+                ) =>
+            {
+                break;
+            }
             Err(error) => panic!("{error}"),
             Ok(()) => pause(every),
         }
@@ -115,7 +138,10 @@ fn a_lingering_close_ends_after_thirty_seconds_in_all() {
     let (mut client, since) = lingering(&server);
     let took = closed_after(&mut client, since, ms(200));
     assert!(took >= ms(29_000), "lingered only {took:?}");
-    assert!(took < ms(50_000), "lingered {took:?}: a byte now and then extends it");
+    assert!(
+        took < ms(50_000),
+        "lingered {took:?}: a byte now and then extends it"
+    );
 }
 
 #[test]
@@ -127,7 +153,11 @@ fn a_lingering_close_ends_after_64_mib() {
         sent += block.len();
     }
     // What the kernel's buffers hold comes on top.
-    assert!((60 << 20..128 << 20).contains(&sent), "took {} MiB of garbage", sent >> 20);
+    assert!(
+        (60 << 20..128 << 20).contains(&sent),
+        "took {} MiB of garbage",
+        sent >> 20
+    );
 }
 
 #[test]
@@ -137,7 +167,11 @@ fn a_lingering_connection_ends_when_its_client_closes() {
     let since = clients[0].1;
     drop(clients);
     server.wait_count("http_open_connections", |open| open == 1);
-    assert!(since.elapsed() < ms(4_500), "before its time: {:?}", since.elapsed());
+    assert!(
+        since.elapsed() < ms(4_500),
+        "before its time: {:?}",
+        since.elapsed()
+    );
 }
 
 #[test]
@@ -152,12 +186,19 @@ fn a_lingering_connection_makes_room_and_ends_at_the_drain() {
     assert_eq!(response.status, 200, "{response}");
     assert_eq!(kept.get("/").status, 200, "the idle one was left alone");
     // Bytes now and then would keep it for 30 s.
-    assert!(closed_after(&mut lingers, Instant::now(), ms(5)) < ms(20_000), "it made room");
+    assert!(
+        closed_after(&mut lingers, Instant::now(), ms(5)) < ms(20_000),
+        "it made room"
+    );
     drop(newcomer);
     drop(kept);
     let (_lingers, since) = lingering(&server);
     server.stop();
-    assert!(since.elapsed() < ms(4_500), "it ends at the drain: {:?}", since.elapsed());
+    assert!(
+        since.elapsed() < ms(4_500),
+        "it ends at the drain: {:?}",
+        since.elapsed()
+    );
 }
 
 #[test]
@@ -168,6 +209,10 @@ fn a_client_that_asked_for_the_close_is_not_waited_for() {
     assert_eq!(client.response().status, 200);
     let since = Instant::now();
     server.wait_count("http_open_connections", |open| open == 1);
-    assert!(since.elapsed() < ms(4_500), "it knows that nothing may follow: {:?}", since.elapsed());
+    assert!(
+        since.elapsed() < ms(4_500),
+        "it knows that nothing may follow: {:?}",
+        since.elapsed()
+    );
     client.finish();
 }

@@ -15,10 +15,19 @@ use crate::support::find;
 
 #[track_caller]
 fn corpus(target: &str, property: fn(&[u8])) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fuzz/corpus")
+        .join(target);
     let entries = fs::read_dir(&directory).expect("the corpus is committed");
-    let paths: Vec<_> = entries.map(|entry| entry.expect("an entry can be read").path()).collect();
-    assert!(paths.len() >= 10, "only {} inputs in {}", paths.len(), directory.display());
+    let paths: Vec<_> = entries
+        .map(|entry| entry.expect("an entry can be read").path())
+        .collect();
+    assert!(
+        paths.len() >= 10,
+        "only {} inputs in {}",
+        paths.len(),
+        directory.display()
+    );
     for path in paths {
         println!("{}", path.display());
         property(&fs::read(&path).expect("an input can be read"));

@@ -27,8 +27,14 @@ const LATE: Duration = ms(15_000);
 #[track_caller]
 fn took_the_limit(since: Instant) {
     let took = since.elapsed();
-    assert!(took + EARLY >= LIMIT, "ended after {took:?}, before the limit of {LIMIT:?}");
-    assert!(took < LATE, "ended after {took:?}, long past the limit of {LIMIT:?}");
+    assert!(
+        took + EARLY >= LIMIT,
+        "ended after {took:?}, before the limit of {LIMIT:?}"
+    );
+    assert!(
+        took < LATE,
+        "ended after {took:?}, long past the limit of {LIMIT:?}"
+    );
 }
 
 #[track_caller]
@@ -61,15 +67,27 @@ fn drip_gets_408(flag: &str, start: &[u8], byte: u8, reason: &str) {
     assert!(response.status == 408 && response.closes(), "{response}");
     // The end comes at once, though the client goes on and the server reads what it sends.
     client.finish();
-    assert!(since.elapsed() < LATE, "the end waits for the client: {:?}", since.elapsed());
+    assert!(
+        since.elapsed() < LATE,
+        "the end waits for the client: {:?}",
+        since.elapsed()
+    );
     counts_once(&server, &rejected(reason));
     let line = server.line(" 408 ");
-    assert!(line.field("target").starts_with('/') || line.field("target").starts_with("GET /"), "{line:?}");
+    assert!(
+        line.field("target").starts_with('/') || line.field("target").starts_with("GET /"),
+        "{line:?}"
+    );
 }
 
 #[test]
 fn a_dripped_head_gets_408_at_the_header_timeout() {
-    drip_gets_408("--header-timeout", b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b'x', "header_timeout");
+    drip_gets_408(
+        "--header-timeout",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: ",
+        b'x',
+        "header_timeout",
+    );
     drip_gets_408("--header-timeout", b"GET /", b'x', "header_timeout");
 }
 
@@ -83,7 +101,12 @@ fn a_dripped_body_gets_408_at_the_body_timeout() {
 fn a_dripped_chunk_gets_408_at_the_body_timeout() {
     let start = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (part, byte) in [("f0000\r\n", b'x'), ("", b'0'), ("0\r\nX: ", b'x')] {
-        drip_gets_408("--body-timeout", format!("{start}{part}").as_bytes(), byte, "body_timeout");
+        drip_gets_408(
+            "--body-timeout",
+            format!("{start}{part}").as_bytes(),
+            byte,
+            "body_timeout",
+        );
     }
 }
 
@@ -97,9 +120,16 @@ fn a_body_that_does_not_come_gets_408_at_the_body_timeout() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel");
     let response = client.response();
     assert_eq!(response.status, 408, "{response}");
-    assert!(response.at - since + EARLY >= limit, "after {:?}", response.at - since);
+    assert!(
+        response.at - since + EARLY >= limit,
+        "after {:?}",
+        response.at - since
+    );
     let duration = server.line(" 408 ").number("duration");
-    assert!((2.9..4.5).contains(&duration), "a limit of {limit:?} took {duration} s");
+    assert!(
+        (2.9..4.5).contains(&duration),
+        "a limit of {limit:?} took {duration} s"
+    );
 }
 
 #[test]
@@ -108,7 +138,11 @@ fn a_silent_new_connection_is_closed_without_a_word_at_the_idle_timeout() {
     let since = Instant::now();
     Client::new(&server).finish();
     took_the_limit(since);
-    assert_eq!(server.stdout.text(), "", "a silent connection is no request");
+    assert_eq!(
+        server.stdout.text(),
+        "",
+        "a silent connection is no request"
+    );
 }
 
 #[test]
@@ -162,7 +196,10 @@ fn the_idle_timeout_does_not_cut_a_head_that_has_begun() {
 fn head_and_body_have_a_limit_each() {
     let server = Server::start(&["--header-timeout", "4s", "--body-timeout", "4s"]);
     let mut client = Client::new(&server);
-    for part in ["POST / HTTP/1.1\r\n", "Host: a\r\nContent-Length: 2\r\n\r\nh"] {
+    for part in [
+        "POST / HTTP/1.1\r\n",
+        "Host: a\r\nContent-Length: 2\r\n\r\nh",
+    ] {
         client.send(part);
         pause(ms(2_200));
     }
@@ -172,14 +209,23 @@ fn head_and_body_have_a_limit_each() {
 
 #[test]
 fn no_limit_runs_during_a_delay() {
-    let limits = ["--header-timeout", "--body-timeout", "--write-timeout", "--idle-timeout"];
+    let limits = [
+        "--header-timeout",
+        "--body-timeout",
+        "--write-timeout",
+        "--idle-timeout",
+    ];
     let server = Server::start(&limits.map(|flag| [flag, LIMIT_FLAG]).concat());
     let mut client = Client::new(&server);
     let since = Instant::now();
     client.send("POST /delay/1600ms HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
     let response = client.response();
     assert_eq!(response.status, 200, "{response}");
-    assert!(response.at - since >= ms(1_600), "the delay was {:?}", response.at - since);
+    assert!(
+        response.at - since >= ms(1_600),
+        "the delay was {:?}",
+        response.at - since
+    );
 }
 
 #[test]
@@ -213,7 +259,10 @@ fn a_client_that_knocks_while_the_server_starts_is_cut_too() {
     // The port is free a moment before a server takes it: a client that connects in the first instant gets the same
     // limits as any other. Several starts, because the instant is short.
     for _ in 0..4 {
-        let addr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let addr = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let knocking = thread::spawn(move || {
             let limit = Instant::now() + PATIENCE;
             while Instant::now() < limit {
@@ -238,7 +287,9 @@ fn a_client_that_is_cut_is_not_listened_to_any_further() {
     // Each response is whole before the next request is, and has to go out before the rest of that is waited for.
     let mut send = |number: u64| {
         let head = if number == 0 { "GET /by" } else { "" };
-        client.try_send(format!("{head}tes/64KiB?number={number} HTTP/1.1\r\nHost: a\r\n\r\nGET /by"))
+        client.try_send(format!(
+            "{head}tes/64KiB?number={number} HTTP/1.1\r\nHost: a\r\n\r\nGET /by"
+        ))
     };
     let mut number = 0;
     while send(number).is_ok() && server.scrape().count_or_zero(&aborted("write_timeout")) == 0 {
@@ -265,7 +316,11 @@ fn a_client_that_sips_is_cut_by_the_write_timeout() {
         }
     });
     let line = server.line("GET /bytes");
-    assert!(since.elapsed() < LATE, "a sip every {DRIP:?} kept the connection for {:?}", since.elapsed());
+    assert!(
+        since.elapsed() < LATE,
+        "a sip every {DRIP:?} kept the connection for {:?}",
+        since.elapsed()
+    );
     assert_eq!(line.field("complete"), "false", "{line:?}");
     counts_once(&server, &aborted("write_timeout"));
 }
@@ -281,12 +336,21 @@ fn the_write_timeout_is_for_each_mib_that_the_client_takes() {
     let (mut block, mut total) = (vec![0; 256 * 1024], 0);
     while total < size {
         let count = client.stream.read(&mut block).unwrap();
-        assert!(count > 0, "cut after {total} bytes and {:?}", since.elapsed());
+        assert!(
+            count > 0,
+            "cut after {total} bytes and {:?}",
+            since.elapsed()
+        );
         total += count;
-        let due = Duration::from_secs_f64(f64::from(u32::try_from(total).unwrap()) / f64::from(4 << 20));
+        let due =
+            Duration::from_secs_f64(f64::from(u32::try_from(total).unwrap()) / f64::from(4 << 20));
         pause(due.saturating_sub(since.elapsed()));
     }
-    assert!(since.elapsed() > ms(2_500), "too quick to say anything: {:?}", since.elapsed());
+    assert!(
+        since.elapsed() > ms(2_500),
+        "too quick to say anything: {:?}",
+        since.elapsed()
+    );
 }
 
 #[test]
@@ -297,14 +361,23 @@ fn a_client_that_sends_and_never_reads_is_cut() {
         let since = Instant::now();
         let requests = get(target).repeat(100);
         while client.try_send(&requests).is_ok() {
-            assert!(since.elapsed() < LATE, "still open after {:?}", since.elapsed());
+            assert!(
+                since.elapsed() < LATE,
+                "still open after {:?}",
+                since.elapsed()
+            );
         }
     }
     // One of the many requests on each connection was not answered whole; those behind it are no requests yet.
     server.wait_count(&aborted("write_timeout"), |count| count == 2);
     let scrape = server.scrape();
     assert_eq!(scrape.count_or_zero(&aborted("client_closed")), 0);
-    assert_eq!(scrape.count("http_panics_total"), 0, "{}", server.stderr.text());
+    assert_eq!(
+        scrape.count("http_panics_total"),
+        0,
+        "{}",
+        server.stderr.text()
+    );
 }
 
 #[test]
@@ -336,7 +409,9 @@ fn a_request_that_came_while_the_process_was_frozen_is_answered() {
         let mut used = Client::new(&server);
         assert_eq!(used.get("/").status, 200);
         let mut new = Client::new(&server);
-        eventually("both wait for a request", || server.count("http_open_connections") == 3);
+        eventually("both wait for a request", || {
+            server.count("http_open_connections") == 3
+        });
         frozen(&server, || {
             used.ask("/used");
             new.ask("/new");
@@ -353,8 +428,14 @@ fn a_head_or_body_that_became_whole_while_the_process_was_frozen_is_answered() {
     let server = Server::start(&["--header-timeout", LIMIT_FLAG, "--body-timeout", LIMIT_FLAG]);
     let parts = [
         ("GET / HTTP/1.1\r\nHo", "st: a\r\n\r\n"),
-        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nh", "i"),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nh", "i\r\n0\r\n\r\n"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nh",
+            "i",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nh",
+            "i\r\n0\r\n\r\n",
+        ),
     ];
     for (start, rest) in parts {
         let mut client = Client::new(&server);

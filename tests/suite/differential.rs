@@ -43,13 +43,20 @@ struct Outcome {
 #[ignore = "needs nginx"]
 fn this_server_and_nginx_agree_where_a_request_ends() {
     if !have("nginx") {
-        return not_run("the comparison with nginx", "no nginx (Debian: nginx-light)");
+        return not_run(
+            "the comparison with nginx",
+            "no nginx (Debian: nginx-light)",
+        );
     }
     let server = Server::start(&[]);
     let nginx = Nginx::start();
     let seeds = inputs();
     let total = seeds.len() + MUTATIONS;
-    let (next, disagreements, lenient) = (AtomicUsize::new(0), Mutex::new(Vec::new()), AtomicUsize::new(0));
+    let (next, disagreements, lenient) = (
+        AtomicUsize::new(0),
+        Mutex::new(Vec::new()),
+        AtomicUsize::new(0),
+    );
     let work = || {
         loop {
             let number = next.fetch_add(1, Relaxed);
@@ -57,13 +64,18 @@ fn this_server_and_nginx_agree_where_a_request_ends() {
                 return;
             }
             let input = seeds.get(number).cloned().unwrap_or_else(|| {
-                let mut random = fastrand::Rng::with_seed(SEED.wrapping_mul(1_000_003).wrapping_add(number as u64));
+                let mut random = fastrand::Rng::with_seed(
+                    SEED.wrapping_mul(1_000_003).wrapping_add(number as u64),
+                );
                 mutated(&mut random, &seeds)
             });
             let (ours, theirs) = (ours(&server, &input), nginx.responses(&input));
             if disagree(&ours, &theirs) {
                 let shown = input.escape_ascii();
-                disagreements.lock().unwrap().push(format!("ours {ours:?}, nginx {theirs:?} for \"{shown}\""));
+                disagreements
+                    .lock()
+                    .unwrap()
+                    .push(format!("ours {ours:?}, nginx {theirs:?} for \"{shown}\""));
             }
             if !ours.statuses.contains(&400) && theirs.statuses.contains(&400) {
                 lenient.fetch_add(1, Relaxed);
@@ -76,8 +88,16 @@ fn this_server_and_nginx_agree_where_a_request_ends() {
         }
     });
     let disagreements = disagreements.into_inner().unwrap();
-    println!("{total} inputs, {} of them responseed 400 by nginx and not by ours", lenient.into_inner());
-    assert!(disagreements.is_empty(), "{} disagree:\n{}", disagreements.len(), disagreements.join("\n"));
+    println!(
+        "{total} inputs, {} of them responseed 400 by nginx and not by ours",
+        lenient.into_inner()
+    );
+    assert!(
+        disagreements.is_empty(),
+        "{} disagree:\n{}",
+        disagreements.len(),
+        disagreements.join("\n")
+    );
 }
 
 /// One server goes on where the other waits for more of the same request, and ours did not refuse and close.
@@ -102,16 +122,27 @@ fn ours(server: &Server, input: &[u8]) -> Outcome {
 /// The statuses in a stream of responses. No input of the table has a status line in its body.
 fn read(stream: &[u8]) -> Outcome {
     let is_final = |line: &[u8]| {
-        let digits = line.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        let digits = line
+            .strip_prefix(b"HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3));
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_digit) && digits[0] != b'1')
     };
     let is_start = |at: &usize| is_final(&stream[*at..]);
     let starts: Vec<_> = (0..stream.len()).filter(is_start).collect();
-    let status = |at: &usize| String::from_utf8_lossy(stream.get(at + 9..at + 12)?).parse().ok();
+    let status = |at: &usize| {
+        String::from_utf8_lossy(stream.get(at + 9..at + 12)?)
+            .parse()
+            .ok()
+    };
     let statuses: Vec<u16> = starts.iter().filter_map(status).collect();
     let last = starts.last().map_or(&[][..], |&at| &stream[at..]);
     let head = find(last, b"\r\n\r\n").map_or(last, |end| &last[..end]);
-    Outcome { statuses, closes: String::from_utf8_lossy(head).to_lowercase().contains("\r\nconnection: close") }
+    Outcome {
+        statuses,
+        closes: String::from_utf8_lossy(head)
+            .to_lowercase()
+            .contains("\r\nconnection: close"),
+    }
 }
 
 impl Nginx {
@@ -134,8 +165,16 @@ impl Nginx {
         let file = directory.as_ref().join("nginx.conf");
         fs::write(&file, config).unwrap();
         let mut command = Command::new("nginx");
-        command.arg("-c").arg(&file).arg("-p").arg(directory.as_ref()).stdin(Stdio::null());
-        let nginx = Self { child: command.spawn().expect("nginx starts"), directory };
+        command
+            .arg("-c")
+            .arg(&file)
+            .arg("-p")
+            .arg(directory.as_ref())
+            .stdin(Stdio::null());
+        let nginx = Self {
+            child: command.spawn().expect("nginx starts"),
+            directory,
+        };
         eventually("nginx listens", || nginx.connect().is_ok());
         nginx
     }

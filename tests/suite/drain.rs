@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::log::sorted_statuses;
 use crate::support::server::{Account, under};
-use crate::support::{Client, PATIENCE, Scratch, Server, eventually, get, host, ms, not_run, pause, process};
+use crate::support::{
+    Client, PATIENCE, Scratch, Server, eventually, get, host, ms, not_run, pause, process,
+};
 
 /// What happens at once takes milliseconds; this allows for a slow machine.
 const AT_ONCE: Duration = ms(5_000);
@@ -25,13 +27,16 @@ const EARLY: Duration = ms(30);
 /// Knocks until a newcomer is refused. A hang is a failure.
 #[track_caller]
 fn refused(addr: SocketAddr) {
-    eventually("newcomers are refused", || match TcpStream::connect_timeout(&addr, PATIENCE) {
-        Ok(_) => false,
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => true,
-        // The kernel had completed it when the port closed.
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
-        Err(error) => panic!("a newcomer is neither served nor refused: {error}"),
-    });
+    eventually(
+        "newcomers are refused",
+        || match TcpStream::connect_timeout(&addr, PATIENCE) {
+            Ok(_) => false,
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => true,
+            // The kernel had completed it when the port closed.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("a newcomer is neither served nor refused: {error}"),
+        },
+    );
 }
 
 /// Sends a signal and waits until the server says that it drains; the instant before the signal.
@@ -47,7 +52,10 @@ fn drain(server: &Server, signal: &str) -> Instant {
 #[track_caller]
 fn took(what: &str, since: Instant, at: Instant, least: Duration) {
     let after = at.duration_since(since);
-    assert!(after + EARLY >= least && after < least + AT_ONCE, "{what} after {after:?}, expected {least:?}");
+    assert!(
+        after + EARLY >= least && after < least + AT_ONCE,
+        "{what} after {after:?}, expected {least:?}"
+    );
 }
 
 #[test]
@@ -59,16 +67,34 @@ fn newcomers_are_refused_while_a_slow_request_finishes() {
     server.wait_in_flight(1);
     drain(&server, "TERM");
     refused(server.addr);
-    assert!(asked.elapsed() < ms(2_900) || client.is_silent_for(ms(0)), "refused before the request is over");
+    assert!(
+        asked.elapsed() < ms(2_900) || client.is_silent_for(ms(0)),
+        "refused before the request is over"
+    );
     let response = client.response();
     assert!(response.status == 200 && response.closes(), "{response}");
-    assert!(response.at - asked >= ms(3_000), "the delay is kept: {:?}", response.at - asked);
+    assert!(
+        response.at - asked >= ms(3_000),
+        "the delay is kept: {:?}",
+        response.at - asked
+    );
     client.finish();
     drop(client);
     server.ends_well();
     let account = Account::of(&server);
-    assert_eq!((account.count("completed"), account.count("cut")), (1, 0), "{account:?}");
-    assert_eq!(server.lines().iter().filter(|line| line.field("route") == "delay").count(), 1);
+    assert_eq!(
+        (account.count("completed"), account.count("cut")),
+        (1, 0),
+        "{account:?}"
+    );
+    assert_eq!(
+        server
+            .lines()
+            .iter()
+            .filter(|line| line.field("route") == "delay")
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -79,7 +105,11 @@ fn sigint_and_sighup_end_it_as_sigterm_does() {
         server.signal(signal);
         server.ends_well();
         let account = Account::of(&server);
-        assert_eq!((account.count("requests"), account.count("log_lines")), (1, 1), "{signal}: {account:?}");
+        assert_eq!(
+            (account.count("requests"), account.count("log_lines")),
+            (1, 1),
+            "{signal}: {account:?}"
+        );
         assert_eq!(server.lines().len(), 1);
     }
 }
@@ -96,7 +126,10 @@ fn idle_connections_are_closed_at_once() {
     server.wait_in_flight(1);
     pause(ms(1_200));
     let since = drain(&server, "TERM");
-    for (what, client) in [("a used idle connection", &mut used), ("an untouched one", &mut untouched)] {
+    for (what, client) in [
+        ("a used idle connection", &mut used),
+        ("an untouched one", &mut untouched),
+    ] {
         let end = client.end();
         end.is_orderly();
         took(what, since, end.at, ms(0));
@@ -123,19 +156,29 @@ fn what_was_just_opened_or_used_gets_a_second() {
     let mut used = Client::new(&server);
     let mut late = Client::new(&server);
     let mut opened = Client::new(&server);
-    eventually("all are accepted", || server.count("http_open_connections") == 4);
+    eventually("all are accepted", || {
+        server.count("http_open_connections") == 4
+    });
     assert_eq!(used.get("/").status, 200);
     let opened_at = Instant::now();
     let since = drain(&server, "TERM");
     // A slow machine may have taken the second already.
     if opened_at.elapsed() < ms(300) {
         let response = late.get("/late");
-        assert!(response.status == 200 && response.closes(), "a request within the grace is answered: {response}");
+        assert!(
+            response.status == 200 && response.closes(),
+            "a request within the grace is answered: {response}"
+        );
     }
     drop(late);
     let end = used.end();
     end.is_orderly();
-    took("the used one closed", since, end.at, ms(1_000).saturating_sub(since.duration_since(opened_at)) - ms(200));
+    took(
+        "the used one closed",
+        since,
+        end.at,
+        ms(1_000).saturating_sub(since.duration_since(opened_at)) - ms(200),
+    );
     opened.finish();
     drop((used, opened));
     server.ends_well();
@@ -149,10 +192,19 @@ fn the_shutdown_delay_serves_everyone_and_tells_them_to_leave() {
     assert!(!before.closes(), "{before}");
     let since = drain(&server, "TERM");
     let ready = server.get("/readyz");
-    assert!(ready.status == 503 && ready.text().trim_end() == "draining", "{ready}");
+    assert!(
+        ready.status == 503 && ready.text().trim_end() == "draining",
+        "{ready}"
+    );
     assert_eq!(server.get("/healthz").status, 200);
     let scrape = server.scrape();
-    assert_eq!((scrape.count("httpserver_draining"), scrape.count("httpserver_ready")), (1, 0));
+    assert_eq!(
+        (
+            scrape.count("httpserver_draining"),
+            scrape.count("httpserver_ready")
+        ),
+        (1, 0)
+    );
     let last = kept.get("/kept");
     assert!(last.status == 200 && last.closes(), "{last}");
     kept.finish();
@@ -167,7 +219,14 @@ fn the_shutdown_delay_serves_everyone_and_tells_them_to_leave() {
 
 #[test]
 fn a_delay_ends_at_the_drain_limit_and_tells_its_real_length() {
-    let delay = ["--delay-min", "1h", "--delay-max", "1h", "--drain-timeout", "1s"];
+    let delay = [
+        "--delay-min",
+        "1h",
+        "--delay-max",
+        "1h",
+        "--drain-timeout",
+        "1s",
+    ];
     for (flags, target) in [(&delay[..], "/"), (&delay[4..], "/delay/60s")] {
         let mut server = Server::start(flags);
         let mut client = Client::new(&server);
@@ -179,31 +238,58 @@ fn a_delay_ends_at_the_drain_limit_and_tells_its_real_length() {
         assert!(response.status == 200 && response.closes(), "{response}");
         took("the response", since, response.at, ms(1_000));
         let (told, real) = (response.told_delay(), response.at - asked);
-        assert!(told <= real && told + EARLY >= since - asked + ms(1_000), "told {told:?}, it took {real:?}");
+        assert!(
+            told <= real && told + EARLY >= since - asked + ms(1_000),
+            "told {told:?}, it took {real:?}"
+        );
         drop(client);
         server.ends_well();
         let account = Account::of(&server);
-        assert_eq!((account.count("completed"), account.count("cut")), (1, 0), "{account:?}");
+        assert_eq!(
+            (account.count("completed"), account.count("cut")),
+            (1, 0),
+            "{account:?}"
+        );
     }
 }
 
 #[test]
 fn what_is_still_busy_500_ms_after_the_limit_is_cut() {
-    let mut server = Server::start(&["--drain-timeout", "500ms", "--body-timeout", "1h", "--write-timeout", "1h"]);
+    let mut server = Server::start(&[
+        "--drain-timeout",
+        "500ms",
+        "--body-timeout",
+        "1h",
+        "--write-timeout",
+        "1h",
+    ]);
     let mut deaf = Client::new(&server);
     deaf.ask("/bytes/1GiB");
     let mut stalled = Client::new(&server);
-    stalled.send("POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n");
+    stalled.send(
+        "POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n",
+    );
     assert_eq!(stalled.response().status, 100);
     deaf.read().unwrap();
     let since = drain(&server, "TERM");
     server.ends_well();
     took("the exit", since, Instant::now(), ms(1_000));
     let account = Account::of(&server);
-    assert_eq!((account.count("completed"), account.count("cut")), (0, 2), "{account:?}");
+    assert_eq!(
+        (account.count("completed"), account.count("cut")),
+        (0, 2),
+        "{account:?}"
+    );
     let lines = server.lines();
-    assert_eq!(lines.len() as u64, account.count("log_lines"), "{account:?}");
-    assert!(lines.iter().all(|line| line.field("complete") == "false"), "{lines:?}");
+    assert_eq!(
+        lines.len() as u64,
+        account.count("log_lines"),
+        "{account:?}"
+    );
+    assert!(
+        lines.iter().all(|line| line.field("complete") == "false"),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -214,7 +300,10 @@ fn a_second_signal_cuts_at_once() {
         client.ask("/delay/60s");
         server.wait_in_flight(1);
         drain(&server, "TERM");
-        assert!(client.is_silent_for(ms(200)), "{flags:?}: the first one cuts nothing");
+        assert!(
+            client.is_silent_for(ms(200)),
+            "{flags:?}: the first one cuts nothing"
+        );
         let second = Instant::now();
         server.signal("TERM");
         server.ends_well();
@@ -253,10 +342,19 @@ fn what_waits_in_the_kernels_queue_is_served_first() {
 
 #[test]
 fn a_full_server_ends_in_time_and_answers_who_waits() {
-    let mut server = Server::start(&["--max-connections", "2", "--body-timeout", "1h", "--drain-timeout", "1h"]);
+    let mut server = Server::start(&[
+        "--max-connections",
+        "2",
+        "--body-timeout",
+        "1h",
+        "--drain-timeout",
+        "1h",
+    ]);
     let mut busy: Vec<Client> = (0..2).map(|_| Client::new(&server)).collect();
     for client in &mut busy {
-        client.send("POST / HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+        client.send(
+            "POST / HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+        );
         assert_eq!(client.response().status, 100);
     }
     server.freeze();
@@ -308,7 +406,11 @@ fn pipelined_requests_that_were_sent_whole_are_answered() {
     server.signal("TERM");
     for (target, last) in [("delay", false), ("/second", false), ("/third", true)] {
         let response = client.response();
-        assert_eq!((response.status, response.closes()), (200, last), "{target}: {response}");
+        assert_eq!(
+            (response.status, response.closes()),
+            (200, last),
+            "{target}: {response}"
+        );
     }
     client.finish();
     drop(client);
@@ -320,7 +422,14 @@ fn pipelined_requests_that_were_sent_whole_are_answered() {
 fn the_account_adds_up() {
     // Probes are requests without a line at the default level; they must not look like lost lines.
     let mut server = Server::start(&[]);
-    for target in ["/", "/healthz", "/readyz", "/metrics", "/status/404", "/healthz"] {
+    for target in [
+        "/",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/status/404",
+        "/healthz",
+    ] {
         server.get(target);
     }
     let lines = server.stop_and_lines();
@@ -334,8 +443,11 @@ fn the_account_adds_up() {
 fn a_storm_of_signals_ends_it_well() {
     let mut server = Server::start(&["--shutdown-delay", "1h"]);
     let pid = server.pid().to_string();
-    let storm = "i=0; while [ $i -lt 2000 ] && kill -s TERM \"$0\" 2>/dev/null; do i=$((i+1)); done";
-    let status = std::process::Command::new("sh").args(["-c", storm, &pid]).status();
+    let storm =
+        "i=0; while [ $i -lt 2000 ] && kill -s TERM \"$0\" 2>/dev/null; do i=$((i+1)); done";
+    let status = std::process::Command::new("sh")
+        .args(["-c", storm, &pid])
+        .status();
     assert!(status.unwrap().success());
     server.ends_well();
     Account::of(&server);
@@ -345,15 +457,24 @@ fn a_storm_of_signals_ends_it_well() {
 #[ignore = "needs root: a pid namespace makes it process 1"]
 fn process_1_exits_with_status_0() {
     if !host::is_root() || !host::have("unshare") {
-        return not_run("the exit status as process 1", "it needs root and unshare for a pid namespace");
+        return not_run(
+            "the exit status as process 1",
+            "it needs root and unshare for a pid namespace",
+        );
     }
     for signal in ["TERM", "INT"] {
         let wrapper = ["unshare", "--pid", "--fork", "--kill-child"];
         let mut server = Server::spawn(under(&wrapper, &[]));
         let inner = process::children(server.pid())[0];
         let status = fs::read_to_string(format!("/proc/{inner}/status")).unwrap();
-        let pids = status.lines().find(|line| line.starts_with("NSpid:")).expect("a kernel with namespaces");
-        assert!(pids.ends_with("\t1"), "it is process 1 of its namespace: {pids}");
+        let pids = status
+            .lines()
+            .find(|line| line.starts_with("NSpid:"))
+            .expect("a kernel with namespaces");
+        assert!(
+            pids.ends_with("\t1"),
+            "it is process 1 of its namespace: {pids}"
+        );
         assert_eq!(server.get("/").status, 200);
         process::signal(signal, inner);
         server.ends_well();
@@ -434,7 +555,9 @@ fn nothing_is_lost(connections: usize, before: Duration, flags: &[&str]) {
         for index in 0..connections {
             let client = thread::Builder::new().stack_size(256 * 1024);
             let run = move || client_until_refused(addr, index % 2 == 0, seen);
-            client.spawn_scoped(scope, run).expect("a client's thread starts");
+            client
+                .spawn_scoped(scope, run)
+                .expect("a client's thread starts");
         }
         pause(before);
         server.signal("TERM");
@@ -444,13 +567,24 @@ fn nothing_is_lost(connections: usize, before: Duration, flags: &[&str]) {
     let lost = seen.lost.lock().unwrap();
     let account = Account::of(&server);
     let lines = fs::read_to_string(&log).unwrap();
-    let lines = lines.split_inclusive('\n').filter(|line| line.ends_with('\n') && line.contains("/load")).count();
+    let lines = lines
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n') && line.contains("/load"))
+        .count();
     println!("{connections} connections: {answered} answered; {account:?}");
     let never_accepted = seen.never_accepted.load(Ordering::Relaxed);
-    assert!(never_accepted <= connections as u64 / 4, "{never_accepted} were reset at the closing of the port");
+    assert!(
+        never_accepted <= connections as u64 / 4,
+        "{never_accepted} were reset at the closing of the port"
+    );
     assert!(lost.is_empty(), "lost: {lost:?}; {account:?}");
     assert!(answered > connections as u64, "it was a load: {answered}");
-    let counts = [lines as u64, account.count("requests"), account.count("log_lines"), account.count("cut")];
+    let counts = [
+        lines as u64,
+        account.count("requests"),
+        account.count("log_lines"),
+        account.count("cut"),
+    ];
     assert_eq!(counts, [answered, answered, answered, 0], "{account:?}");
 }
 
@@ -466,5 +600,9 @@ fn under_256_connections_nothing_is_lost_with_a_shutdown_delay() {
     if !host::open_files("256 connections while draining", 6000) {
         return;
     }
-    nothing_is_lost(256, ms(1_000), &["--shutdown-delay", "2s", "--max-connections", "4000"]);
+    nothing_is_lost(
+        256,
+        ms(1_000),
+        &["--shutdown-delay", "2s", "--max-connections", "4000"],
+    );
 }

@@ -21,7 +21,10 @@ fn healthcheck(args: &[&str], env: &[(&str, &str)]) -> (Output, Duration) {
 fn healthy(args: &[&str], env: &[(&str, &str)]) {
     let (output, _) = healthcheck(args, env);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && output.stdout.is_empty(), "{args:?} {env:?}: {stderr}");
+    assert!(
+        output.status.success() && output.stdout.is_empty(),
+        "{args:?} {env:?}: {stderr}"
+    );
 }
 
 #[test]
@@ -44,7 +47,10 @@ fn of_a_wildcard_it_tries_ipv6_too() {
     }
     let server = Server::start(&["--listen", "[::1]:0"]);
     healthy(&["--listen", &format!("[::]:{}", server.addr.port())], &[]);
-    healthy(&[&format!("http://[::1]:{}/healthz", server.addr.port())], &[]);
+    healthy(
+        &[&format!("http://[::1]:{}/healthz", server.addr.port())],
+        &[],
+    );
 }
 
 #[test]
@@ -54,12 +60,20 @@ fn it_says_why_not() {
         let (output, _) = healthcheck(&[&format!("http://{}/status/{code}", server.addr)], &[]);
         fails(&output, 1, &[code]);
     }
-    let closed = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .and_then(|port| port.local_addr())
+        .unwrap();
     let (output, _) = healthcheck(&[&format!("http://{closed}/")], &[]);
     fails(&output, 1, &[&closed.to_string(), "refused"]);
     let (output, _) = healthcheck(&["gopher://127.0.0.1/"], &[]);
-    assert!([1, 64].contains(&output.status.code().expect("it ends by itself")), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("gopher"), "{output:?}");
+    assert!(
+        [1, 64].contains(&output.status.code().expect("it ends by itself")),
+        "{output:?}"
+    );
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("gopher"),
+        "{output:?}"
+    );
 }
 
 /// A peer that is no server: takes one connection and does this with it.
@@ -91,7 +105,13 @@ fn it_gives_up_after_three_seconds_in_all() {
 
 #[test]
 fn it_believes_only_a_status_line() {
-    for garbage in ["", "hello\r\n\r\n", "HTTP/1.1 2\r\n\r\n", "200 OK\r\n\r\n", "SSH-2.0-OpenSSH_9.2 200\r\n"] {
+    for garbage in [
+        "",
+        "hello\r\n\r\n",
+        "HTTP/1.1 2\r\n\r\n",
+        "200 OK\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.2 200\r\n",
+    ] {
         let addr = peer(move |mut stream| {
             let _ = stream.read(&mut [0; 1024]);
             let _ = stream.write_all(garbage.as_bytes());
@@ -102,9 +122,13 @@ fn it_believes_only_a_status_line() {
 
 /// Starts the server with its default address in a network of its own, where port 8080 is free.
 fn in_own_network(setup: &str, tracer: &str) -> Command {
-    let script = format!("set -e; mount -t sysfs none /sys; {setup} ip link set lo up; exec {tracer} \"$0\" --delay-max 0s");
+    let script = format!(
+        "set -e; mount -t sysfs none /sys; {setup} ip link set lo up; exec {tracer} \"$0\" --delay-max 0s"
+    );
     let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "sh", "-c", &script, BINARY]).env_clear();
+    command
+        .args(["--net", "--mount", "sh", "-c", &script, BINARY])
+        .env_clear();
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
 }
@@ -113,7 +137,11 @@ fn in_own_network(setup: &str, tracer: &str) -> Command {
 fn healthcheck_beside(server: &Server) -> Output {
     let network = format!("--net=/proc/{}/ns/net", server.pid());
     let mut check = Command::new("nsenter");
-    check.arg(&network).arg(BINARY).arg("healthcheck").env_clear();
+    check
+        .arg(&network)
+        .arg(BINARY)
+        .arg("healthcheck")
+        .env_clear();
     check.output().expect("nsenter runs")
 }
 
@@ -121,14 +149,21 @@ fn healthcheck_beside(server: &Server) -> Output {
 #[ignore = "needs root, iproute2 and strace: a network without IPv6"]
 fn without_ipv6_the_default_address_is_ipv4() {
     if !host::is_root() || !host::have("strace") || !host::have("ip") || !has_ipv6() {
-        return not_run("the default address with and without IPv6", "it needs root, IPv6, iproute2 and strace");
+        return not_run(
+            "the default address with and without IPv6",
+            "it needs root, IPv6, iproute2 and strace",
+        );
     }
-    let refuse = "strace -D -f -qq -o /dev/null -e trace=socket -e inject=socket:error=EAFNOSUPPORT:when=1";
+    let refuse =
+        "strace -D -f -qq -o /dev/null -e trace=socket -e inject=socket:error=EAFNOSUPPORT:when=1";
     for (tracer, addr) in [("", "[::]:8080"), (refuse, "0.0.0.0:8080")] {
         let server = Server::spawn(in_own_network("", tracer));
         assert_eq!(server.addr.to_string(), addr);
         let output = healthcheck_beside(&server);
-        assert!(output.status.success(), "healthcheck knows the default address {addr}: {output:?}");
+        assert!(
+            output.status.success(),
+            "healthcheck knows the default address {addr}: {output:?}"
+        );
     }
 }
 
@@ -136,18 +171,39 @@ fn without_ipv6_the_default_address_is_ipv4() {
 #[ignore = "needs root and iproute2: a network with net.ipv6.bindv6only=1"]
 fn with_bindv6only_ipv4_is_served_or_the_log_and_the_healthcheck_say_not() {
     if !host::is_root() || !host::have("ip") || !has_ipv6() {
-        return not_run("the default address with net.ipv6.bindv6only=1", "it needs root, IPv6 and iproute2");
+        return not_run(
+            "the default address with net.ipv6.bindv6only=1",
+            "it needs root, IPv6 and iproute2",
+        );
     }
     let server = Server::spawn(in_own_network("echo 1 >/proc/sys/net/ipv6/bindv6only;", ""));
-    let warned = server.stderr.text().lines().any(|line| line.contains("bindv6only") && line.contains(" warn "));
+    let warned = server
+        .stderr
+        .text()
+        .lines()
+        .any(|line| line.contains("bindv6only") && line.contains(" warn "));
     let network = format!("--net=/proc/{}/ns/net", server.pid());
     let mut check = Command::new("nsenter");
-    check.args([&network, BINARY, "healthcheck", "http://127.0.0.1:8080/healthz"]).env_clear();
+    check
+        .args([
+            &network,
+            BINARY,
+            "healthcheck",
+            "http://127.0.0.1:8080/healthz",
+        ])
+        .env_clear();
     let ipv4 = check.output().expect("nsenter runs").status.success();
     let default = healthcheck_beside(&server).status.success();
     // Clients mostly come over IPv4, so the default check is green only where they are served.
-    assert!(ipv4 == default, "IPv4 served: {ipv4}, healthcheck green: {default}");
-    assert!(ipv4 || warned, "IPv4 is refused and nobody is told: {}", server.stderr.text());
+    assert!(
+        ipv4 == default,
+        "IPv4 served: {ipv4}, healthcheck green: {default}"
+    );
+    assert!(
+        ipv4 || warned,
+        "IPv4 is refused and nobody is told: {}",
+        server.stderr.text()
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::support::{Client, Server, get, ms};
 
-const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+const HEAD: &str =
+    "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
 /// Long enough to see that nothing comes.
 const SILENCE: Duration = ms(300);
 
@@ -43,7 +44,8 @@ fn it_comes_before_chunks() {
 #[test]
 fn it_does_not_come_when_the_body_is_here() {
     let (_server, mut client) = patient();
-    let chunks = HEAD.replace("Content-Length: 5", "Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n";
+    let chunks =
+        HEAD.replace("Content-Length: 5", "Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n";
     for request in [HEAD.to_owned() + "hello", chunks] {
         client.send(&request);
         let response = client.response();
@@ -56,13 +58,34 @@ fn it_does_not_come_before_a_refusal() {
     let server = Server::start(&[]);
     let expects = "Host: a\r\nExpect: 100-continue\r\n";
     let refused = [
-        (format!("POST /healthz HTTP/1.1\r\n{expects}Content-Length: 5\r\n\r\n"), 405),
-        (format!("POST /status/1000 HTTP/1.1\r\n{expects}Content-Length: 5\r\n\r\n"), 400),
-        (format!("POST /delay/1h HTTP/1.1\r\n{expects}Content-Length: 5\r\n\r\n"), 400),
-        (format!("TRACE / HTTP/1.1\r\n{expects}Content-Length: 5\r\n\r\n"), 405),
-        (format!("POST / HTTP/1.1\r\n{expects}Content-Length: 5000000\r\n\r\n"), 413),
-        (format!("POST / HTTP/1.1\r\n{expects}Expect: x\r\nContent-Length: 5\r\n\r\n"), 417),
-        (format!("POST / HTTP/1.1\r\n{expects}Transfer-Encoding: x, chunked\r\n\r\n"), 501),
+        (
+            format!("POST /healthz HTTP/1.1\r\n{expects}Content-Length: 5\r\n\r\n"),
+            405,
+        ),
+        (
+            format!("POST /status/1000 HTTP/1.1\r\n{expects}Content-Length: 5\r\n\r\n"),
+            400,
+        ),
+        (
+            format!("POST /delay/1h HTTP/1.1\r\n{expects}Content-Length: 5\r\n\r\n"),
+            400,
+        ),
+        (
+            format!("TRACE / HTTP/1.1\r\n{expects}Content-Length: 5\r\n\r\n"),
+            405,
+        ),
+        (
+            format!("POST / HTTP/1.1\r\n{expects}Content-Length: 5000000\r\n\r\n"),
+            413,
+        ),
+        (
+            format!("POST / HTTP/1.1\r\n{expects}Expect: x\r\nContent-Length: 5\r\n\r\n"),
+            417,
+        ),
+        (
+            format!("POST / HTTP/1.1\r\n{expects}Transfer-Encoding: x, chunked\r\n\r\n"),
+            501,
+        ),
     ];
     for (request, status) in refused {
         let mut client = Client::new(&server);
@@ -77,7 +100,10 @@ fn it_does_not_come_before_a_refusal() {
 
 #[test]
 fn it_does_not_come_to_1_0_or_unasked() {
-    for head in [HEAD.replace("HTTP/1.1", "HTTP/1.0"), HEAD.replace("Expect: 100-continue\r\n", "")] {
+    for head in [
+        HEAD.replace("HTTP/1.1", "HTTP/1.0"),
+        HEAD.replace("Expect: 100-continue\r\n", ""),
+    ] {
         let (_server, mut client) = patient();
         client.send(&head);
         assert!(client.is_silent_for(SILENCE), "{head:?}");
@@ -106,5 +132,9 @@ fn it_comes_before_a_delay() {
     client.send("hello");
     let response = client.response();
     assert_eq!(response.status, 200, "{response}");
-    assert!(response.at - interim.at >= ms(300), "the delay was {:?}", response.at - interim.at);
+    assert!(
+        response.at - interim.at >= ms(300),
+        "the delay was {:?}",
+        response.at - interim.at
+    );
 }

@@ -23,7 +23,10 @@ fn max_head_bounds_the_head() {
             let mut client = Client::new(&server);
             client.send(head(length));
             let response = client.response();
-            assert_eq!(response.status, status, "a head of {length} bytes with {flag}: {response}");
+            assert_eq!(
+                response.status, status,
+                "a head of {length} bytes with {flag}: {response}"
+            );
         }
     }
 }

@@ -18,7 +18,11 @@ fn probes_are_answered(server: &Server) {
     for target in ["/healthz", "/readyz", "/metrics"] {
         let start = Instant::now();
         assert_eq!(server.get(target).status, 200, "{target}");
-        assert!(start.elapsed() < PROMPT, "{target} took {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < PROMPT,
+            "{target} took {:?}",
+            start.elapsed()
+        );
     }
 }
 
@@ -37,7 +41,10 @@ fn a_slow_reader_loses_nothing() {
     server.stdout.read();
     server.ends_well();
     let lines = server.lines();
-    assert!(lines.iter().map(|line| line.field("target")).eq(&targets), "in order and whole");
+    assert!(
+        lines.iter().map(|line| line.field("target")).eq(&targets),
+        "in order and whole"
+    );
     assert_eq!(Account::of(&server).count("log_lines"), 2000);
 }
 
@@ -56,7 +63,10 @@ fn a_closed_stdout_is_told_once_and_ends_nothing() {
     drop(client);
     server.stop();
     let stderr = server.stderr.text();
-    let told = stderr.lines().filter(|line| line.to_lowercase().contains("broken pipe")).count();
+    let told = stderr
+        .lines()
+        .filter(|line| line.to_lowercase().contains("broken pipe"))
+        .count();
     assert!(told >= 1, "{stderr}");
     // Once when it happens, and once more where the end tells why lines were lost.
     assert!(told <= 2, "told {told} times: {stderr}");
@@ -76,11 +86,21 @@ fn a_full_disk_is_named_in_the_last_lines() {
     server.stop();
     let stderr = server.stderr.text();
     let last: Vec<&str> = stderr.lines().rev().take(2).collect();
-    let lost = last.iter().find(|line| line.contains("lost")).unwrap_or_else(|| panic!("no lost lines: {stderr}"));
-    assert!(lost.contains("10 ") && lost.to_lowercase().contains("no space left"), "{lost}");
+    let lost = last
+        .iter()
+        .find(|line| line.contains("lost"))
+        .unwrap_or_else(|| panic!("no lost lines: {stderr}"));
+    assert!(
+        lost.contains("10 ") && lost.to_lowercase().contains("no space left"),
+        "{lost}"
+    );
     let account = Account::of(&server);
     assert_eq!(account.count("log_lines"), 0, "{account:?}");
-    assert_eq!(account.count("requests") - account.count("not_logged"), 10, "{account:?}");
+    assert_eq!(
+        account.count("requests") - account.count("not_logged"),
+        10,
+        "{account:?}"
+    );
 }
 
 /// Fills a stdout that nobody reads, until a request waits for room in the log; the connection that waits.
@@ -105,7 +125,14 @@ fn fill_the_log(server: &Server) -> Client {
 #[test]
 fn a_stdout_that_nobody_reads_leaves_probes_prompt_and_cannot_hold_the_end() {
     // At debug the probes have lines too: if these waited for room, the few slots would soon be taken for ever.
-    let flags = ["--drain-timeout", "1s", "--log-level", "debug", "--max-connections", "8"];
+    let flags = [
+        "--drain-timeout",
+        "1s",
+        "--log-level",
+        "debug",
+        "--max-connections",
+        "8",
+    ];
     let mut server = Server::spawn_unread(command(&flags));
     server.stderr.read();
     let waiting = fill_the_log(&server);
@@ -117,13 +144,25 @@ fn a_stdout_that_nobody_reads_leaves_probes_prompt_and_cannot_hold_the_end() {
     server.ends_well();
     // The client that waits stays connected, so this takes the limit, the 500 ms for last responses and the log's
     // second; a server that waits for its reader never ends.
-    assert!(start.elapsed() < ms(20_000), "the end took {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < ms(20_000),
+        "the end took {:?}",
+        start.elapsed()
+    );
     let account = Account::of(&server);
     let (lines, requests) = (account.count("log_lines"), account.count("requests"));
-    assert!(lines < requests, "a pipe of 64 KiB cannot have taken them all: {account:?}");
+    assert!(
+        lines < requests,
+        "a pipe of 64 KiB cannot have taken them all: {account:?}"
+    );
     let lost = (requests - lines - account.count("not_logged")).to_string();
     let stderr = server.stderr.text();
-    assert!(stderr.lines().any(|line| line.contains(&lost) && line.contains("lost")), "{lost} lost in {stderr}");
+    assert!(
+        stderr
+            .lines()
+            .any(|line| line.contains(&lost) && line.contains("lost")),
+        "{lost} lost in {stderr}"
+    );
     drop(waiting);
 }
 
@@ -148,9 +187,19 @@ fn a_stdout_that_is_read_again_frees_those_who_wait() {
     server.stop();
     let account = Account::of(&server);
     let lines = lines_of(&server.stdout.text());
-    assert_eq!(lines.iter().filter(|line: &&Line| line.status() == 400).count(), 20);
+    assert_eq!(
+        lines
+            .iter()
+            .filter(|line: &&Line| line.status() == 400)
+            .count(),
+        20
+    );
     let lines = lines.len() as u64;
-    assert_eq!((account.count("requests"), account.count("log_lines")), (lines, lines), "nothing was lost");
+    assert_eq!(
+        (account.count("requests"), account.count("log_lines")),
+        (lines, lines),
+        "nothing was lost"
+    );
 }
 
 #[test]
@@ -172,7 +221,14 @@ fn a_stderr_that_nobody_reads_delays_nothing() {
     drop(client);
     server.signal("TERM");
     server.ends_well();
-    assert_eq!(server.lines().iter().filter(|line| line.field("method") == "PUT").count(), 3000);
+    assert_eq!(
+        server
+            .lines()
+            .iter()
+            .filter(|line| line.field("method") == "PUT")
+            .count(),
+        3000
+    );
 }
 
 #[test]
@@ -185,7 +241,9 @@ fn a_stdout_that_does_not_block_gets_whole_lines() {
     let mut server = Server::spawn_unread(under(&["python3", "-c", python], &[]));
     server.stderr.read();
     let mut client = Client::new(&server);
-    let targets: Vec<String> = (0..600).map(|number| format!("/{number}/{}", "x".repeat(500))).collect();
+    let targets: Vec<String> = (0..600)
+        .map(|number| format!("/{number}/{}", "x".repeat(500)))
+        .collect();
     for target in &targets {
         assert_eq!(client.get(target).status, 200);
     }
@@ -193,5 +251,9 @@ fn a_stdout_that_does_not_block_gets_whole_lines() {
     server.stdout.read();
     server.stop();
     let lines = server.lines();
-    assert!(lines.iter().map(|line| line.field("target")).eq(&targets), "{} lines", lines.len());
+    assert!(
+        lines.iter().map(|line| line.field("target")).eq(&targets),
+        "{} lines",
+        lines.len()
+    );
 }

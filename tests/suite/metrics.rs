@@ -17,28 +17,46 @@ fn each_refusal_of_the_table_counts_once_under_its_reason() {
     let (mut before, mut failures) = (counts(&server), Vec::new());
     for case in cases::all() {
         let outcome = table::run_whole(&server, &case);
-        let outcome = outcome.and_then(|responses| counted(&server, &case, &responses, &mut before));
+        let outcome =
+            outcome.and_then(|responses| counted(&server, &case, &responses, &mut before));
         if let Err(failure) = outcome {
             failures.push(format!("{}: {failure}", case.name));
             before = counts(&server);
         }
     }
-    assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} fail:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
 /// Looks at the counters after each refusal, so a count that moved without one shows at the next one.
 ///
 /// Counters follow the response, so they are looked at until they are right or time is up.
-fn counted(server: &Server, case: &Case, responses: &[Response], before: &mut Counts) -> Result<(), String> {
+fn counted(
+    server: &Server,
+    case: &Case,
+    responses: &[Response],
+    before: &mut Counts,
+) -> Result<(), String> {
     let refused = responses.iter().any(|response| response.status >= 400);
-    let reasons = case.expected.iter().filter(|_| refused).filter_map(|expected| expected.reason.as_deref());
+    let reasons = case
+        .expected
+        .iter()
+        .filter(|_| refused)
+        .filter_map(|expected| expected.reason.as_deref());
     let Some(reason) = reasons.chain(case.end_reason.as_deref()).next() else {
         return Ok(());
     };
     let limit = Instant::now() + ms(5_000);
     loop {
         let now = counts(server);
-        let moved: Vec<_> = now.iter().filter(|&(name, count)| before.get(name) != Some(count)).collect();
+        let moved: Vec<_> = now
+            .iter()
+            .filter(|&(name, count)| before.get(name) != Some(count))
+            .collect();
         let right = matches!(moved[..], [(name, count)]
             if (reason == "*" || reason == name) && *count == before.get(name).unwrap_or(&0) + 1);
         if right {
@@ -61,7 +79,10 @@ fn counts(server: &Server) -> Counts {
         let (reason, value) = rest.split_once("\"} ")?;
         Some((reason.to_owned(), value.trim().parse().ok()?))
     };
-    text.lines().filter_map(of).filter(|&(_, count)| count > 0).collect()
+    text.lines()
+        .filter_map(of)
+        .filter(|&(_, count)| count > 0)
+        .collect()
 }
 
 #[test]
@@ -69,7 +90,11 @@ fn a_case_that_is_no_refusal_counts_as_none() {
     let server = Server::start(&[]);
     let before = counts(&server);
     for case in cases::all() {
-        let quiet = case.end_reason.is_none() && case.expected.iter().all(|expected| expected.reason.is_none());
+        let quiet = case.end_reason.is_none()
+            && case
+                .expected
+                .iter()
+                .all(|expected| expected.reason.is_none());
         if quiet && case.end != End::Any {
             table::run_whole(&server, &case).unwrap();
         }
@@ -98,11 +123,22 @@ fn the_series_of_normal_work_are_there_from_the_start() {
     ] {
         assert_eq!(scrape.count(series), expected, "{series}");
     }
-    for metric in ["http_rejected_requests_total", "http_aborted_requests_total", "http_injected_faults_total"] {
-        assert!(scrape.0.contains(&format!("# TYPE {metric} counter")), "{metric}");
+    for metric in [
+        "http_rejected_requests_total",
+        "http_aborted_requests_total",
+        "http_injected_faults_total",
+    ] {
+        assert!(
+            scrape.0.contains(&format!("# TYPE {metric} counter")),
+            "{metric}"
+        );
     }
     assert!(scrape.count("http_max_connections") > 0);
-    assert!(scrape.0.lines().count() < 400, "{} lines", scrape.0.lines().count());
+    assert!(
+        scrape.0.lines().count() < 400,
+        "{} lines",
+        scrape.0.lines().count()
+    );
     for line in scrape.0.lines().filter(|line| !line.starts_with('#')) {
         let (_, value) = line.rsplit_once(' ').unwrap();
         assert!(value.parse::<f64>().is_ok(), "{line}");
@@ -112,7 +148,13 @@ fn the_series_of_normal_work_are_there_from_the_start() {
 #[test]
 fn requests_count_by_route_method_and_status() {
     let server = Server::start(&[]);
-    for (method, target) in [("GET", "/"), ("GET", "/"), ("POST", "/status/404"), ("BREW", "/"), ("GET", "/status/599")] {
+    for (method, target) in [
+        ("GET", "/"),
+        ("GET", "/"),
+        ("POST", "/status/404"),
+        ("BREW", "/"),
+        ("GET", "/status/599"),
+    ] {
         Client::new(&server).call(method, target, "", "");
     }
     let scrape = server.scrape();
@@ -123,9 +165,16 @@ fn requests_count_by_route_method_and_status() {
         ("status", "GET", "other", 1),
     ] {
         let labels = format!("code=\"{code}\",method=\"{method}\",route=\"{route}\"");
-        assert_eq!(scrape.count(&format!("http_requests_total{{{labels}}}")), expected, "{labels}");
+        assert_eq!(
+            scrape.count(&format!("http_requests_total{{{labels}}}")),
+            expected,
+            "{labels}"
+        );
     }
-    assert_eq!(scrape.count("http_request_duration_seconds_count{route=\"echo\"}"), 3);
+    assert_eq!(
+        scrape.count("http_request_duration_seconds_count{route=\"echo\"}"),
+        3
+    );
 }
 
 #[test]
@@ -135,12 +184,18 @@ fn request_and_response_bytes_are_those_of_the_wire() {
     // Each connection of a scrape adds the same; it is measured first.
     let scrape = |server: &Server| {
         let scrape = server.scrape();
-        (scrape.count("http_request_bytes_total"), scrape.count("http_response_bytes_total"))
+        (
+            scrape.count("http_request_bytes_total"),
+            scrape.count("http_response_bytes_total"),
+        )
     };
     let (first, second) = (scrape(&server), scrape(&server));
     let (request_of_scrape, response_of_scrape) = (second.0 - first.0, second.1 - first.1);
     let body = "b".repeat(10_000);
-    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     let response = client.call_raw(head.clone() + &body);
     let sent = (head.len() + body.len() + get("/bytes/100000").len()) as u64;
     let got = (response.length() + client.get("/bytes/100000").length()) as u64;
@@ -148,7 +203,12 @@ fn request_and_response_bytes_are_those_of_the_wire() {
     assert_eq!(third.0 - second.0 - request_of_scrape, sent);
     // The text of a scrape grows by some digits and series.
     let extra = (third.1 - second.1).abs_diff(got + response_of_scrape);
-    assert!(extra < 2_000, "{} bytes were sent, the metric grew by {}", got, third.1 - second.1);
+    assert!(
+        extra < 2_000,
+        "{} bytes were sent, the metric grew by {}",
+        got,
+        third.1 - second.1
+    );
 }
 
 #[test]
@@ -158,9 +218,16 @@ fn the_injected_delay_is_observed_apart() {
         server.get(target);
     }
     let scrape = server.scrape();
-    assert_eq!(scrape.count("http_injected_delay_seconds_count"), 2, "the random delay of the echo alone");
+    assert_eq!(
+        scrape.count("http_injected_delay_seconds_count"),
+        2,
+        "the random delay of the echo alone"
+    );
     let sum = scrape.value("http_injected_delay_seconds_sum");
-    assert!((0.119..0.13).contains(&sum), "two delays of 60 ms are {sum} s");
+    assert!(
+        (0.119..0.13).contains(&sum),
+        "two delays of 60 ms are {sum} s"
+    );
 }
 
 #[test]
@@ -168,23 +235,39 @@ fn the_process_figures_move() {
     let server = Server::start(&[]);
     let scrape = server.scrape();
     let files = scrape.count("process_open_fds");
-    assert!(files >= 5, "standard streams, a listener and a connection are {files} open files");
+    assert!(
+        files >= 5,
+        "standard streams, a listener and a connection are {files} open files"
+    );
     let clients: Vec<Client> = (0..10).map(|_| Client::new(&server)).collect();
     server.wait_count("process_open_fds", |now| now >= files + 10);
     assert!(process::open_files(server.pid()) >= 15);
-    for series in
-        ["process_resident_memory_bytes", "process_virtual_memory_bytes", "process_threads", "process_max_fds"]
-    {
+    for series in [
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_threads",
+        "process_max_fds",
+    ] {
         assert!(scrape.value(series) > 0.0, "{series}");
     }
     let start = scrape.value("process_start_time_seconds");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
-    assert!((0.0..3600.0).contains(&(now - start)), "started {} s ago", now - start);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64();
+    assert!(
+        (0.0..3600.0).contains(&(now - start)),
+        "started {} s ago",
+        now - start
+    );
     let before = scrape.value("process_cpu_seconds_total");
     let limit = Instant::now() + PATIENCE;
     let mut busy = Client::new(&server);
     while server.scrape().value("process_cpu_seconds_total") <= before {
-        assert!(Instant::now() < limit, "CPU seconds stand still at {before}");
+        assert!(
+            Instant::now() < limit,
+            "CPU seconds stand still at {before}"
+        );
         busy.get("/bytes/8MiB");
     }
     drop(clients);
@@ -203,10 +286,8 @@ fn gauges_tell_who_is_there() {
     }
     server.wait_in_flight(2);
     server.wait_count("http_idle_connections", |idle| idle == 3);
-    let scrape = server.scrape();
-    for (series, expected) in [("http_open_connections", 6), ("http_max_connections", 40)] {
-        assert_eq!(scrape.count(series), expected, "{series}");
-    }
+    server.wait_count("http_open_connections", |open| open == 6);
+    assert_eq!(server.count("http_max_connections"), 40);
     drop(idle);
     server.wait_count("http_idle_connections", |idle| idle == 0);
 }
@@ -221,22 +302,37 @@ fn only_a_connection_that_waits_for_a_next_request_is_idle() {
     let mut part = Client::new(&server);
     part.send("GET / HT");
     let mut lingers = Client::new(&server);
-    assert_eq!(lingers.call_raw("GET / HTTP/1.1\r\nHost: a b\r\n\r\n").status, 400);
+    assert_eq!(
+        lingers
+            .call_raw("GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
+            .status,
+        400
+    );
     server.wait_count("http_open_connections", |open| open == 5);
     server.wait_count("http_idle_connections", |idle| idle == 1);
-    assert_eq!(server.count("http_idle_connections"), 1, "the kept one alone");
+    assert_eq!(
+        server.count("http_idle_connections"),
+        1,
+        "the kept one alone"
+    );
 }
 
 #[test]
 fn a_request_that_its_client_abandons_counts_as_such() {
     let server = Server::start(&[]);
-    for start in ["GET / HTTP/1.1\r\nHo", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe"] {
+    for start in [
+        "GET / HTTP/1.1\r\nHo",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe",
+    ] {
         let mut client = Client::new(&server);
         client.send(start);
     }
     server.wait_count(&aborted("client_closed"), |count| count == 2);
     assert_eq!(server.scrape().count_or_zero(&aborted("evicted")), 0);
-    assert_eq!(server.scrape().count_or_zero(&rejected("header_timeout")), 0);
+    assert_eq!(
+        server.scrape().count_or_zero(&rejected("header_timeout")),
+        0
+    );
 }
 
 #[test]
@@ -254,7 +350,14 @@ fn requests_of_a_connection_are_observed_at_its_end() {
         now >= 5
     });
     let scrape = server.scrape();
-    assert!(scrape.count("http_requests_per_connection_count") < sum + 5, "{}", scrape.0);
+    assert!(
+        scrape.count("http_requests_per_connection_count") < sum + 5,
+        "{}",
+        scrape.0
+    );
     let ones = series("http_requests_per_connection_bucket", "le", "1");
-    assert!(scrape.count("http_requests_per_connection_count") > scrape.count(&ones), "one had more than one request");
+    assert!(
+        scrape.count("http_requests_per_connection_count") > scrape.count(&ones),
+        "one had more than one request"
+    );
 }

@@ -55,9 +55,18 @@ fn mutated_requests_leave_nothing_behind() {
             && held.memory_kib <= before.memory_kib + MEMORY_KIB
     });
     println!("before {before:?}, after {after:?}");
-    assert!(after.threads <= before.threads, "threads: {before:?}, {after:?}");
-    assert!(after.descriptors <= before.descriptors, "descriptors: {before:?}, {after:?}");
-    assert!(after.memory_kib <= before.memory_kib + MEMORY_KIB, "memory: {before:?}, {after:?}");
+    assert!(
+        after.threads <= before.threads,
+        "threads: {before:?}, {after:?}"
+    );
+    assert!(
+        after.descriptors <= before.descriptors,
+        "descriptors: {before:?}, {after:?}"
+    );
+    assert!(
+        after.memory_kib <= before.memory_kib + MEMORY_KIB,
+        "memory: {before:?}, {after:?}"
+    );
     let (status, metrics) = get(&server, "/metrics");
     assert_eq!(status, 200);
     assert!(metrics.contains("\nhttp_panics_total 0\n"), "{metrics}");
@@ -71,11 +80,14 @@ fn batter(server: &Server, seeds: &[Vec<u8>], count: usize, seed: u64) {
             if number >= count {
                 return;
             }
-            let mut random = fastrand::Rng::with_seed(seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
+            let mut random =
+                fastrand::Rng::with_seed(seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
             let input = mutated(&mut random, seeds);
             if let Err(failure) = exchange(server, number, &input) {
                 let shown = input.escape_ascii();
-                failures.lock().unwrap().push(format!("seed {seed} number {number}: {failure} for \"{shown}\""));
+                failures.lock().unwrap().push(format!(
+                    "seed {seed} number {number}: {failure} for \"{shown}\""
+                ));
             }
         }
     };
@@ -85,19 +97,30 @@ fn batter(server: &Server, seeds: &[Vec<u8>], count: usize, seed: u64) {
         }
     });
     let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures[..failures.len().min(20)].join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} fail:\n{}",
+        failures.len(),
+        failures[..failures.len().min(20)].join("\n")
+    );
 }
 
 /// Sends all, ends its side, reads to the end.
 fn exchange(server: &Server, number: usize, input: &[u8]) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     let mut stream = connect(server, number).map_err(text)?;
-    let sent = stream.write_all(input).and_then(|()| stream.shutdown(Shutdown::Write));
+    let sent = stream
+        .write_all(input)
+        .and_then(|()| stream.shutdown(Shutdown::Write));
     sent.map_err(text)?;
     let mut response = Vec::new();
     stream.read_to_end(&mut response).map_err(text)?;
     let sound = response.is_empty() || response.starts_with(b"HTTP/1.1 ");
-    if sound { Ok(()) } else { Err(format!("got \"{}\"", response.escape_ascii())) }
+    if sound {
+        Ok(())
+    } else {
+        Err(format!("got \"{}\"", response.escape_ascii()))
+    }
 }
 
 /// Many of the machine's own addresses, because each has its own range of ports that a closed connection blocks.
@@ -126,7 +149,11 @@ fn settled(server: &Server, good: impl Fn(Held) -> bool) -> Held {
     while Instant::now() < deadline {
         pause(LOOK);
         let now = held(server);
-        still = if now.threads == last.threads { still + 1 } else { 0 };
+        still = if now.threads == last.threads {
+            still + 1
+        } else {
+            0
+        };
         last = now;
         if still >= QUIET && good(now) {
             break;
@@ -138,5 +165,9 @@ fn settled(server: &Server, good: impl Fn(Held) -> bool) -> Held {
 fn held(server: &Server) -> Held {
     let pid = server.pid();
     let number = |name: &str| process::status(pid, name);
-    Held { threads: number("Threads"), descriptors: process::open_files(pid), memory_kib: number("RssAnon") }
+    Held {
+        threads: number("Threads"),
+        descriptors: process::open_files(pid),
+        memory_kib: number("RssAnon"),
+    }
 }

@@ -34,20 +34,34 @@ fn ten_panics(addr: SocketAddr, metrics: &Metrics) {
         client.ask("/panic");
         client.end();
     }
-    assert_eq!(other.get("/after").status, 200, "another connection does not notice");
+    assert_eq!(
+        other.get("/after").status,
+        200,
+        "another connection does not notice"
+    );
     let mut newcomer = Client::to(addr).unwrap();
-    assert_eq!(newcomer.get("/").status, 200, "the slots outlast the panics");
+    assert_eq!(
+        newcomer.get("/").status,
+        200,
+        "the slots outlast the panics"
+    );
     assert_eq!(metrics.panics.get(), 10);
 }
 
 #[test]
 fn a_panic_costs_its_own_connection() {
     let config = Config::read(&[], |_| None).unwrap();
-    let config = Config { admin_token: String::new(), ..config };
+    let config = Config {
+        admin_token: String::new(),
+        ..config
+    };
     let (log, diagnostics) = (Log::default(), Log::default());
     let metrics = Metrics::new(&[]).unwrap();
     let ctx = Context {
-        live: &Live::new(Start { delay_max: Duration::ZERO, ..config.start }),
+        live: &Live::new(Start {
+            delay_max: Duration::ZERO,
+            ..config.start
+        }),
         metrics: &metrics,
         lobby: &Lobby::new(&process::capacity(8)),
         bodies: &Budget::new(config.max_body_memory),
@@ -65,10 +79,16 @@ fn a_panic_costs_its_own_connection() {
         // A failure must end the server too, or the scope would wait for it for ever.
         let seen = panic::catch_unwind(AssertUnwindSafe(|| ten_panics(addr, &metrics)));
         notifier.signal();
-        let drained = server.join().expect("the panics stayed in their threads").expect("it drains");
+        let drained = server
+            .join()
+            .expect("the panics stayed in their threads")
+            .expect("it drains");
         assert_eq!(drained.cut, 0);
         seen.unwrap_or_else(|failure| panic::resume_unwind(failure));
     });
     let lines = diagnostics.finish(Duration::ZERO).lost;
-    assert!(lines >= 10, "each panic is a line of diagnostics, which nobody wrote here: {lines}");
+    assert!(
+        lines >= 10,
+        "each panic is a line of diagnostics, which nobody wrote here: {lines}"
+    );
 }

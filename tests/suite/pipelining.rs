@@ -24,7 +24,14 @@ fn pending_responses_are_written_before_a_delay() {
 
 #[test]
 fn pending_responses_are_written_before_a_read() {
-    let server = Server::start(&["--header-timeout", "1h", "--body-timeout", "1h", "--idle-timeout", "1h"]);
+    let server = Server::start(&[
+        "--header-timeout",
+        "1h",
+        "--body-timeout",
+        "1h",
+        "--idle-timeout",
+        "1h",
+    ]);
     for behind in [
         "",
         "\r\n",
@@ -54,13 +61,18 @@ fn responses_come_in_order() {
     let mut client = Client::new(&server);
     let mut writer = client.stream.try_clone().unwrap();
     let sender = thread::spawn(move || {
-        let requests: String = (0..2_000).map(|number| get(&format!("/number/{number}/"))).collect();
+        let requests: String = (0..2_000)
+            .map(|number| get(&format!("/number/{number}/")))
+            .collect();
         std::io::Write::write_all(&mut writer, requests.as_bytes())
     });
     for number in 0..2_000 {
         let response = client.response();
         let target = format!("GET /number/{number}/ HTTP/1.1\r\n");
-        assert!(find(&response.body, target.as_bytes()).is_some(), "{target:?} got {response}");
+        assert!(
+            find(&response.body, target.as_bytes()).is_some(),
+            "{target:?} got {response}"
+        );
     }
     sender.join().unwrap().unwrap();
 }
@@ -74,13 +86,18 @@ fn sixteen_responses_come_in_one_write() {
         assert_eq!(client.response().status, 200);
     }
     // On loopback a write of less than 64 KiB is one segment, and the kernel counts them.
-    let (here, there) = (client.stream.local_addr().unwrap().port(), server.addr.port());
+    let (here, there) = (
+        client.stream.local_addr().unwrap().port(),
+        server.addr.port(),
+    );
     let filter = format!("sport = :{here} and dport = :{there}");
     let Ok(output) = Command::new("ss").args(["-tinH", &filter]).output() else {
         return not_run("the count of segments", "no ss (Debian: iproute2)");
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let segments = text.split_whitespace().find_map(|word| word.strip_prefix("data_segs_in:"));
+    let segments = text
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("data_segs_in:"));
     assert_eq!(segments, Some("1"), "{text}");
 }
 
@@ -90,7 +107,10 @@ fn large_responses_in_a_row_keep_their_framing() {
     let mut client = Client::new(&server);
     let sizes = [0, 1, 65_535, 65_536, 65_537, 1_048_576, 3, 262_144];
     for form in ["", "?chunked"] {
-        let requests: String = sizes.iter().map(|size| get(&format!("/bytes/{size}{form}"))).collect();
+        let requests: String = sizes
+            .iter()
+            .map(|size| get(&format!("/bytes/{size}{form}")))
+            .collect();
         client.send(requests);
         for size in sizes {
             assert_eq!(client.response().body.len(), size, "{form}");

@@ -15,11 +15,20 @@ fn every_case_holds_whole_in_pieces_and_byte_by_byte() {
 fn a_complete_request_line_that_is_wrong_is_refused_at_once() {
     // F5's default monitor sends HTTP/0.9. A 408 after the header time-out would tell it nothing.
     let server = Server::start(&["--header-timeout", "1h"]);
-    for line in ["GET /\r\n", "GET / HTTP/1.1 x\r\n", "GET / HTTP/9\r\n", "GET  / HTTP/1.1\r\n", "G(T / HTTP/1.1\r\n"] {
+    for line in [
+        "GET /\r\n",
+        "GET / HTTP/1.1 x\r\n",
+        "GET / HTTP/9\r\n",
+        "GET  / HTTP/1.1\r\n",
+        "G(T / HTTP/1.1\r\n",
+    ] {
         let mut client = Client::new(&server);
         client.send(line);
         let response = client.response();
-        assert!(response.status == 400 && response.closes(), "{line:?} got {response}");
+        assert!(
+            response.status == 400 && response.closes(),
+            "{line:?} got {response}"
+        );
         client.finish();
     }
 }
@@ -27,7 +36,11 @@ fn a_complete_request_line_that_is_wrong_is_refused_at_once() {
 #[test]
 fn a_complete_request_line_that_is_right_waits_for_its_fields() {
     let server = Server::start(&["--header-timeout", "1h"]);
-    for line in ["GET / HTTP/1.1\r\n", "\r\n\r\n\r\n\r\nGET /\u{e9} HTTP/1.1\r\n", "GET / HTTP/1.0\r\n"] {
+    for line in [
+        "GET / HTTP/1.1\r\n",
+        "\r\n\r\n\r\n\r\nGET /\u{e9} HTTP/1.1\r\n",
+        "GET / HTTP/1.0\r\n",
+    ] {
         let mut client = Client::new(&server);
         client.send(line);
         assert!(client.is_silent_for(ms(100)), "{line:?} is not complete");

@@ -18,7 +18,10 @@ const GIVE_BACK: [(&str, &str); 4] = [
 fn an_idle_connection_gives_its_buffers_back() {
     const CLIENTS: usize = 32;
     if !cfg!(target_env = "gnu") {
-        return not_run("the memory of idle connections", "only glibc can be told to give memory back");
+        return not_run(
+            "the memory of idle connections",
+            "only glibc can be told to give memory back",
+        );
     }
     let server = Server::start_with(&["--max-connections", "64"], &GIVE_BACK);
     assert_eq!(server.get("/").status, 200);
@@ -32,7 +35,9 @@ fn an_idle_connection_gives_its_buffers_back() {
     }
     // An idle connection holds some 10 KiB, its stack included; kept buffers would be half a MiB each.
     let limit = before + 4_096;
-    eventually("idle connections hold little", || process::status(server.pid(), "VmRSS") < limit);
+    eventually("idle connections hold little", || {
+        process::status(server.pid(), "VmRSS") < limit
+    });
     for client in &mut clients {
         assert_eq!(client.get("/").status, 200);
     }
@@ -47,7 +52,11 @@ fn short_connections_reuse_threads() {
         seen.extend(process::threads(server.pid()));
         server.wait_count("http_open_connections", |open| open == 1);
     }
-    assert!(seen.len() < 40, "100 connections one after the other took {} threads", seen.len());
+    assert!(
+        seen.len() < 40,
+        "100 connections one after the other took {} threads",
+        seen.len()
+    );
 }
 
 #[test]
@@ -59,19 +68,26 @@ fn threads_of_a_burst_end_but_for_a_bounded_number() {
     let server = Server::start(&["--max-connections", "300", "--body-timeout", "1h"]);
     let idle = process::threads(server.pid()).len();
     if server.count("http_max_connections") < 250 {
-        return not_run("the threads of a burst", "the host has no room for 300 connections");
+        return not_run(
+            "the threads of a burst",
+            "the host has no room for 300 connections",
+        );
     }
     let mut clients: Vec<Client> = (0..BURST).map(|_| Client::new(&server)).collect();
     for client in &mut clients {
         client.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\n");
     }
-    eventually("each has a thread", || process::threads(server.pid()).len() >= BURST);
+    eventually("each has a thread", || {
+        process::threads(server.pid()).len() >= BURST
+    });
     for client in &mut clients {
         client.send("x");
         assert_eq!(client.response().status, 200);
     }
     drop(clients);
-    eventually("most threads end", || process::threads(server.pid()).len() <= idle + 72);
+    eventually("most threads end", || {
+        process::threads(server.pid()).len() <= idle + 72
+    });
     assert_eq!(Client::new(&server).get("/").status, 200);
 }
 
@@ -82,11 +98,20 @@ impl Tracer {
     /// Attaches with these arguments; `None` where that is not allowed.
     pub(crate) fn attach(pid: u32, args: &[&str]) -> Option<Self> {
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq"]).args(args).args(["-p", &pid.to_string()]);
-        let child = strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        strace
+            .args(["-f", "-qq"])
+            .args(args)
+            .args(["-p", &pid.to_string()]);
+        let child = strace
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
         let mut tracer = Self(child);
         let attached = |task: u32| {
-            let status = fs::read_to_string(format!("/proc/{pid}/task/{task}/status")).unwrap_or_default();
+            let status =
+                fs::read_to_string(format!("/proc/{pid}/task/{task}/status")).unwrap_or_default();
             !status.contains("TracerPid:\t0\n")
         };
         let mut ended = false;
@@ -112,12 +137,19 @@ fn calls_in_two_seconds(pid: u32) -> Option<Vec<String>> {
     let tracer = Tracer::attach(pid, &["-ttt", "-o", file.text()])?;
     // What the tracer's arrival itself stirs up is over after this.
     pause(ms(500));
-    let from = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let from = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64();
     pause(ms(2_000));
     let to = from + 2.0;
     drop(tracer);
     let trace = fs::read_to_string(&file).expect("strace wrote");
-    let time = |line: &str| line.split_whitespace().nth(1).and_then(|time| time.parse::<f64>().ok());
+    let time = |line: &str| {
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|time| time.parse::<f64>().ok())
+    };
     let within = |line: &&str| time(line).is_some_and(|time| time > from && time < to);
     Some(trace.lines().filter(within).map(str::to_owned).collect())
 }
@@ -142,7 +174,12 @@ fn nothing_polls() {
             server.stderr.line("draining");
         }
         match calls_in_two_seconds(server.pid()) {
-            None => return not_run("no system call while nothing happens", "strace may not attach"),
+            None => {
+                return not_run(
+                    "no system call while nothing happens",
+                    "strace may not attach",
+                );
+            }
             Some(calls) => assert!(calls.is_empty(), "while {state}: {calls:?}"),
         }
     }

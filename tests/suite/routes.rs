@@ -12,11 +12,14 @@ fn every_case_holds_whole_in_pieces_and_byte_by_byte() {
 #[test]
 fn the_longest_delay_is_a_minute() {
     let mut server = Server::start(&["--drain-timeout", "0s"]);
-    let mut clients: Vec<Client> = ["60s", "1m"].into_iter().map(|delay| {
-        let mut client = Client::new(&server);
-        client.ask(&format!("/delay/{delay}"));
-        client
-    }).collect();
+    let mut clients: Vec<Client> = ["60s", "1m"]
+        .into_iter()
+        .map(|delay| {
+            let mut client = Client::new(&server);
+            client.ask(&format!("/delay/{delay}"));
+            client
+        })
+        .collect();
     server.wait_in_flight(2);
     // Without time to finish, the drain ends the delays, and tells how long they were.
     server.signal("TERM");
@@ -30,8 +33,24 @@ fn the_longest_delay_is_a_minute() {
 
 #[test]
 fn probes_are_never_delayed_and_never_fail_by_injection() {
-    let server = Server::start(&["--error-rate", "1", "--delay-min", "1h", "--delay-max", "1h"]);
-    for target in ["/healthz", "/livez", "/readyz", "/metrics", "/version", "/status/204", "/bytes/1", "/favicon.ico"] {
+    let server = Server::start(&[
+        "--error-rate",
+        "1",
+        "--delay-min",
+        "1h",
+        "--delay-max",
+        "1h",
+    ]);
+    for target in [
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/version",
+        "/status/204",
+        "/bytes/1",
+        "/favicon.ico",
+    ] {
         let response = server.get(target);
         let expected = match target {
             "/status/204" => 204,
@@ -54,6 +73,9 @@ fn a_wrong_parameter_is_told_which_forms_are_taken() {
     ] {
         let response = server.get(target);
         assert_eq!(response.status, 400, "{target} got {response}");
-        assert!(response.text().contains(form), "{target}: {form:?} is not told: {response}");
+        assert!(
+            response.text().contains(form),
+            "{target}: {form:?} is not told: {response}"
+        );
     }
 }

@@ -41,7 +41,10 @@ pub(crate) fn holds(cases: &[Case], least: usize) {
                 return;
             };
             if let Err(failure) = deliver_all(&server, case) {
-                failures.lock().unwrap().push(format!("{}: {failure}", case.name));
+                failures
+                    .lock()
+                    .unwrap()
+                    .push(format!("{}: {failure}", case.name));
             }
         }
     };
@@ -52,33 +55,54 @@ pub(crate) fn holds(cases: &[Case], least: usize) {
     });
     let failures = failures.into_inner().unwrap();
     let (failed, all) = (failures.len(), cases.len());
-    assert!(failures.is_empty(), "{failed} of {all} cases fail:\n{}", failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{failed} of {all} cases fail:\n{}",
+        failures.join("\n")
+    );
 }
 
 #[test]
 fn no_two_cases_have_one_name() {
     let mut names: Vec<_> = cases::all().into_iter().map(|case| case.name).collect();
     names.sort();
-    let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();
+    let twice: Vec<_> = names
+        .windows(2)
+        .filter(|pair| pair[0] == pair[1])
+        .map(|pair| &pair[0])
+        .collect();
     assert!(twice.is_empty(), "{twice:?}");
 }
 
 fn deliver_all(server: &Server, case: &Case) -> Result<(), String> {
     let some = if case.whole_only { 1 } else { usize::MAX };
     for delivery in deliveries(&case.input).into_iter().take(some) {
-        run(server, case, &delivery).map_err(|failure| format!("cut at {:?}: {failure}", brief(&delivery.cuts)))?;
+        run(server, case, &delivery)
+            .map_err(|failure| format!("cut at {:?}: {failure}", brief(&delivery.cuts)))?;
     }
     Ok(())
 }
 
 fn deliveries(input: &[u8]) -> Vec<Delivery> {
     let odd: Vec<usize> = (1..input.len()).filter(|&at| is_odd(input, at)).collect();
-    let mut all = vec![Delivery { cuts: Vec::new(), whole: true }];
+    let mut all = vec![Delivery {
+        cuts: Vec::new(),
+        whole: true,
+    }];
     if input.len() <= LONG {
-        all.push(Delivery { cuts: (1..input.len()).collect(), whole: false });
+        all.push(Delivery {
+            cuts: (1..input.len()).collect(),
+            whole: false,
+        });
     }
-    all.push(Delivery { cuts: odd.clone(), whole: false });
-    all.extend(odd.into_iter().map(|at| Delivery { cuts: vec![at], whole: false }));
+    all.push(Delivery {
+        cuts: odd.clone(),
+        whole: false,
+    });
+    all.extend(odd.into_iter().map(|at| Delivery {
+        cuts: vec![at],
+        whole: false,
+    }));
     all
 }
 
@@ -89,12 +113,23 @@ fn is_odd(input: &[u8], at: usize) -> bool {
 
 /// Sends a case over a connection of its own and holds what comes back against what was expected.
 pub(crate) fn run_whole(server: &Server, case: &Case) -> Result<Vec<Response>, String> {
-    run(server, case, &Delivery { cuts: Vec::new(), whole: true })
+    run(
+        server,
+        case,
+        &Delivery {
+            cuts: Vec::new(),
+            whole: true,
+        },
+    )
 }
 
 fn run(server: &Server, case: &Case, delivery: &Delivery) -> Result<Vec<Response>, String> {
     let mut client = Client::to(server.addr).map_err(text)?;
-    let behind = if case.end == End::Eof { String::new() } else { get("/healthz?behind") };
+    let behind = if case.end == End::Eof {
+        String::new()
+    } else {
+        get("/healthz?behind")
+    };
     send(&mut client, case, delivery, behind.as_bytes())?;
     if case.end == End::Eof {
         client.shut_down();
@@ -109,7 +144,9 @@ fn run(server: &Server, case: &Case, delivery: &Delivery) -> Result<Vec<Response
             if !delivery.whole {
                 client.try_send(&behind).map_err(text)?;
             }
-            let response = client.try_response(false).map_err(|failure| format!("the probe behind: {failure}"))?;
+            let response = client
+                .try_response(false)
+                .map_err(|failure| format!("the probe behind: {failure}"))?;
             if response.status != 200 || find(&response.body, b"ok").is_none() {
                 return Err(format!("the probe behind got {response}"));
             }
@@ -118,16 +155,27 @@ fn run(server: &Server, case: &Case, delivery: &Delivery) -> Result<Vec<Response
     Ok(responses)
 }
 
-fn send(client: &mut Client, case: &Case, delivery: &Delivery, behind: &[u8]) -> Result<(), String> {
+fn send(
+    client: &mut Client,
+    case: &Case,
+    delivery: &Delivery,
+    behind: &[u8],
+) -> Result<(), String> {
     if delivery.whole {
-        return client.try_send([&case.input[..], behind].concat()).map_err(text);
+        return client
+            .try_send([&case.input[..], behind].concat())
+            .map_err(text);
     }
     let mut start = 0;
     for &cut in delivery.cuts.iter().chain([&case.input.len()]) {
         client.try_send(&case.input[start..cut]).map_err(text)?;
         start = cut;
         if cut < case.input.len() {
-            thread::park_timeout(if delivery.cuts.len() > 1 { PAUSE / 10 } else { PAUSE });
+            thread::park_timeout(if delivery.cuts.len() > 1 {
+                PAUSE / 10
+            } else {
+                PAUSE
+            });
         }
     }
     Ok(())
@@ -138,9 +186,15 @@ fn expect_responses(client: &mut Client, case: &Case) -> Result<Vec<Response>, S
     let mut early = None;
     for expected in &case.expected {
         if responses.last().is_some_and(Response::closes) {
-            return Err(format!("closes before the response {:?}", expected.statuses));
+            return Err(format!(
+                "closes before the response {:?}",
+                expected.statuses
+            ));
         }
-        let response = early.take().map_or_else(|| client.try_response(expected.to_head), Ok).map_err(text)?;
+        let response = early
+            .take()
+            .map_or_else(|| client.try_response(expected.to_head), Ok)
+            .map_err(text)?;
         if expected.statuses.contains(&response.status) {
             responses.push(response);
         } else if expected.optional {
@@ -158,7 +212,9 @@ fn expect_responses(client: &mut Client, case: &Case) -> Result<Vec<Response>, S
 fn finish(client: &mut Client) -> Result<(), String> {
     let end = client.end();
     let orderly = !end.reset && end.rest.is_empty();
-    orderly.then_some(()).ok_or_else(|| format!("reset: {}, rest: {}", end.reset, end.rest.escape_ascii()))
+    orderly
+        .then_some(())
+        .ok_or_else(|| format!("reset: {}, rest: {}", end.reset, end.rest.escape_ascii()))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -167,5 +223,9 @@ fn text(error: io::Error) -> String {
 }
 
 fn brief(cuts: &[usize]) -> String {
-    if cuts.len() > 3 { format!("{} places", cuts.len()) } else { format!("{cuts:?}") }
+    if cuts.len() > 3 {
+        format!("{} places", cuts.len())
+    } else {
+        format!("{cuts:?}")
+    }
 }

@@ -117,7 +117,13 @@ const DROPPED: &[&str] = &[
 
 /// Fields that the server sets itself: exactly one of each, and never the client's value.
 const OWN: &[&str] = &[
-    "Version", "Date", "Server", "Content-Type", "X-Content-Type-Options", "Cache-Control", "Server-Timing",
+    "Version",
+    "Date",
+    "Server",
+    "Content-Type",
+    "X-Content-Type-Options",
+    "Cache-Control",
+    "Server-Timing",
     "X-Request-Id",
 ];
 
@@ -125,20 +131,39 @@ pub(super) fn generated() -> Vec<Case> {
     let mut cases = Vec::new();
     for line in COPIED {
         let input = format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n");
-        cases.push(Case::new(&format!("echo copies {line:?}"), input.as_bytes(), "200 keep").line(line).body(line));
+        cases.push(
+            Case::new(
+                &format!("echo copies {line:?}"),
+                input.as_bytes(),
+                "200 keep",
+            )
+            .line(line)
+            .body(line),
+        );
     }
     for line in DROPPED {
         let name = line.split(':').next().unwrap_or_default();
         for sent in [(*line).to_owned(), line.to_uppercase(), line.to_lowercase()] {
             let input = format!("GET / HTTP/1.1\r\nHost: a\r\n{sent}\r\n\r\n");
-            let case = Case::new(&format!("echo drops {sent:?}"), input.as_bytes(), "200 keep");
+            let case = Case::new(
+                &format!("echo drops {sent:?}"),
+                input.as_bytes(),
+                "200 keep",
+            );
             cases.push(case.without(name).body(&sent));
         }
     }
     for name in OWN {
         let input = format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: the client's\r\n\r\n");
-        let case = Case::new(&format!("echo sets {name} itself"), input.as_bytes(), "200 keep");
-        cases.push(case.has_field(name).without_line(&format!("{name}: the client's")));
+        let case = Case::new(
+            &format!("echo sets {name} itself"),
+            input.as_bytes(),
+            "200 keep",
+        );
+        cases.push(
+            case.has_field(name)
+                .without_line(&format!("{name}: the client's")),
+        );
     }
     cases
 }
@@ -177,8 +202,19 @@ pub(super) fn special() -> Vec<Case> {
         ("text/plain\r\nAccept: application/json;q=0.5", false),
     ] {
         let input = format!("GET / HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n");
-        let case = Case::new(&format!("9110-12.5.1 Accept: {accept:?}"), input.as_bytes(), "200 keep");
-        cases.push(case.field_has("Content-Type", if json { "application/json" } else { "text/plain" }));
+        let case = Case::new(
+            &format!("9110-12.5.1 Accept: {accept:?}"),
+            input.as_bytes(),
+            "200 keep",
+        );
+        cases.push(case.field_has(
+            "Content-Type",
+            if json {
+                "application/json"
+            } else {
+                "text/plain"
+            },
+        ));
     }
     cases
 }

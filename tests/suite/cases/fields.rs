@@ -2,6 +2,7 @@
 
 use super::{Case, Row};
 
+#[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     // RFC 9112 5 and 5.1: names.
     ("9112-5 no colon", b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", "400/field close"),
@@ -10,23 +11,11 @@ pub(super) const ROWS: &[Row] = &[
     ("9112-5.1 space before the colon", b"GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", "400/field close"),
     ("9112-5.1 tab before the colon", b"GET / HTTP/1.1\r\nHost: a\r\nX\t: y\r\n\r\n", "400/field close"),
     ("9112-5.1 space before Host's colon", b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", "400/field close"),
-    (
-        "9112-5.1 space before Content-Length's colon",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length : 5\r\n\r\nhello",
-        "400/field close",
-    ),
-    (
-        "9112-5.1 space before Transfer-Encoding's colon",
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
-        "400/field close",
-    ),
+    ("9112-5.1 space before Content-Length's colon", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length : 5\r\n\r\nhello", "400/field close"),
+    ("9112-5.1 space before Transfer-Encoding's colon", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", "400/field close"),
     ("9110-5.1 a space in a name", b"GET / HTTP/1.1\r\nHost: a\r\nX Y: z\r\n\r\n", "400/field close"),
     ("9110-5.1 UTF-8 in a name", b"GET / HTTP/1.1\r\nHost: a\r\nX\xc3\xa9: y\r\n\r\n", "400/field close"),
-    (
-        "9110-5.1 NUL in the name of a length",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent\0-Length: 5\r\n\r\nhello",
-        "400/field close",
-    ),
+    ("9110-5.1 NUL in the name of a length", b"POST / HTTP/1.1\r\nHost: a\r\nContent\0-Length: 5\r\n\r\nhello", "400/field close"),
     ("9110-5.1 an underscore is another name", b"POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 5\r\n\r\n", "200 keep"),
     ("9110-5.1 names compare without case", b"GET / HTTP/1.1\r\nhOsT: a\r\ncOnNeCtIoN: cLoSe\r\n\r\n", "200 close"),
     // RFC 9112 5.2: no folds.
@@ -34,11 +23,7 @@ pub(super) const ROWS: &[Row] = &[
     ("9112-5.2 a fold by tab", b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\tz\r\n\r\n", "400/field close"),
     ("9112-5.2 a fold of Host", b"GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n", "400/field close"),
     ("9112-5.2 a fold of nothing", b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n \r\n\r\n", "400/field close"),
-    (
-        "9112-5.2 a folded Transfer-Encoding",
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
-        "400/field close",
-    ),
+    ("9112-5.2 a folded Transfer-Encoding", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", "400/field close"),
     // RFC 9110 5.5: values.
     ("9110-5.5 no space after the colon", b"GET / HTTP/1.1\r\nHost:a\r\nX:y\r\n\r\n", "200 keep"),
     ("9110-5.5 much white space around", b"GET / HTTP/1.1\r\nHost: \t  a \t \r\nX: \t y \t\r\n\r\n", "200 keep"),
@@ -135,19 +120,41 @@ pub(super) fn generated() -> Vec<Case> {
     for &(host, valid) in HOSTS {
         let name = format!("9112-3.2 Host: {}", host.escape_ascii());
         let input = [b"GET / HTTP/1.1\r\nHost: ", host, b"\r\n\r\n"].concat();
-        cases.push(Case::new(&name, &input, if valid { "200 keep" } else { "400/host close" }));
+        cases.push(Case::new(
+            &name,
+            &input,
+            if valid { "200 keep" } else { "400/host close" },
+        ));
     }
     for &byte in DELIMITERS {
         let name = format!("9110-5.1 {} in a name", byte.escape_ascii());
-        let input = [b"GET / HTTP/1.1\r\nHost: a\r\nX", &[byte][..], b"Y: z\r\n\r\n"].concat();
+        let input = [
+            b"GET / HTTP/1.1\r\nHost: a\r\nX",
+            &[byte][..],
+            b"Y: z\r\n\r\n",
+        ]
+        .concat();
         cases.push(Case::new(&name, &input, "400/field close"));
     }
-    for byte in (0..=31).chain([127]).filter(|byte| !b"\t\r\n".contains(byte)) {
+    for byte in (0..=31)
+        .chain([127])
+        .filter(|byte| !b"\t\r\n".contains(byte))
+    {
         let name = format!("9110-5.5 {} in a value", byte.escape_ascii());
-        let input = [b"GET / HTTP/1.1\r\nHost: a\r\nX: y", &[byte][..], b"z\r\n\r\n"].concat();
+        let input = [
+            b"GET / HTTP/1.1\r\nHost: a\r\nX: y",
+            &[byte][..],
+            b"z\r\n\r\n",
+        ]
+        .concat();
         cases.push(Case::new(&name, &input, "400/field close"));
         let name = format!("9110-5.1 {} in a name", byte.escape_ascii());
-        let input = [b"GET / HTTP/1.1\r\nHost: a\r\nX", &[byte][..], b"Y: z\r\n\r\n"].concat();
+        let input = [
+            b"GET / HTTP/1.1\r\nHost: a\r\nX",
+            &[byte][..],
+            b"Y: z\r\n\r\n",
+        ]
+        .concat();
         cases.push(Case::new(&name, &input, "400/field close"));
     }
     cases

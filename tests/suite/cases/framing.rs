@@ -4,160 +4,50 @@
 
 use super::{Case, Row};
 
+#[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     // RFC 9112 6.3: both, and neither.
-    (
-        "9112-6.3 TE and CL",
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
-        "400/framing close",
-    ),
-    (
-        "9112-6.3 CL and TE",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "400/framing close",
-    ),
-    (
-        "9112-6.3 CL of zero and TE",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "400/framing close",
-    ),
-    (
-        "9112-6.3 CL and an unknown TE",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: x\r\n\r\nhello",
-        "400/framing close",
-    ),
-    (
-        "9112-6.3 CL and an unknown TE before chunked",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: x, chunked\r\n\r\nhello",
-        "400/framing close",
-    ),
-    (
-        "9112-6.3 CL and an empty TE",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding:\r\n\r\nhello",
-        "400/framing close",
-    ),
+    ("9112-6.3 TE and CL", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", "400/framing close"),
+    ("9112-6.3 CL and TE", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400/framing close"),
+    ("9112-6.3 CL of zero and TE", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400/framing close"),
+    ("9112-6.3 CL and an unknown TE", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: x\r\n\r\nhello", "400/framing close"),
+    ("9112-6.3 CL and an unknown TE before chunked", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: x, chunked\r\n\r\nhello", "400/framing close"),
+    ("9112-6.3 CL and an empty TE", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding:\r\n\r\nhello", "400/framing close"),
     ("9112-6.3 POST without either has no body", b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep"),
-    (
-        "9112-6.3 GET with a body",
-        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
-        "200 keep",
-    ),
-    (
-        "9112-6.3 GET with a body that looks like a request",
-        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\nGET /status/404 HTTP/1.1\r\nHost: evil\r\n\r\n",
-        "200 keep",
-    ),
-    (
-        "9112-6.3 HEAD with a body",
-        b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
-        "H200 keep",
-    ),
-    (
-        "9112-6.3 OPTIONS * with a body",
-        b"OPTIONS * HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
-        "200 keep",
-    ),
-    (
-        "9112-6.3 DELETE with a chunked body",
-        b"DELETE / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
-        "200 keep",
-    ),
-    (
-        "9112-6.3 a body on a route without one",
-        b"POST /status/404 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
-        "404 keep",
-    ),
-    (
-        "9112-6.3 GET /healthz with a body",
-        b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
-        "200 any",
-    ),
-    (
-        "9112-6.3 Connection cannot remove Content-Length",
-        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: content-length\r\nContent-Length: 5\r\n\r\nhello",
-        "200 keep",
-    ),
-    (
-        "9112-6.3 Connection cannot remove Transfer-Encoding",
-        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
-        "200 keep",
-    ),
+    ("9112-6.3 GET with a body", b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", "200 keep"),
+    ("9112-6.3 GET with a body that looks like a request", b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\nGET /status/404 HTTP/1.1\r\nHost: evil\r\n\r\n", "200 keep"),
+    ("9112-6.3 HEAD with a body", b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", "H200 keep"),
+    ("9112-6.3 OPTIONS * with a body", b"OPTIONS * HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", "200 keep"),
+    ("9112-6.3 DELETE with a chunked body", b"DELETE / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "200 keep"),
+    ("9112-6.3 a body on a route without one", b"POST /status/404 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", "404 keep"),
+    ("9112-6.3 GET /healthz with a body", b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", "200 any"),
+    ("9112-6.3 Connection cannot remove Content-Length", b"POST / HTTP/1.1\r\nHost: a\r\nConnection: content-length\r\nContent-Length: 5\r\n\r\nhello", "200 keep"),
+    ("9112-6.3 Connection cannot remove Transfer-Encoding", b"POST / HTTP/1.1\r\nHost: a\r\nConnection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "200 keep"),
     // RFC 9110 8.6: Content-Length.
     ("9110-8.6 length 0", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "200 keep"),
     ("9110-8.6 length 5", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", "200 keep"),
     ("9110-8.6 name in lower case", b"POST / HTTP/1.1\r\nHost: a\r\ncontent-length: 5\r\n\r\nhello", "200 keep"),
     ("9110-8.6 white space around", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \t5 \t\r\n\r\nhello", "200 keep"),
     ("9110-8.6 leading zeros", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 005\r\n\r\nhello", "200 keep"),
-    (
-        "9110-8.6 two differing lengths",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-        "400/content_length close",
-    ),
-    (
-        "9110-8.6 two equal lengths (stricter: refused)",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
-        "400/content_length close",
-    ),
-    (
-        "9110-8.6 a list of equal lengths (stricter: refused)",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello",
-        "400/content_length close",
-    ),
-    (
-        "9110-8.6 a length and a bad one",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: x\r\n\r\nhello",
-        "400/content_length close",
-    ),
-    (
-        "9110-8.6 a length and an empty one",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length:\r\n\r\nhello",
-        "400/content_length close",
-    ),
-    (
-        "9110-8.6 a bad length in 1.0",
-        b"POST / HTTP/1.0\r\nContent-Length: x\r\n\r\nhello",
-        "400/content_length close",
-    ),
+    ("9110-8.6 two differing lengths", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "400/content_length close"),
+    ("9110-8.6 two equal lengths (stricter: refused)", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", "400/content_length close"),
+    ("9110-8.6 a list of equal lengths (stricter: refused)", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello", "400/content_length close"),
+    ("9110-8.6 a length and a bad one", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: x\r\n\r\nhello", "400/content_length close"),
+    ("9110-8.6 a length and an empty one", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length:\r\n\r\nhello", "400/content_length close"),
+    ("9110-8.6 a bad length in 1.0", b"POST / HTTP/1.0\r\nContent-Length: x\r\n\r\nhello", "400/content_length close"),
     ("9110-8.6 a length in 1.0", b"POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello", "200 close"),
     // RFC 9112 6.1: Transfer-Encoding.
-    (
-        "9112-6.1 in 1.0",
-        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "400/framing close",
-    ),
-    (
-        "9112-6.1 in 1.0 kept alive",
-        b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "400/framing close",
-    ),
-    (
-        "9112-6.1 chunked twice in two lines",
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "400/framing close",
-    ),
-    (
-        "9112-6.1 a coding and chunked in two lines",
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "501/coding_unsupported close",
-    ),
-    (
-        "9112-6.1 chunked and then a coding in two lines",
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
-        "400/framing close",
-    ),
-    (
-        "9112-6.1 chunked and then identity in two lines",
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
-        "400/framing close",
-    ),
-    (
-        "9112-6.1 chunked and then an empty line of it",
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n",
-        "200|400/* any",
-    ),
+    ("9112-6.1 in 1.0", b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400/framing close"),
+    ("9112-6.1 in 1.0 kept alive", b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400/framing close"),
+    ("9112-6.1 chunked twice in two lines", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400/framing close"),
+    ("9112-6.1 a coding and chunked in two lines", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "501/coding_unsupported close"),
+    ("9112-6.1 chunked and then a coding in two lines", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n", "400/framing close"),
+    ("9112-6.1 chunked and then identity in two lines", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", "400/framing close"),
+    ("9112-6.1 chunked and then an empty line of it", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n", "200|400/* any"),
 ];
 
 /// Lengths that are no `1*DIGIT`.
+#[rustfmt::skip]
 const BAD_LENGTHS: &[&[u8]] = &[
     b"", b" ", b"x", b"+5", b"-5", b"-0", b"5x", b"0x5", b"5.0", b"5e0", b"5;", b"5 5", b"5,", b",5", b"5,6", b"\"5\"",
     b"1_0", b"'5'", b"5\xc2\xa0", b"\xd9\xa5", b"\xef\xbc\x95", b"0 5", b"5h", b"five", b"5/6", b"=5",
@@ -211,6 +101,7 @@ const CODINGS: &[(&[u8], &str)] = &[
 ];
 
 /// What stands where the chunks stand, and what must come back.
+#[rustfmt::skip]
 const CHUNKS: &[(&str, &[u8], &str)] = &[
     ("9112-7.1 no chunk", b"0\r\n\r\n", "200 keep"),
     ("9112-7.1 one chunk", b"5\r\nhello\r\n0\r\n\r\n", "200 keep"),
@@ -286,20 +177,38 @@ pub(super) fn generated() -> Vec<Case> {
     let mut cases = Vec::new();
     for length in BAD_LENGTHS {
         let name = format!("9110-8.6 Content-Length: {}", length.escape_ascii());
-        let input = [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ", *length, b"\r\n\r\nhello"].concat();
+        let input = [
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ",
+            *length,
+            b"\r\n\r\nhello",
+        ]
+        .concat();
         cases.push(Case::new(&name, &input, "400/content_length close"));
     }
     // Digits that no integer holds: the length is too large as well as malformed for us, and either is right.
-    for length in ["18446744073709551616", "18446744073709551621", "99999999999999999999999999", "9223372036854775808"]
-    {
+    for length in [
+        "18446744073709551616",
+        "18446744073709551621",
+        "99999999999999999999999999",
+        "9223372036854775808",
+    ] {
         let name = format!("9110-8.6 Content-Length: {length}");
         let input = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\nhello");
         cases.push(Case::new(&name, input.as_bytes(), "400|413/* close"));
     }
     for &(codings, expect) in CODINGS {
         let name = format!("9112-6.1 Transfer-Encoding: {}", codings.escape_ascii());
-        let head = [b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: ", codings, b"\r\n\r\n"].concat();
-        cases.push(Case::new(&name, &[&head[..], b"5\r\nhello\r\n0\r\n\r\n"].concat(), expect));
+        let head = [
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: ",
+            codings,
+            b"\r\n\r\n",
+        ]
+        .concat();
+        cases.push(Case::new(
+            &name,
+            &[&head[..], b"5\r\nhello\r\n0\r\n\r\n"].concat(),
+            expect,
+        ));
     }
     for &(name, chunks, expect) in CHUNKS {
         cases.push(Case::new(name, &[CHUNKED, chunks].concat(), expect));

@@ -72,12 +72,26 @@ enum Check {
 
 /// Every case.
 pub(crate) fn all() -> Vec<Case> {
-    [request_syntax(), framing(), keep_alive(), routes(), echo(), limits()].concat()
+    [
+        request_syntax(),
+        framing(),
+        keep_alive(),
+        routes(),
+        echo(),
+        limits(),
+    ]
+    .concat()
 }
 
 /// The request line and the field lines.
 pub(crate) fn request_syntax() -> Vec<Case> {
-    [rows(request_line::ROWS), request_line::special(), rows(fields::ROWS), fields::generated()].concat()
+    [
+        rows(request_line::ROWS),
+        request_line::special(),
+        rows(fields::ROWS),
+        fields::generated(),
+    ]
+    .concat()
 }
 
 /// Where a body ends.
@@ -92,7 +106,13 @@ pub(crate) fn keep_alive() -> Vec<Case> {
 
 /// Methods, expectations, and what each route says.
 pub(crate) fn routes() -> Vec<Case> {
-    [rows(semantics::ROWS), semantics::generated(), semantics::special(), semantics::routes()].concat()
+    [
+        rows(semantics::ROWS),
+        semantics::generated(),
+        semantics::special(),
+        semantics::routes(),
+    ]
+    .concat()
 }
 
 /// What the echo copies and describes.
@@ -106,7 +126,9 @@ pub(crate) fn limits() -> Vec<Case> {
 }
 
 fn rows(rows: &[Row]) -> Vec<Case> {
-    rows.iter().map(|(name, input, expect)| Case::new(name, input, expect)).collect()
+    rows.iter()
+        .map(|(name, input, expect)| Case::new(name, input, expect))
+        .collect()
 }
 
 impl Case {
@@ -164,7 +186,9 @@ impl Case {
 
     /// The last response's head has exactly these lines in this order.
     fn lines(self, lines: &[&str]) -> Self {
-        self.check(Check::Lines(lines.iter().map(|line| (*line).to_owned()).collect()))
+        self.check(Check::Lines(
+            lines.iter().map(|line| (*line).to_owned()).collect(),
+        ))
     }
 
     /// The last response's head does not have this line.
@@ -214,10 +238,22 @@ impl Case {
 impl Expected {
     fn new(text: &str) -> Self {
         let (statuses, reason) = with_reason(text);
-        let (statuses, to_head) = statuses.strip_prefix('H').map_or((statuses, false), |rest| (rest, true));
-        let (statuses, optional) = statuses.strip_suffix('?').map_or((statuses, false), |rest| (rest, true));
-        let statuses = statuses.split('|').map(|status| status.parse().expect("a status is a number")).collect();
-        Self { statuses, to_head, optional, reason }
+        let (statuses, to_head) = statuses
+            .strip_prefix('H')
+            .map_or((statuses, false), |rest| (rest, true));
+        let (statuses, optional) = statuses
+            .strip_suffix('?')
+            .map_or((statuses, false), |rest| (rest, true));
+        let statuses = statuses
+            .split('|')
+            .map(|status| status.parse().expect("a status is a number"))
+            .collect();
+        Self {
+            statuses,
+            to_head,
+            optional,
+            reason,
+        }
     }
 }
 
@@ -244,15 +280,19 @@ impl Check {
 
 fn has_in_order(head: &[u8], lines: &[String]) -> bool {
     let mut rest = head;
-    lines.iter().all(|line| match find(rest, format!("\r\n{line}\r\n").as_bytes()) {
-        Some(at) => {
-            rest = &rest[at + 2 + line.len()..];
-            true
-        }
-        None => false,
-    })
+    lines.iter().all(
+        |line| match find(rest, format!("\r\n{line}\r\n").as_bytes()) {
+            Some(at) => {
+                rest = &rest[at + 2 + line.len()..];
+                true
+            }
+            None => false,
+        },
+    )
 }
 
 fn with_reason(text: &str) -> (&str, Option<String>) {
-    text.split_once('/').map_or((text, None), |(text, reason)| (text, Some(reason.to_owned())))
+    text.split_once('/').map_or((text, None), |(text, reason)| {
+        (text, Some(reason.to_owned()))
+    })
 }

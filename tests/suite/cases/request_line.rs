@@ -2,6 +2,7 @@
 
 use super::{Case, Row};
 
+#[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     // RFC 9112 2.2: line ends and what may stand before the request line.
     ("9112-2.1 the plainest request", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep"),
@@ -10,21 +11,9 @@ pub(super) const ROWS: &[Row] = &[
     ("9112-2.2 four empty lines first are skipped", b"\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep"),
     ("9112-2.2 five empty lines first", b"\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400/request_line close"),
     ("9112-2.2 a bare LF behind an empty line", b"\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400/line_end close"),
-    (
-        "9112-2.2 one empty line before each of three",
-        b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "200 200 200 keep",
-    ),
-    (
-        "9112-2.2 two empty lines between requests",
-        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "200 200 keep",
-    ),
-    (
-        "9112-2.2 an empty line after a body",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "200 200 keep",
-    ),
+    ("9112-2.2 one empty line before each of three", b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 200 200 keep"),
+    ("9112-2.2 two empty lines between requests", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 200 keep"),
+    ("9112-2.2 an empty line after a body", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 200 keep"),
     ("9112-2.2 a bare LF first", b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400/line_end close"),
     ("9112-2.2 a bare CR first", b"\rGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400/line_end close"),
     ("9112-2.2 CR CR LF first", b"\r\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400/line_end close"),
@@ -44,11 +33,7 @@ pub(super) const ROWS: &[Row] = &[
     ("9112-2.2 CR and not LF after the head", b"GET / HTTP/1.1\r\nHost: a\r\n\rX", "400/line_end close"),
     ("9112-2.2 space before the first field", b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", "400/field close"),
     ("9112-2.2 tab before the first field", b"GET / HTTP/1.1\r\n\tHost: a\r\n\r\n", "400/field close"),
-    (
-        "9112-2.2 an indented second Host",
-        b"GET / HTTP/1.1\r\n Host: b\r\nHost: a\r\n\r\n",
-        "400/field close",
-    ),
+    ("9112-2.2 an indented second Host", b"GET / HTTP/1.1\r\n Host: b\r\nHost: a\r\n\r\n", "400/field close"),
     // RFC 9112 3: three parts, one space between each.
     ("9112-3 two spaces after the method", b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", "400/request_line close"),
     ("9112-3 two spaces before the version", b"GET /  HTTP/1.1\r\nHost: a\r\n\r\n", "400/request_line close"),
@@ -161,11 +146,21 @@ pub(super) const ROWS: &[Row] = &[
 
 /// People see what arrives: a target with UTF-8, which curl sends raw, is taken and shown as text.
 pub(super) fn special() -> Vec<Case> {
-    let targets = ["/\u{e9}", "/?q=\u{fc}", "/\u{1f552}/\u{2028}", "http://a/\u{e9}"];
+    let targets = [
+        "/\u{e9}",
+        "/?q=\u{fc}",
+        "/\u{1f552}/\u{2028}",
+        "http://a/\u{e9}",
+    ];
     let case = |target: &str| {
         let input = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-        let case = Case::new(&format!("9112-3.2 UTF-8: {target}"), input.as_bytes(), "200 keep");
-        case.body(&format!("target: {target}\n")).body(&format!("GET {target} HTTP/1.1\r\n"))
+        let case = Case::new(
+            &format!("9112-3.2 UTF-8: {target}"),
+            input.as_bytes(),
+            "200 keep",
+        );
+        case.body(&format!("target: {target}\n"))
+            .body(&format!("GET {target} HTTP/1.1\r\n"))
     };
     targets.into_iter().map(case).collect()
 }

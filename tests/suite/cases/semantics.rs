@@ -2,6 +2,7 @@
 
 use super::{Case, Row};
 
+#[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     // RFC 9110 9: methods on the echo.
     ("9110-9.3.1 GET /", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep"),
@@ -16,11 +17,7 @@ pub(super) const ROWS: &[Row] = &[
     ("9110-9.3.8 TRACE of an absolute form", b"TRACE http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "405/method any"),
     // RFC 9110 9.3.6: what follows CONNECT is tunnel bytes.
     ("9110-9.3.6 CONNECT", b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", "405/method close"),
-    (
-        "9110-9.3.6 a request behind CONNECT is none",
-        b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "405/method close",
-    ),
+    ("9110-9.3.6 a request behind CONNECT is none", b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "405/method close"),
     ("9110-9.3.6 CONNECT without Host", b"CONNECT a:80 HTTP/1.1\r\n\r\n", "400/host close"),
     ("9112-3.2.3 CONNECT of a path", b"CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", "400|405/* close"),
     ("9112-3.2.3 CONNECT of a URL", b"CONNECT http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "400|405/* close"),
@@ -28,78 +25,22 @@ pub(super) const ROWS: &[Row] = &[
     ("9110-9.3.6 CONNECT in 1.0", b"CONNECT a:80 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "405/method close"),
     ("9110-9.3.6 CONNECT with a length", b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nContent-Length: 100\r\n\r\n", "405/method close"),
     // RFC 9110 10.1.1: expectations. The body is here, so the interim response is only sent where it came late.
-    (
-        "9110-10.1.1 100-continue and its body",
-        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
-        "100? 200 keep",
-    ),
-    (
-        "9110-10.1.1 100-Continue compares without case",
-        b"POST / HTTP/1.1\r\nHost: a\r\nexpect: 100-CONTINUE\r\nContent-Length: 5\r\n\r\nhello",
-        "100? 200 keep",
-    ),
-    (
-        "9110-10.1.1 100-continue and chunks",
-        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-        "100? 200 keep",
-    ),
-    (
-        "9110-10.1.1 100-continue and a bad chunk",
-        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
-        "100? 400/chunk close",
-    ),
+    ("9110-10.1.1 100-continue and its body", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", "100? 200 keep"),
+    ("9110-10.1.1 100-Continue compares without case", b"POST / HTTP/1.1\r\nHost: a\r\nexpect: 100-CONTINUE\r\nContent-Length: 5\r\n\r\nhello", "100? 200 keep"),
+    ("9110-10.1.1 100-continue and chunks", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "100? 200 keep"),
+    ("9110-10.1.1 100-continue and a bad chunk", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "100? 400/chunk close"),
     ("9110-10.1.1 100-continue without a body", b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", "200 keep"),
-    (
-        "9110-10.1.1 100-continue and a length of zero",
-        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",
-        "200 keep",
-    ),
-    (
-        "9110-10.1.1 100-continue in 1.0 is ignored",
-        b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
-        "200 close",
-    ),
-    (
-        "9110-10.1.1 another expectation",
-        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 5\r\n\r\nhello",
-        "417/expectation close",
-    ),
+    ("9110-10.1.1 100-continue and a length of zero", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n", "200 keep"),
+    ("9110-10.1.1 100-continue in 1.0 is ignored", b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", "200 close"),
+    ("9110-10.1.1 another expectation", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 5\r\n\r\nhello", "417/expectation close"),
     ("9110-10.1.1 another expectation without a body", b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", "417/expectation close"),
-    (
-        "9110-10.1.1 100-continue and another",
-        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue, x\r\nContent-Length: 5\r\n\r\nhello",
-        "417/expectation close",
-    ),
-    (
-        "9110-10.1.1 another in a second line",
-        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nExpect: x\r\nContent-Length: 5\r\n\r\nhello",
-        "417/expectation close",
-    ),
-    (
-        "9110-10.1.1 100-continue with a parameter (stricter: refused)",
-        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue;x=y\r\nContent-Length: 5\r\n\r\nhello",
-        "417/expectation close",
-    ),
-    (
-        "9110-10.1.1 no interim response before 413",
-        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n",
-        "413/body_too_large close",
-    ),
-    (
-        "9110-10.1.1 no interim response before 400",
-        b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
-        "400/host close",
-    ),
-    (
-        "9110-10.1.1 no interim response before 405",
-        b"POST /healthz HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
-        "405/method any",
-    ),
-    (
-        "9110-10.1.1 no interim response before a parameter's 400",
-        b"POST /status/abc HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
-        "400/parameter any",
-    ),
+    ("9110-10.1.1 100-continue and another", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue, x\r\nContent-Length: 5\r\n\r\nhello", "417/expectation close"),
+    ("9110-10.1.1 another in a second line", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nExpect: x\r\nContent-Length: 5\r\n\r\nhello", "417/expectation close"),
+    ("9110-10.1.1 100-continue with a parameter (stricter: refused)", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue;x=y\r\nContent-Length: 5\r\n\r\nhello", "417/expectation close"),
+    ("9110-10.1.1 no interim response before 413", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n", "413/body_too_large close"),
+    ("9110-10.1.1 no interim response before 400", b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", "400/host close"),
+    ("9110-10.1.1 no interim response before 405", b"POST /healthz HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", "405/method any"),
+    ("9110-10.1.1 no interim response before a parameter's 400", b"POST /status/abc HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", "400/parameter any"),
     // RFC 9110 14.2 and 13: what the echo does not do.
     ("9110-14.2 Range is ignored", b"GET / HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\n\r\n", "200 keep"),
     ("9110-14.2 Range on bytes is ignored", b"GET /bytes/10 HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\n\r\n", "200 keep"),
@@ -141,23 +82,32 @@ pub(super) const ROWS: &[Row] = &[
     ("routes /bytes past 64 bits", b"GET /bytes/99999999999999999999 HTTP/1.1\r\nHost: a\r\n\r\n", "400/parameter any"),
     ("routes /bytes of nothing in chunks", b"GET /bytes/0?chunked HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep"),
     ("routes /bytes in 1.0 chunked is close-delimited", b"GET /bytes/5000?chunked HTTP/1.0\r\n\r\n", "200 close"),
-    (
-        "routes /bytes in 1.0 chunked closes although asked not to",
-        b"GET /bytes/5000?chunked HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-        "200 close",
-    ),
+    ("routes /bytes in 1.0 chunked closes although asked not to", b"GET /bytes/5000?chunked HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "200 close"),
     ("routes /admin without a token echoes", b"GET /admin/settings HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep"),
     ("routes a longer path than /healthz echoes", b"POST /healthz/x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "200 keep"),
     ("routes a longer name than /healthz echoes", b"POST /healthzz HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "200 keep"),
     ("routes are in lower case", b"POST /Healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "200 keep"),
 ];
 
-const GET_HEAD: &[&str] =
-    &["/healthz", "/healthz/", "/livez", "/readyz", "/readyz/", "/metrics", "/version", "/bytes/5"];
+const GET_HEAD: &[&str] = &[
+    "/healthz",
+    "/healthz/",
+    "/livez",
+    "/readyz",
+    "/readyz/",
+    "/metrics",
+    "/version",
+    "/bytes/5",
+];
 
 /// Load balancers ask these by OPTIONS too, and want the response that GET gets.
-const PROBES: &[(&str, &str)] =
-    &[("/healthz", "ok"), ("/healthz/", "ok"), ("/livez", "ok"), ("/readyz", "ready"), ("/readyz/", "ready")];
+const PROBES: &[(&str, &str)] = &[
+    ("/healthz", "ok"),
+    ("/healthz/", "ok"),
+    ("/livez", "ok"),
+    ("/readyz", "ready"),
+    ("/readyz/", "ready"),
+];
 
 /// The other routes, and a method that each has to allow.
 const OPTIONS: &[(&str, &str)] = &[
@@ -190,36 +140,65 @@ pub(super) fn generated() -> Vec<Case> {
     for path in GET_HEAD {
         for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
             let input = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-            let case = Case::new(&format!("9110-15.5.6 {method} {path}"), input.as_bytes(), "405/method any");
+            let case = Case::new(
+                &format!("9110-15.5.6 {method} {path}"),
+                input.as_bytes(),
+                "405/method any",
+            );
             cases.push(case.field_has("Allow", "GET, HEAD"));
         }
         for method in ["GET", "HEAD"] {
             let input = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-            let expect = if method == "GET" { "200 keep" } else { "H200 keep" };
-            let case = Case::new(&format!("9110-9.3.2 {method} {path}"), input.as_bytes(), expect);
-            cases.push(case.has_field("Content-Length").without("Transfer-Encoding"));
+            let expect = if method == "GET" {
+                "200 keep"
+            } else {
+                "H200 keep"
+            };
+            let case = Case::new(
+                &format!("9110-9.3.2 {method} {path}"),
+                input.as_bytes(),
+                expect,
+            );
+            cases.push(
+                case.has_field("Content-Length")
+                    .without("Transfer-Encoding"),
+            );
         }
     }
     for (path, says) in PROBES {
         for method in ["GET", "OPTIONS"] {
             let input = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-            let case = Case::new(&format!("routes {method} {path} is a probe"), input.as_bytes(), "200 keep");
+            let case = Case::new(
+                &format!("routes {method} {path} is a probe"),
+                input.as_bytes(),
+                "200 keep",
+            );
             cases.push(case.body(says));
         }
     }
     for (path, method) in OPTIONS {
         let input = format!("OPTIONS {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-        let case = Case::new(&format!("9110-9.3.7 OPTIONS {path}"), input.as_bytes(), "200 keep");
+        let case = Case::new(
+            &format!("9110-9.3.7 OPTIONS {path} tells Allow"),
+            input.as_bytes(),
+            "200 keep",
+        );
         cases.push(case.field_has("Allow", method));
     }
     for &(status, field) in DEMANDED {
         let input = format!("GET /status/{status} HTTP/1.1\r\nHost: a\r\n\r\n");
-        let case = Case::new(&format!("9110-15 {status} has {field}"), input.as_bytes(), &format!("{status} any"));
+        let case = Case::new(
+            &format!("9110-15 {status} has {field}"),
+            input.as_bytes(),
+            &format!("{status} any"),
+        );
         cases.push(case.has_field(field));
     }
     for status in [204, 205, 304] {
         for method in ["GET", "POST"] {
-            let input = format!("{method} /status/{status} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+            let input = format!(
+                "{method} /status/{status} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+            );
             let case = Case::new(
                 &format!("9110-15 {status} to {method} has no body"),
                 input.as_bytes(),
@@ -237,17 +216,37 @@ pub(super) fn special() -> Vec<Case> {
     vec![
         Case::new("9110-9.3.7 OPTIONS *", options, "200 keep").has_field("Allow"),
         Case::new("9110-9.3.7 OPTIONS * in 1.0", old, "200 close").has_field("Allow"),
-        Case::new("9110-9.3.8 TRACE / has Allow", b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "405/method any")
-            .has_field("Allow"),
-        Case::new("9110-9.3.6 CONNECT has Allow", b"CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\n\r\n", "405/method close")
-            .has_field("Allow"),
-        Case::new("routes Location is /", b"GET /status/302 HTTP/1.1\r\nHost: a\r\n\r\n", "302 keep")
-            .field("Location", "/"),
-        Case::new("routes 201 has no Location", b"GET /status/201 HTTP/1.1\r\nHost: a\r\n\r\n", "201 keep")
-            .without("Location"),
-        Case::new("9110-8.6 204 has no Content-Length", b"GET /status/204 HTTP/1.1\r\nHost: a\r\n\r\n", "204 keep")
-            .without("Content-Length")
-            .without("Transfer-Encoding"),
+        Case::new(
+            "9110-9.3.8 TRACE / has Allow",
+            b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "405/method any",
+        )
+        .has_field("Allow"),
+        Case::new(
+            "9110-9.3.6 CONNECT has Allow",
+            b"CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\n\r\n",
+            "405/method close",
+        )
+        .has_field("Allow"),
+        Case::new(
+            "routes Location is /",
+            b"GET /status/302 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "302 keep",
+        )
+        .field("Location", "/"),
+        Case::new(
+            "routes 201 has no Location",
+            b"GET /status/201 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "201 keep",
+        )
+        .without("Location"),
+        Case::new(
+            "9110-8.6 204 has no Content-Length",
+            b"GET /status/204 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "204 keep",
+        )
+        .without("Content-Length")
+        .without("Transfer-Encoding"),
         Case::new(
             "9110-15.3.6 205 has no Transfer-Encoding",
             b"GET /status/205 HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -266,47 +265,113 @@ pub(super) fn special() -> Vec<Case> {
 /// What the routes say.
 pub(super) fn routes() -> Vec<Case> {
     vec![
-        Case::new("routes /healthz says ok", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep").body("ok"),
-        Case::new("routes /readyz says ready", b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep").body("ready"),
-        Case::new("routes /healthz with a query", b"GET /healthz?x HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep").body("ok"),
-        Case::new("routes /metrics and its type", b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .field_has("Content-Type", "text/plain; version=0.0.4")
-            .body("\nhttp_requests_total{"),
-        Case::new("routes /version is JSON", b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .field_has("Content-Type", "application/json")
-            .body("\"version\""),
-        Case::new("routes /favicon.ico is not found", b"GET /favicon.ico HTTP/1.1\r\nHost: a\r\n\r\n", "404 keep"),
-        Case::new("routes /bytes/5", b"GET /bytes/5 HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep").body_length(5),
-        Case::new("routes /bytes/0", b"GET /bytes/0 HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .body_length(0)
-            .field("Content-Length", "0"),
-        Case::new("routes /bytes/64KiB", b"GET /bytes/64KiB HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .body_length(65_536),
-        Case::new("routes /bytes/100001", b"GET /bytes/100001 HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .body_length(100_001),
-        Case::new("routes /bytes in chunks", b"GET /bytes/100001?chunked HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .body_length(100_001)
-            .field("Transfer-Encoding", "chunked")
-            .without("Content-Length"),
-        Case::new("routes /bytes in 1.0 chunked is whole", b"GET /bytes/100001?chunked HTTP/1.0\r\n\r\n", "200 close")
-            .body_length(100_001)
-            .without("Transfer-Encoding")
-            .without("Content-Length"),
-        Case::new("9110-9.3.2 HEAD of all bytes", b"HEAD /bytes/1GiB HTTP/1.1\r\nHost: a\r\n\r\n", "H200 keep")
-            .field("Content-Length", "1073741824"),
+        Case::new(
+            "routes /healthz says ok",
+            b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body("ok"),
+        Case::new(
+            "routes /readyz says ready",
+            b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body("ready"),
+        Case::new(
+            "routes /healthz with a query",
+            b"GET /healthz?x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body("ok"),
+        Case::new(
+            "routes /metrics and its type",
+            b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .field_has("Content-Type", "text/plain; version=0.0.4")
+        .body("\nhttp_requests_total{"),
+        Case::new(
+            "routes /version is JSON",
+            b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .field_has("Content-Type", "application/json")
+        .body("\"version\""),
+        Case::new(
+            "routes /favicon.ico is not found",
+            b"GET /favicon.ico HTTP/1.1\r\nHost: a\r\n\r\n",
+            "404 keep",
+        ),
+        Case::new(
+            "routes /bytes/5",
+            b"GET /bytes/5 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body_length(5),
+        Case::new(
+            "routes /bytes/0",
+            b"GET /bytes/0 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body_length(0)
+        .field("Content-Length", "0"),
+        Case::new(
+            "routes /bytes/64KiB",
+            b"GET /bytes/64KiB HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body_length(65_536),
+        Case::new(
+            "routes /bytes/100001",
+            b"GET /bytes/100001 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body_length(100_001),
+        Case::new(
+            "routes /bytes in chunks",
+            b"GET /bytes/100001?chunked HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .body_length(100_001)
+        .field("Transfer-Encoding", "chunked")
+        .without("Content-Length"),
+        Case::new(
+            "routes /bytes in 1.0 chunked is whole",
+            b"GET /bytes/100001?chunked HTTP/1.0\r\n\r\n",
+            "200 close",
+        )
+        .body_length(100_001)
+        .without("Transfer-Encoding")
+        .without("Content-Length"),
+        Case::new(
+            "9110-9.3.2 HEAD of all bytes",
+            b"HEAD /bytes/1GiB HTTP/1.1\r\nHost: a\r\n\r\n",
+            "H200 keep",
+        )
+        .field("Content-Length", "1073741824"),
         Case::new(
             "9110-9.3.2 HEAD of chunked bytes",
             b"HEAD /bytes/5?chunked HTTP/1.1\r\nHost: a\r\n\r\n",
             "H200 keep",
         )
         .without("Content-Length"),
-        Case::new("9110-9.3.2 HEAD of the echo has no length", b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", "H200 keep")
-            .without("Content-Length")
-            .without("Transfer-Encoding"),
-        Case::new("routes /delay says how long", b"GET /delay/20ms HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep")
-            .field_has("Server-Timing", "delay;dur=2"),
         Case::new(
-            "9110-15.5.1 a refusal is text and says why", b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "400/host close",
+            "9110-9.3.2 HEAD of the echo has no length",
+            b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "H200 keep",
+        )
+        .without("Content-Length")
+        .without("Transfer-Encoding"),
+        Case::new(
+            "routes /delay says how long",
+            b"GET /delay/20ms HTTP/1.1\r\nHost: a\r\n\r\n",
+            "200 keep",
+        )
+        .field_has("Server-Timing", "delay;dur=2"),
+        Case::new(
+            "9110-15.5.1 a refusal is text and says why",
+            b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+            "400/host close",
         )
         .field_has("Content-Type", "text/plain")
         .body("400 Bad Request: "),

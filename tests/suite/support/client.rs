@@ -27,7 +27,11 @@ impl Response {
     /// The values of a field, its name compared without case.
     pub(crate) fn values(&self, name: &str) -> Vec<&[u8]> {
         let same = |field: &&(String, Vec<u8>)| field.0.eq_ignore_ascii_case(name);
-        self.fields.iter().filter(same).map(|(_, value)| &value[..]).collect()
+        self.fields
+            .iter()
+            .filter(same)
+            .map(|(_, value)| &value[..])
+            .collect()
     }
 
     /// The value of a field that stands once; empty if it is absent.
@@ -43,7 +47,11 @@ impl Response {
     /// Whether the response says that the connection ends with it.
     pub(crate) fn closes(&self) -> bool {
         let tokens = |value: &[u8]| String::from_utf8_lossy(value).to_ascii_lowercase();
-        let closes = |value: &&[u8]| tokens(value).split(',').any(|token| token.trim() == "close");
+        let closes = |value: &&[u8]| {
+            tokens(value)
+                .split(',')
+                .any(|token| token.trim() == "close")
+        };
         self.values("connection").iter().any(closes)
     }
 
@@ -60,8 +68,14 @@ impl Response {
     /// The delay that it tells in `Server-Timing`.
     #[track_caller]
     pub(crate) fn told_delay(&self) -> Duration {
-        let told = self.field("server-timing").rsplit("dur=").next().unwrap_or_default();
-        let told: f64 = told.parse().unwrap_or_else(|_| panic!("no delay is told in {self}"));
+        let told = self
+            .field("server-timing")
+            .rsplit("dur=")
+            .next()
+            .unwrap_or_default();
+        let told: f64 = told
+            .parse()
+            .unwrap_or_else(|_| panic!("no delay is told in {self}"));
         Duration::from_secs_f64(told / 1000.0)
     }
 }
@@ -69,7 +83,11 @@ impl Response {
 impl fmt::Display for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body = &self.body[..self.body.len().min(600)];
-        write!(f, "{:?}", String::from_utf8_lossy(&[&self.head[..], body].concat()))
+        write!(
+            f,
+            "{:?}",
+            String::from_utf8_lossy(&[&self.head[..], body].concat())
+        )
     }
 }
 
@@ -88,7 +106,12 @@ impl End {
     /// Asserts that the end was orderly and that nothing came before it.
     #[track_caller]
     pub(crate) fn is_orderly(&self) {
-        assert!(!self.reset && self.rest.is_empty(), "reset: {}, {}", self.reset, shown(&self.rest));
+        assert!(
+            !self.reset && self.rest.is_empty(),
+            "reset: {}, {}",
+            self.reset,
+            shown(&self.rest)
+        );
     }
 }
 
@@ -116,7 +139,11 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::new(), ended: false })
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
+            ended: false,
+        })
     }
 
     /// Sends bytes as they are.
@@ -145,7 +172,13 @@ impl Client {
 
     /// A request with these field lines, each with its CRLF, and this body; its response.
     #[track_caller]
-    pub(crate) fn call(&mut self, method: &str, target: &str, fields: &str, body: &str) -> Response {
+    pub(crate) fn call(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &str,
+        body: &str,
+    ) -> Response {
         let length = body.len();
         self.send(format!(
             "{method} {target} HTTP/1.1\r\nHost: test\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
@@ -168,7 +201,8 @@ impl Client {
     /// The next response.
     #[track_caller]
     pub(crate) fn response(&mut self) -> Response {
-        self.try_response(false).unwrap_or_else(|error| panic!("no response: {error}"))
+        self.try_response(false)
+            .unwrap_or_else(|error| panic!("no response: {error}"))
     }
 
     /// The next response, to a HEAD if `to_head`. An end before it is `UnexpectedEof`, a wrong form `InvalidData`.
@@ -183,7 +217,10 @@ impl Client {
                 return Err(io::Error::new(ErrorKind::UnexpectedEof, what));
             }
             self.read().map_err(|error| {
-                io::Error::new(error.kind(), format!("{error}, no whole response in {}", shown(&self.buffer)))
+                io::Error::new(
+                    error.kind(),
+                    format!("{error}, no whole response in {}", shown(&self.buffer)),
+                )
             })?;
         }
     }
@@ -199,7 +236,11 @@ impl Client {
                 Err(error) => panic!("the connection did not end within {PATIENCE:?}: {error}"),
             }
         }
-        End { at: Instant::now(), reset, rest: std::mem::take(&mut self.buffer) }
+        End {
+            at: Instant::now(),
+            reset,
+            rest: std::mem::take(&mut self.buffer),
+        }
     }
 
     /// The end of the connection: no byte more and no reset.
@@ -213,16 +254,25 @@ impl Client {
         if !self.buffer.is_empty() || self.ended {
             return false;
         }
-        self.stream.set_read_timeout(Some(length)).expect("a time-out can be set");
+        self.stream
+            .set_read_timeout(Some(length))
+            .expect("a time-out can be set");
         let silent = matches!(self.read(), Err(error) if error.kind() == ErrorKind::WouldBlock);
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+        self.stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a time-out can be set");
         silent
     }
 
     /// Reads once; `Ok(0)` is the end.
     pub(crate) fn read(&mut self) -> io::Result<usize> {
         let mut block = [0; 16_384];
-        let count = self.stream.read(&mut block)?;
+        let count = loop {
+            match self.stream.read(&mut block) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.buffer.extend_from_slice(&block[..count]);
         self.ended |= count == 0;
         Ok(count)
@@ -240,24 +290,37 @@ fn parse(bytes: &[u8], to_head: bool, ended: bool) -> io::Result<Option<(Respons
         return Ok(None);
     };
     let head = &bytes[..end + 4];
-    let bad = |what: &str| io::Error::new(ErrorKind::InvalidData, format!("{what}: {}", shown(head)));
+    let bad =
+        |what: &str| io::Error::new(ErrorKind::InvalidData, format!("{what}: {}", shown(head)));
     let lines = head[..end].split(|&byte| byte == b'\n');
     let mut lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let status = status(lines.next().unwrap_or_default()).ok_or_else(|| bad("bad status line"))?;
     let fields: Option<Vec<_>> = lines.map(field).collect();
     let fields = fields.ok_or_else(|| bad("bad field line"))?;
-    if String::from_utf8_lossy(head).replace("\r\n", "").contains(['\r', '\n']) {
+    if String::from_utf8_lossy(head)
+        .replace("\r\n", "")
+        .contains(['\r', '\n'])
+    {
         return Err(bad("bare CR or LF"));
     }
     let head = head.to_owned();
-    let mut response = Response { status, head, fields, body: Vec::new(), at: Instant::now() };
+    let mut response = Response {
+        status,
+        head,
+        fields,
+        body: Vec::new(),
+        at: Instant::now(),
+    };
     check_head(&response, to_head).map_err(bad)?;
     let rest = &bytes[end + 4..];
     let body = match () {
         () if to_head || matches!(status, 100..=199 | 204 | 304) => Some((Vec::new(), 0)),
-        () if !response.values("transfer-encoding").is_empty() => chunked(rest).map_err(|what| bad(&what))?,
+        () if !response.values("transfer-encoding").is_empty() => {
+            chunked(rest).map_err(|what| bad(&what))?
+        }
         () if !response.values("content-length").is_empty() => {
-            let length = number(response.values("content-length")[0]).ok_or_else(|| bad("bad length"))?;
+            let length =
+                number(response.values("content-length")[0]).ok_or_else(|| bad("bad length"))?;
             rest.get(..length).map(|body| (body.to_owned(), length))
         }
         () if !response.closes() => return Err(bad("no framing and no close")),
@@ -288,8 +351,15 @@ fn field(line: &[u8]) -> Option<(String, Vec<u8>)> {
 }
 
 /// Fields that may stand once.
-const SINGLE: [&str; 7] =
-    ["date", "server", "content-length", "content-type", "transfer-encoding", "connection", "version"];
+const SINGLE: [&str; 7] = [
+    "date",
+    "server",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "version",
+];
 
 /// What RFC 9110 and 9112 ask of every head.
 fn check_head(response: &Response, to_head: bool) -> Result<(), &'static str> {
@@ -324,7 +394,8 @@ fn chunked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
             return Ok(None);
         };
         let digits = String::from_utf8_lossy(&bytes[at..at + line]).into_owned();
-        let size = usize::from_str_radix(&digits, 16).map_err(|_| format!("bad chunk size {digits:?}"))?;
+        let size =
+            usize::from_str_radix(&digits, 16).map_err(|_| format!("bad chunk size {digits:?}"))?;
         at += line + 2;
         let Some(data) = bytes.get(at..at + size + 2) else {
             return Ok(None);

@@ -15,7 +15,11 @@ pub(crate) fn not_run(what: &str, why: &str) {
 /// Whether a program can be started.
 pub(crate) fn have(program: &str) -> bool {
     let mut probe = Command::new(program);
-    probe.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    probe
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     probe.status().is_ok()
 }
 
@@ -37,11 +41,20 @@ pub(crate) fn open_files(what: &str, count: u64) -> bool {
     if soft >= count {
         return true;
     }
-    let (pid, limit) = (format!("--pid={}", std::process::id()), format!("--nofile={count}:"));
-    let raised = Command::new("prlimit").args([&pid, &limit]).stderr(Stdio::null()).status();
+    let (pid, limit) = (
+        format!("--pid={}", std::process::id()),
+        format!("--nofile={count}:"),
+    );
+    let raised = Command::new("prlimit")
+        .args([&pid, &limit])
+        .stderr(Stdio::null())
+        .status();
     let raised = raised.is_ok_and(|status| status.success());
     if !raised {
-        not_run(what, &format!("the limit of open files is {soft} and cannot be raised to {count}"));
+        not_run(
+            what,
+            &format!("the limit of open files is {soft} and cannot be raised to {count}"),
+        );
     }
     raised
 }
@@ -49,9 +62,18 @@ pub(crate) fn open_files(what: &str, count: u64) -> bool {
 /// The soft and the hard limit of open files of a process.
 pub(crate) fn open_files_of(pid: u32) -> (u64, u64) {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits can be read");
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("it has one");
-    let mut fields = line.split_whitespace().skip(3).map(|field| field.parse().unwrap_or(u64::MAX));
-    (fields.next().expect("a soft limit"), fields.next().expect("a hard limit"))
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .expect("it has one");
+    let mut fields = line
+        .split_whitespace()
+        .skip(3)
+        .map(|field| field.parse().unwrap_or(u64::MAX));
+    (
+        fields.next().expect("a soft limit"),
+        fields.next().expect("a hard limit"),
+    )
 }
 
 /// A number in a file under `/proc/sys`.

@@ -29,7 +29,15 @@ const JSON: &[(&str, Kind)] = &[
 ];
 
 /// The pairs behind the combined format, in order.
-const PAIRS: &[&str] = &["level", "peer", "route", "delay", "request_id", "trace_id", "duration"];
+const PAIRS: &[&str] = &[
+    "level",
+    "peer",
+    "route",
+    "delay",
+    "request_id",
+    "trace_id",
+    "duration",
+];
 
 /// The formats, for tests that hold for both.
 pub(crate) const FORMATS: [&str; 2] = ["text", "json"];
@@ -61,20 +69,25 @@ impl Line {
     /// A field as text.
     #[track_caller]
     pub(crate) fn field(&self, name: &str) -> &str {
-        self.fields.get(name).unwrap_or_else(|| panic!("no {name} in {self:?}"))
+        self.fields
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name} in {self:?}"))
     }
 
     /// A field that is a number.
     #[track_caller]
     pub(crate) fn number(&self, name: &str) -> f64 {
         let text = self.field(name);
-        text.parse().unwrap_or_else(|_| panic!("{name} is {text:?} in {self:?}"))
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is {text:?} in {self:?}"))
     }
 
     /// The status.
     #[track_caller]
     pub(crate) fn status(&self) -> u16 {
-        self.field("status").parse().unwrap_or_else(|_| panic!("no status in {self:?}"))
+        self.field("status")
+            .parse()
+            .unwrap_or_else(|_| panic!("no status in {self:?}"))
     }
 }
 
@@ -104,7 +117,9 @@ fn json(line: &str) -> Result<BTreeMap<String, String>, String> {
         if line.matches(&key).count() != 1 {
             return Err(format!("not one {name}"));
         }
-        from += line[from..].find(&key).ok_or_else(|| format!("{name} is not in its place"))?;
+        from += line[from..]
+            .find(&key)
+            .ok_or_else(|| format!("{name} is not in its place"))?;
         let text = match &object[*name] {
             Value::String(text) if *kind == Kind::Text => text.clone(),
             Value::Number(number) if *kind == Kind::Number => number.to_string(),
@@ -117,7 +132,9 @@ fn json(line: &str) -> Result<BTreeMap<String, String>, String> {
     }
     let time = &fields["time"];
     let digits = shape(time) == "0000-00-00T00:00:00.000Z";
-    digits.then_some(()).ok_or_else(|| format!("time {time:?}"))?;
+    digits
+        .then_some(())
+        .ok_or_else(|| format!("time {time:?}"))?;
     Ok(fields)
 }
 
@@ -127,36 +144,71 @@ fn text(line: &str) -> Result<BTreeMap<String, String>, String> {
     if parts.len() != count {
         return Err(format!("{} parts, not {count}", parts.len()));
     }
-    if parts[1..3] != ["-", "-"] || shape(&parts[3].replace(char::is_alphabetic, "x")) != "[00/xxx/0000:00:00:00 +0000]" {
+    if parts[1..3] != ["-", "-"]
+        || shape(&parts[3].replace(char::is_alphabetic, "x")) != "[00/xxx/0000:00:00:00 +0000]"
+    {
         return Err("a wrong start".to_owned());
     }
     let quoted = |part: &str| -> Result<String, String> {
-        let inner = part.strip_prefix('"').and_then(|part| part.strip_suffix('"'));
+        let inner = part
+            .strip_prefix('"')
+            .and_then(|part| part.strip_suffix('"'));
         unescaped(inner.ok_or_else(|| format!("{part} is not quoted"))?)
     };
     let request = quoted(&parts[4])?;
     let mut words = request.split(' ');
-    let (method, target, protocol) = match (words.next(), words.next(), words.next(), words.next()) {
+    let (method, target, protocol) = match (words.next(), words.next(), words.next(), words.next())
+    {
         (Some(method), Some(target), Some(protocol), None) => (method, target, protocol),
         _ => ("", &request[..], ""),
     };
     let mut fields = BTreeMap::new();
     let mut put = |name: &str, value: &str| {
-        fields.insert(name.to_owned(), if value == "-" { String::new() } else { value.to_owned() });
+        fields.insert(
+            name.to_owned(),
+            if value == "-" {
+                String::new()
+            } else {
+                value.to_owned()
+            },
+        );
     };
     put("client", &parts[0]);
     put("time", &parts[3]);
     put("method", method);
     put("target", target);
     put("protocol", protocol);
-    put("status", parts[5].parse::<u16>().map(|_| &parts[5]).map_err(|_| "no status")?);
-    put("bytes", parts[6].parse::<u64>().map(|_| &parts[6]).map_err(|_| "no bytes")?);
+    put(
+        "status",
+        parts[5]
+            .parse::<u16>()
+            .map(|_| &parts[5])
+            .map_err(|_| "no status")?,
+    );
+    put(
+        "bytes",
+        parts[6]
+            .parse::<u64>()
+            .map(|_| &parts[6])
+            .map_err(|_| "no bytes")?,
+    );
     put("referrer", &quoted(&parts[7])?);
     put("user_agent", &quoted(&parts[8])?);
     for (part, name) in parts[9..].iter().zip(PAIRS) {
-        let value = part.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
-        let value = value.filter(|value| !value.is_empty()).ok_or_else(|| format!("no {name}"))?;
-        put(name, &if value.starts_with('"') { quoted(value)? } else { value.to_owned() });
+        let value = part
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('='));
+        let value = value
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| format!("no {name}"))?;
+        put(
+            name,
+            &if value.starts_with('"') {
+                quoted(value)?
+            } else {
+                value.to_owned()
+            },
+        );
     }
     Ok(fields)
 }
@@ -195,7 +247,8 @@ fn unescaped(text: &str) -> Result<String, String> {
             (b'\\', [b'x', high, low, tail @ ..]) => {
                 let digits = [*high, *low];
                 let digits = std::str::from_utf8(&digits).map_err(|error| error.to_string())?;
-                let byte = u8::from_str_radix(digits, 16).map_err(|_| format!("an escape of {digits:?}"))?;
+                let byte = u8::from_str_radix(digits, 16)
+                    .map_err(|_| format!("an escape of {digits:?}"))?;
                 (tail, bytes.push(byte))
             }
             (b'\\' | b'"', _) => return Err(format!("a bad escape in {text}")),
@@ -206,7 +259,9 @@ fn unescaped(text: &str) -> Result<String, String> {
 }
 
 fn shape(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect()
 }
 
 #[test]
@@ -215,7 +270,10 @@ fn a_bad_line_is_refused() {
                 peer=1.2.3.4:5 route=echo delay=0.0 request_id=x trace_id=- duration=0.1";
     let parsed = Line::parse(text).expect("it is good");
     assert_eq!(parsed.field("user_agent"), "\"\\\u{fffd}");
-    assert_eq!((parsed.field("trace_id"), parsed.field("target")), ("", "/a"));
+    assert_eq!(
+        (parsed.field("trace_id"), parsed.field("target")),
+        ("", "/a")
+    );
     for (good, bad) in [
         ("\\\\\\xff", "\\\\\\xff\\"),
         ("\\xff", "\\xfg"),
@@ -230,7 +288,10 @@ fn a_bad_line_is_refused() {
         ("route=echo", "route=echo level=error"),
         ("duration=0.1", "duration=0.1 forged=1"),
     ] {
-        assert!(text.contains(good) && Line::parse(&text.replacen(good, bad, 1)).is_err(), "{bad}");
+        assert!(
+            text.contains(good) && Line::parse(&text.replacen(good, bad, 1)).is_err(),
+            "{bad}"
+        );
     }
 }
 
@@ -248,11 +309,17 @@ fn a_bad_object_is_refused() {
         ("\"status\":200", "\"status\":200,\"status\":201"),
         ("\"level\":\"info\",", ""),
         ("\"level\":\"info\"", "\"level\":{}"),
-        ("\"level\":\"info\",\"client\":\"1.2.3.4\"", "\"client\":\"1.2.3.4\",\"level\":\"info\""),
+        (
+            "\"level\":\"info\",\"client\":\"1.2.3.4\"",
+            "\"client\":\"1.2.3.4\",\"level\":\"info\"",
+        ),
         ("}", ",\"more\":1}"),
         ("}", "}x"),
         ("00.000Z", "00Z"),
     ] {
-        assert!(json.contains(good) && Line::parse(&json.replacen(good, bad, 1)).is_err(), "{bad}");
+        assert!(
+            json.contains(good) && Line::parse(&json.replacen(good, bad, 1)).is_err(),
+            "{bad}"
+        );
     }
 }

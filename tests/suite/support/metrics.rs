@@ -9,15 +9,21 @@ impl Scrape {
     /// The value of a series that must exist, written as in the text: `name` or `name{label="value"}`.
     #[track_caller]
     pub(crate) fn value(&self, series: &str) -> f64 {
-        let text = self.find(series).unwrap_or_else(|| panic!("no series {series} in:\n{}", self.0));
-        text.parse().unwrap_or_else(|error| panic!("{series}: {error}: {text:?}"))
+        let text = self
+            .find(series)
+            .unwrap_or_else(|| panic!("no series {series} in:\n{}", self.0));
+        text.parse()
+            .unwrap_or_else(|error| panic!("{series}: {error}: {text:?}"))
     }
 
     /// The value of a series that must exist and counts something.
     #[track_caller]
     pub(crate) fn count(&self, series: &str) -> u64 {
-        let text = self.find(series).unwrap_or_else(|| panic!("no series {series} in:\n{}", self.0));
-        text.parse().unwrap_or_else(|error| panic!("{series}: {error}: {text:?}"))
+        let text = self
+            .find(series)
+            .unwrap_or_else(|| panic!("no series {series} in:\n{}", self.0));
+        text.parse()
+            .unwrap_or_else(|error| panic!("{series}: {error}: {text:?}"))
     }
 
     /// As `count` for a labelled series that is made when it is first used: absent counts as zero. The metric itself
@@ -25,7 +31,11 @@ impl Scrape {
     #[track_caller]
     pub(crate) fn count_or_zero(&self, series: &str) -> u64 {
         let name = series.split('{').next().unwrap_or_default();
-        assert!(self.0.contains(&format!("# TYPE {name} ")), "no metric {name} in:\n{}", self.0);
+        assert!(
+            self.0.contains(&format!("# TYPE {name} ")),
+            "no metric {name} in:\n{}",
+            self.0
+        );
         self.find(series).map_or(0, |_| self.count(series))
     }
 
@@ -34,7 +44,9 @@ impl Scrape {
             let rest = line.strip_prefix(series)?.strip_prefix(' ')?;
             Some(line.len() - rest.len())
         };
-        self.0.lines().find_map(|line| value(line).map(|at| line[at..].trim()))
+        self.0
+            .lines()
+            .find_map(|line| value(line).map(|at| line[at..].trim()))
     }
 }
 

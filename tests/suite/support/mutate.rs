@@ -5,8 +5,16 @@ use crate::cases;
 
 /// The table's inputs, without those that take their time or many bytes on purpose.
 pub(crate) fn inputs() -> Vec<Vec<u8>> {
-    let slow = |input: &[u8]| [&b"/delay"[..], b"/bytes"].iter().any(|part| find(input, part).is_some());
-    cases::all().into_iter().map(|case| case.input).filter(|input| input.len() < 2_000 && !slow(input)).collect()
+    let slow = |input: &[u8]| {
+        [&b"/delay"[..], b"/bytes"]
+            .iter()
+            .any(|part| find(input, part).is_some())
+    };
+    cases::all()
+        .into_iter()
+        .map(|case| case.input)
+        .filter(|input| input.len() < 2_000 && !slow(input))
+        .collect()
 }
 
 /// One to four small changes to an input of the table.
@@ -26,7 +34,10 @@ pub(crate) fn mutated(random: &mut fastrand::Rng, seeds: &[Vec<u8>]) -> Vec<u8> 
             5 => input.truncate(at),
             _ => {
                 let other = &seeds[random.usize(..seeds.len())];
-                input.splice(at..end, other[random.usize(..=other.len())..].iter().copied());
+                input.splice(
+                    at..end,
+                    other[random.usize(..=other.len())..].iter().copied(),
+                );
             }
         }
     }

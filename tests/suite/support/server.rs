@@ -60,17 +60,29 @@ impl Server {
     pub(crate) fn spawn_unread(mut command: Command) -> Self {
         let (out, stdout) = std::io::pipe().expect("a pipe");
         let (err, stderr) = std::io::pipe().expect("a pipe");
-        let spawned = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn();
+        let spawned = command
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn();
         // The command holds the pipes' other ends, without whose close they never end.
         drop(command);
         let mut started = Started(Some(spawned.expect("the binary starts")));
         let (tell, told) = mpsc::channel();
         let listen = move || tell.send(Output::from_listening(err));
-        thread::Builder::new().spawn(listen).expect("a thread starts");
+        thread::Builder::new()
+            .spawn(listen)
+            .expect("a thread starts");
         let listening = told.recv_timeout(PATIENCE).expect("it listens or ends");
-        let (addr, stderr) = listening.unwrap_or_else(|said| panic!("it ends before it listens: {said}"));
+        let (addr, stderr) =
+            listening.unwrap_or_else(|said| panic!("it ends before it listens: {said}"));
         let child = started.0.take().expect("it was there");
-        Self { child, addr, stdout: Output::new(out, Vec::new()), stderr }
+        Self {
+            child,
+            addr,
+            stdout: Output::new(out, Vec::new()),
+            stderr,
+        }
     }
 
     /// The process id.
@@ -115,7 +127,12 @@ impl Server {
     #[track_caller]
     pub(crate) fn ends_well(&mut self) {
         let status = self.wait();
-        assert_eq!(status.code(), Some(0), "{status}; stderr: {}", self.stderr.text());
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "{status}; stderr: {}",
+            self.stderr.text()
+        );
     }
 
     /// Stops it and gives the lines of its access log.
@@ -141,7 +158,9 @@ impl Server {
     #[track_caller]
     pub(crate) fn get(&self, target: &str) -> Response {
         let mut client = Client::new(self);
-        client.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"));
+        client.send(format!(
+            "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        ));
         client.response()
     }
 
@@ -168,7 +187,10 @@ impl Server {
             if done(count) {
                 return count;
             }
-            assert!(Instant::now() < limit, "{series} is {count} for {PATIENCE:?}");
+            assert!(
+                Instant::now() < limit,
+                "{series} is {count} for {PATIENCE:?}"
+            );
             pause(ms(10));
         }
     }
@@ -216,7 +238,12 @@ pub(crate) fn command(flags: &[&str]) -> Command {
 pub(crate) fn under(wrapper: &[&str], flags: &[&str]) -> Command {
     let inner = command(flags);
     let mut outer = Command::new(wrapper[0]);
-    outer.env_clear().env("PATH", env_path()).args(&wrapper[1..]).arg(inner.get_program()).args(inner.get_args());
+    outer
+        .env_clear()
+        .env("PATH", env_path())
+        .args(&wrapper[1..])
+        .arg(inner.get_program())
+        .args(inner.get_args());
     outer
 }
 
@@ -238,8 +265,14 @@ struct Printed {
 
 impl Output {
     fn new(source: PipeReader, bytes: Vec<u8>) -> Self {
-        let printed = Printed { bytes, ended: false };
-        Self { printed: Arc::new((Mutex::new(printed), Condvar::new())), source: Mutex::new(Some(source)) }
+        let printed = Printed {
+            bytes,
+            ended: false,
+        };
+        Self {
+            printed: Arc::new((Mutex::new(printed), Condvar::new())),
+            source: Mutex::new(Some(source)),
+        }
     }
 
     /// Reads up to the line that tells where the server listens, and no byte more; where there is none, gives all.
@@ -250,10 +283,18 @@ impl Output {
                 return Err(String::from_utf8_lossy(&bytes).into_owned());
             }
             bytes.push(byte[0]);
-            let line = bytes.strip_suffix(b"\n").and_then(|whole| whole.rsplit(|&byte| byte == b'\n').next());
+            let line = bytes
+                .strip_suffix(b"\n")
+                .and_then(|whole| whole.rsplit(|&byte| byte == b'\n').next());
             let line = line.map(String::from_utf8_lossy);
-            if let Some((_, addr)) = line.as_ref().and_then(|line| line.rsplit_once("listening on ")) {
-                let addr = addr.trim_end_matches(['"', '}']).parse().expect("an address follows `listening on`");
+            if let Some((_, addr)) = line
+                .as_ref()
+                .and_then(|line| line.rsplit_once("listening on "))
+            {
+                let addr = addr
+                    .trim_end_matches(['"', '}'])
+                    .parse()
+                    .expect("an address follows `listening on`");
                 return Ok((addr, Self::new(source, bytes)));
             }
         }
@@ -268,18 +309,26 @@ impl Output {
         let collect = move || {
             let mut block = vec![0; 65_536];
             while let Ok(count @ 1..) = source.read(&mut block) {
-                printed.0.lock().expect("no panic under it").bytes.extend_from_slice(&block[..count]);
+                printed
+                    .0
+                    .lock()
+                    .expect("no panic under it")
+                    .bytes
+                    .extend_from_slice(&block[..count]);
                 printed.1.notify_all();
             }
             printed.0.lock().expect("no panic under it").ended = true;
             printed.1.notify_all();
         };
-        thread::Builder::new().spawn(collect).expect("a thread starts");
+        thread::Builder::new()
+            .spawn(collect)
+            .expect("a thread starts");
     }
 
     /// Closes the stream that nobody reads.
     pub(crate) fn close(&self) {
         self.source.lock().expect("no panic under it").take();
+        self.locked().ended = true;
     }
 
     /// All of it as text.
@@ -295,7 +344,10 @@ impl Output {
     /// Waits until the collected bytes satisfy `done`, the stream ends or the limit is over; says whether they do.
     pub(crate) fn wait_until(&self, limit: Duration, mut done: impl FnMut(&[u8]) -> bool) -> bool {
         let waiting = |printed: &mut Printed| !done(&printed.bytes) && !printed.ended;
-        let waited = self.printed.1.wait_timeout_while(self.locked(), limit, waiting);
+        let waited = self
+            .printed
+            .1
+            .wait_timeout_while(self.locked(), limit, waiting);
         let bytes = waited.expect("no panic under it").0.bytes.clone();
         done(&bytes)
     }
@@ -303,8 +355,12 @@ impl Output {
     /// Waits for the first whole line that holds `needle`.
     #[track_caller]
     pub(crate) fn line(&self, needle: &str) -> String {
-        self.line_within(PATIENCE, needle)
-            .unwrap_or_else(|| panic!("no line with {needle:?} within {PATIENCE:?} in:\n{}", self.text()))
+        self.line_within(PATIENCE, needle).unwrap_or_else(|| {
+            panic!(
+                "no line with {needle:?} within {PATIENCE:?} in:\n{}",
+                self.text()
+            )
+        })
     }
 
     /// As `line`, but `None` when there is none in this time.
@@ -318,7 +374,11 @@ impl Output {
     pub(crate) fn wait_lines(&self, count: usize) {
         let lines = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count();
         let all = self.wait_until(PATIENCE, |bytes| lines(bytes) >= count);
-        assert!(all, "only {} of {count} lines within {PATIENCE:?}", lines(&self.bytes()));
+        assert!(
+            all,
+            "only {} of {count} lines within {PATIENCE:?}",
+            lines(&self.bytes())
+        );
     }
 
     /// Waits for the end of a stream that is read.
@@ -328,8 +388,14 @@ impl Output {
             return;
         }
         let waiting = |printed: &mut Printed| !printed.ended;
-        let waited = self.printed.1.wait_timeout_while(self.locked(), PATIENCE, waiting);
-        assert!(waited.expect("no panic under it").0.ended, "the stream does not end");
+        let waited = self
+            .printed
+            .1
+            .wait_timeout_while(self.locked(), PATIENCE, waiting);
+        assert!(
+            waited.expect("no panic under it").0.ended,
+            "the stream does not end"
+        );
     }
 
     fn locked(&self) -> MutexGuard<'_, Printed> {
@@ -340,7 +406,9 @@ impl Output {
 fn line_with(bytes: &[u8], needle: &str) -> Option<String> {
     let whole = bytes.iter().rposition(|&byte| byte == b'\n')?;
     let text = String::from_utf8_lossy(&bytes[..whole]);
-    text.lines().find(|line| line.contains(needle)).map(str::to_owned)
+    text.lines()
+        .find(|line| line.contains(needle))
+        .map(str::to_owned)
 }
 
 /// The accounting in the process's last line.
@@ -354,7 +422,10 @@ impl Account {
     pub(crate) fn of(server: &Server) -> Self {
         let stderr = server.stderr.text();
         let last = stderr.lines().last().unwrap_or_default();
-        assert!(last.contains("drain finished: "), "the last line is the account, but stderr is: {stderr}");
+        assert!(
+            last.contains("drain finished: "),
+            "the last line is the account, but stderr is: {stderr}"
+        );
         Self(last.trim_end_matches(['"', '}']).to_owned())
     }
 
@@ -362,6 +433,9 @@ impl Account {
     #[track_caller]
     pub(crate) fn count(&self, name: &str) -> u64 {
         let value = |word: &'_ str| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok();
-        self.0.split_whitespace().find_map(value).unwrap_or_else(|| panic!("{name}= in {:?}", self.0))
+        self.0
+            .split_whitespace()
+            .find_map(value)
+            .unwrap_or_else(|| panic!("{name}= in {:?}", self.0))
     }
 }

@@ -29,9 +29,15 @@ impl Outcome {
     /// Whether it is a whole response of this status: its body has the length that its head tells.
     pub(crate) fn is(&self, status: u16) -> bool {
         let text = String::from_utf8_lossy(self.response.as_deref().unwrap_or_default());
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-        let length =
-            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            return false;
+        };
+        let length = head.lines().find_map(|line| {
+            line.to_ascii_lowercase()
+                .strip_prefix("content-length: ")?
+                .parse()
+                .ok()
+        });
         head.starts_with(&format!("HTTP/1.1 {status} ")) && length == Some(body.len())
     }
 }
@@ -45,7 +51,12 @@ struct One {
 }
 
 /// Opens `count` connections at once, sends `request` on each and reads until each is closed or the limit is over.
-pub(crate) fn ask_all(addr: SocketAddr, count: usize, request: &[u8], limit: Duration) -> Vec<Outcome> {
+pub(crate) fn ask_all(
+    addr: SocketAddr,
+    count: usize,
+    request: &[u8],
+    limit: Duration,
+) -> Vec<Outcome> {
     let mut poll = Poll::new().expect("the system has epoll");
     let mut events = Events::with_capacity(1024);
     let deadline = Instant::now() + limit;
@@ -55,14 +66,29 @@ pub(crate) fn ask_all(addr: SocketAddr, count: usize, request: &[u8], limit: Dur
         let opening = swarm.len() < count;
         for index in swarm.len()..count.min(swarm.len() + STRIDE) {
             let opened = Instant::now();
-            let mut stream = TcpStream::connect(addr).expect("a socket; is the limit of open files too low?");
+            let mut stream =
+                TcpStream::connect(addr).expect("a socket; is the limit of open files too low?");
             poll.registry()
-                .register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)
+                .register(
+                    &mut stream,
+                    Token(index),
+                    Interest::READABLE | Interest::WRITABLE,
+                )
                 .expect("a socket can be watched");
-            swarm.push(One { stream, opened, sent: 0, bytes: Vec::new(), outcome: Outcome::default() });
+            swarm.push(One {
+                stream,
+                opened,
+                sent: 0,
+                bytes: Vec::new(),
+                outcome: Outcome::default(),
+            });
             ended += usize::from(advance(&mut swarm[index], request));
         }
-        let wait = if opening { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
+        let wait = if opening {
+            Duration::ZERO
+        } else {
+            deadline.saturating_duration_since(Instant::now())
+        };
         match poll.poll(&mut events, Some(wait)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => panic!("epoll: {error}"),
             _ => {}
@@ -89,7 +115,10 @@ fn advance(one: &mut One, request: &[u8]) -> bool {
 
 fn progress(one: &mut One, request: &[u8]) -> Result<(), ErrorKind> {
     while one.sent < request.len() {
-        one.sent += one.stream.write(&request[one.sent..]).map_err(|error| error.kind())?;
+        one.sent += one
+            .stream
+            .write(&request[one.sent..])
+            .map_err(|error| error.kind())?;
     }
     let mut block = [0; 4096];
     loop {
@@ -97,7 +126,9 @@ fn progress(one: &mut One, request: &[u8]) -> Result<(), ErrorKind> {
         if count == 0 {
             return Ok(());
         }
-        one.outcome.first_byte.get_or_insert_with(|| one.opened.elapsed());
+        one.outcome
+            .first_byte
+            .get_or_insert_with(|| one.opened.elapsed());
         one.bytes.extend_from_slice(&block[..count]);
     }
 }
