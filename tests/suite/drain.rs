@@ -161,7 +161,7 @@ fn what_was_just_opened_or_used_gets_a_second() {
     });
     assert_eq!(used.get("/").status, 200);
     let opened_at = Instant::now();
-    let since = drain(&server, "TERM");
+    drain(&server, "TERM");
     // A slow machine may have taken the second already.
     if opened_at.elapsed() < ms(300) {
         let response = late.get("/late");
@@ -173,12 +173,7 @@ fn what_was_just_opened_or_used_gets_a_second() {
     drop(late);
     let end = used.end();
     end.is_orderly();
-    took(
-        "the used one closed",
-        since,
-        end.at,
-        ms(1_000).saturating_sub(since.duration_since(opened_at)) - ms(200),
-    );
+    took("the used one closed", opened_at, end.at, ms(800));
     opened.finish();
     drop((used, opened));
     server.ends_well();

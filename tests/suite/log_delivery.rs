@@ -86,13 +86,13 @@ fn a_full_disk_is_named_in_the_last_lines() {
     server.stop();
     let stderr = server.stderr.text();
     let last: Vec<&str> = stderr.lines().rev().take(2).collect();
-    let lost = last
+    let told = last
         .iter()
         .find(|line| line.contains("lost"))
         .unwrap_or_else(|| panic!("no lost lines: {stderr}"));
     assert!(
-        lost.contains("10 ") && lost.to_lowercase().contains("no space left"),
-        "{lost}"
+        told.contains("10 ") && told.to_lowercase().contains("no space left"),
+        "{told}"
     );
     let account = Account::of(&server);
     assert_eq!(account.count("log_lines"), 0, "{account:?}");

@@ -154,6 +154,12 @@ impl Case {
         }
     }
 
+    /// A request of this method and target with nothing but a Host.
+    fn request(name: &str, line: &str, expect: &str) -> Self {
+        let input = format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n");
+        Self::new(name, input.as_bytes(), expect)
+    }
+
     fn whole_only(mut self) -> Self {
         self.whole_only = true;
         self

@@ -136,29 +136,21 @@ const DEMANDED: &[(u16, &str)] = &[
 ];
 
 pub(super) fn generated() -> Vec<Case> {
+    let request = |name: &str, method: &str, path: &str, expect: &str| {
+        Case::request(
+            &format!("{name}: {method} {path}"),
+            &format!("{method} {path}"),
+            expect,
+        )
+    };
     let mut cases = Vec::new();
     for path in GET_HEAD {
         for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
-            let input = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-            let case = Case::new(
-                &format!("9110-15.5.6 {method} {path}"),
-                input.as_bytes(),
-                "405/method any",
-            );
+            let case = request("9110-15.5.6", method, path, "405/method any");
             cases.push(case.field_has("Allow", "GET, HEAD"));
         }
-        for method in ["GET", "HEAD"] {
-            let input = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-            let expect = if method == "GET" {
-                "200 keep"
-            } else {
-                "H200 keep"
-            };
-            let case = Case::new(
-                &format!("9110-9.3.2 {method} {path}"),
-                input.as_bytes(),
-                expect,
-            );
+        for (method, expect) in [("GET", "200 keep"), ("HEAD", "H200 keep")] {
+            let case = request("9110-9.3.2", method, path, expect);
             cases.push(
                 case.has_field("Content-Length")
                     .without("Transfer-Encoding"),
@@ -167,43 +159,23 @@ pub(super) fn generated() -> Vec<Case> {
     }
     for (path, says) in PROBES {
         for method in ["GET", "OPTIONS"] {
-            let input = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-            let case = Case::new(
-                &format!("routes {method} {path} is a probe"),
-                input.as_bytes(),
-                "200 keep",
-            );
-            cases.push(case.body(says));
+            cases.push(request("routes a probe", method, path, "200 keep").body(says));
         }
     }
-    for (path, method) in OPTIONS {
-        let input = format!("OPTIONS {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-        let case = Case::new(
-            &format!("9110-9.3.7 OPTIONS {path} tells Allow"),
-            input.as_bytes(),
-            "200 keep",
-        );
-        cases.push(case.field_has("Allow", method));
+    for (path, allowed) in OPTIONS {
+        let case = request("9110-9.3.7 tells Allow", "OPTIONS", path, "200 keep");
+        cases.push(case.field_has("Allow", allowed));
     }
-    for &(status, field) in DEMANDED {
-        let input = format!("GET /status/{status} HTTP/1.1\r\nHost: a\r\n\r\n");
-        let case = Case::new(
-            &format!("9110-15 {status} has {field}"),
-            input.as_bytes(),
-            &format!("{status} any"),
-        );
-        cases.push(case.has_field(field));
+    for (status, field) in DEMANDED {
+        let (path, expect) = (format!("/status/{status}"), format!("{status} any"));
+        cases.push(request("9110-15 its field", "GET", &path, &expect).has_field(field));
     }
     for status in [204, 205, 304] {
         for method in ["GET", "POST"] {
-            let input = format!(
-                "{method} /status/{status} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
-            );
-            let case = Case::new(
-                &format!("9110-15 {status} to {method} has no body"),
-                input.as_bytes(),
-                &format!("{status} keep"),
-            );
+            let name = format!("9110-15 {status} to {method} has no body");
+            let head = format!("{method} /status/{status} HTTP/1.1\r\nHost: a\r\n");
+            let input = head + "Content-Length: 2\r\n\r\nhi";
+            let case = Case::new(&name, input.as_bytes(), &format!("{status} keep"));
             cases.push(case.body_is(b""));
         }
     }
@@ -216,46 +188,33 @@ pub(super) fn special() -> Vec<Case> {
     vec![
         Case::new("9110-9.3.7 OPTIONS *", options, "200 keep").has_field("Allow"),
         Case::new("9110-9.3.7 OPTIONS * in 1.0", old, "200 close").has_field("Allow"),
-        Case::new(
-            "9110-9.3.8 TRACE / has Allow",
-            b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "405/method any",
-        )
-        .has_field("Allow"),
+        Case::request("9110-9.3.8 TRACE / has Allow", "TRACE /", "405/method any")
+            .has_field("Allow"),
         Case::new(
             "9110-9.3.6 CONNECT has Allow",
             b"CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\n\r\n",
             "405/method close",
         )
         .has_field("Allow"),
-        Case::new(
-            "routes Location is /",
-            b"GET /status/302 HTTP/1.1\r\nHost: a\r\n\r\n",
-            "302 keep",
-        )
-        .field("Location", "/"),
-        Case::new(
-            "routes 201 has no Location",
-            b"GET /status/201 HTTP/1.1\r\nHost: a\r\n\r\n",
-            "201 keep",
-        )
-        .without("Location"),
-        Case::new(
+        Case::request("routes Location is /", "GET /status/302", "302 keep").field("Location", "/"),
+        Case::request("routes 201 has no Location", "GET /status/201", "201 keep")
+            .without("Location"),
+        Case::request(
             "9110-8.6 204 has no Content-Length",
-            b"GET /status/204 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /status/204",
             "204 keep",
         )
         .without("Content-Length")
         .without("Transfer-Encoding"),
-        Case::new(
+        Case::request(
             "9110-15.3.6 205 has no Transfer-Encoding",
-            b"GET /status/205 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /status/205",
             "205 keep",
         )
         .without("Transfer-Encoding"),
-        Case::new(
+        Case::request(
             "9110-15.4.5 304 has no Transfer-Encoding",
-            b"GET /status/304 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /status/304",
             "304 keep",
         )
         .without("Transfer-Encoding"),
@@ -265,71 +224,29 @@ pub(super) fn special() -> Vec<Case> {
 /// What the routes say.
 pub(super) fn routes() -> Vec<Case> {
     vec![
-        Case::new(
-            "routes /healthz says ok",
-            b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
-            "200 keep",
-        )
-        .body("ok"),
-        Case::new(
-            "routes /readyz says ready",
-            b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n",
-            "200 keep",
-        )
-        .body("ready"),
-        Case::new(
-            "routes /healthz with a query",
-            b"GET /healthz?x HTTP/1.1\r\nHost: a\r\n\r\n",
-            "200 keep",
-        )
-        .body("ok"),
-        Case::new(
-            "routes /metrics and its type",
-            b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
-            "200 keep",
-        )
-        .field_has("Content-Type", "text/plain; version=0.0.4")
-        .body("\nhttp_requests_total{"),
-        Case::new(
-            "routes /version is JSON",
-            b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n",
-            "200 keep",
-        )
-        .field_has("Content-Type", "application/json")
-        .body("\"version\""),
-        Case::new(
+        Case::request("routes /healthz says ok", "GET /healthz", "200 keep").body("ok"),
+        Case::request("routes /readyz says ready", "GET /readyz", "200 keep").body("ready"),
+        Case::request("routes /healthz with a query", "GET /healthz?x", "200 keep").body("ok"),
+        Case::request("routes /metrics and its type", "GET /metrics", "200 keep")
+            .field_has("Content-Type", "text/plain; version=0.0.4")
+            .body("\nhttp_requests_total{"),
+        Case::request("routes /version is JSON", "GET /version", "200 keep")
+            .field_has("Content-Type", "application/json")
+            .body("\"version\""),
+        Case::request(
             "routes /favicon.ico is not found",
-            b"GET /favicon.ico HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /favicon.ico",
             "404 keep",
         ),
-        Case::new(
-            "routes /bytes/5",
-            b"GET /bytes/5 HTTP/1.1\r\nHost: a\r\n\r\n",
-            "200 keep",
-        )
-        .body_length(5),
-        Case::new(
-            "routes /bytes/0",
-            b"GET /bytes/0 HTTP/1.1\r\nHost: a\r\n\r\n",
-            "200 keep",
-        )
-        .body_length(0)
-        .field("Content-Length", "0"),
-        Case::new(
-            "routes /bytes/64KiB",
-            b"GET /bytes/64KiB HTTP/1.1\r\nHost: a\r\n\r\n",
-            "200 keep",
-        )
-        .body_length(65_536),
-        Case::new(
-            "routes /bytes/100001",
-            b"GET /bytes/100001 HTTP/1.1\r\nHost: a\r\n\r\n",
-            "200 keep",
-        )
-        .body_length(100_001),
-        Case::new(
+        Case::request("routes /bytes/5", "GET /bytes/5", "200 keep").body_length(5),
+        Case::request("routes /bytes/0", "GET /bytes/0", "200 keep")
+            .body_length(0)
+            .field("Content-Length", "0"),
+        Case::request("routes /bytes/64KiB", "GET /bytes/64KiB", "200 keep").body_length(65_536),
+        Case::request("routes /bytes/100001", "GET /bytes/100001", "200 keep").body_length(100_001),
+        Case::request(
             "routes /bytes in chunks",
-            b"GET /bytes/100001?chunked HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /bytes/100001?chunked",
             "200 keep",
         )
         .body_length(100_001)
@@ -343,31 +260,27 @@ pub(super) fn routes() -> Vec<Case> {
         .body_length(100_001)
         .without("Transfer-Encoding")
         .without("Content-Length"),
-        Case::new(
+        Case::request(
             "9110-9.3.2 HEAD of all bytes",
-            b"HEAD /bytes/1GiB HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HEAD /bytes/1GiB",
             "H200 keep",
         )
         .field("Content-Length", "1073741824"),
-        Case::new(
+        Case::request(
             "9110-9.3.2 HEAD of chunked bytes",
-            b"HEAD /bytes/5?chunked HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HEAD /bytes/5?chunked",
             "H200 keep",
         )
         .without("Content-Length"),
-        Case::new(
+        Case::request(
             "9110-9.3.2 HEAD of the echo has no length",
-            b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HEAD /",
             "H200 keep",
         )
         .without("Content-Length")
         .without("Transfer-Encoding"),
-        Case::new(
-            "routes /delay says how long",
-            b"GET /delay/20ms HTTP/1.1\r\nHost: a\r\n\r\n",
-            "200 keep",
-        )
-        .field_has("Server-Timing", "delay;dur=2"),
+        Case::request("routes /delay says how long", "GET /delay/20ms", "200 keep")
+            .field_has("Server-Timing", "delay;dur=2"),
         Case::new(
             "9110-15.5.1 a refusal is text and says why",
             b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",

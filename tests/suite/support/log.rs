@@ -242,18 +242,18 @@ fn parts(line: &str) -> Result<Vec<String>, String> {
 fn unescaped(text: &str) -> Result<String, String> {
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     while let [first, tail @ ..] = rest {
-        (rest, _) = match (first, tail) {
-            (b'\\', [c @ (b'"' | b'\\'), tail @ ..]) => (tail, bytes.push(*c)),
-            (b'\\', [b'x', high, low, tail @ ..]) => {
-                let digits = [*high, *low];
-                let digits = std::str::from_utf8(&digits).map_err(|error| error.to_string())?;
-                let byte = u8::from_str_radix(digits, 16)
-                    .map_err(|_| format!("an escape of {digits:?}"))?;
-                (tail, bytes.push(byte))
+        let (byte, after) = match (first, tail) {
+            (b'\\', [c @ (b'"' | b'\\'), after @ ..]) => (*c, after),
+            (b'\\', [b'x', high, low, after @ ..]) => {
+                let digits = String::from_utf8_lossy(&[*high, *low]).into_owned();
+                let byte = u8::from_str_radix(&digits, 16);
+                (byte.map_err(|_| format!("an escape of {digits:?}"))?, after)
             }
             (b'\\' | b'"', _) => return Err(format!("a bad escape in {text}")),
-            (other, tail) => (tail, bytes.push(*other)),
+            (other, after) => (*other, after),
         };
+        bytes.push(byte);
+        rest = after;
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

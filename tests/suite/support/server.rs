@@ -372,7 +372,7 @@ impl Output {
     /// Waits for so many whole lines.
     #[track_caller]
     pub(crate) fn wait_lines(&self, count: usize) {
-        let lines = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count();
+        let lines = |bytes: &[u8]| bytes.split(|&byte| byte == b'\n').count() - 1;
         let all = self.wait_until(PATIENCE, |bytes| lines(bytes) >= count);
         assert!(
             all,
