@@ -14,18 +14,34 @@ fn main() {
     println!("cargo::rerun-if-changed=src/build.rs");
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     let target = std::env::var("TARGET").ok();
-    tell("HTTPSERVER_REVISION", || first_line("git", &["rev-parse", "--short=12", "HEAD"]));
+    tell("HTTPSERVER_REVISION", || {
+        first_line("git", &["rev-parse", "--short=12", "HEAD"])
+    });
     tell("HTTPSERVER_RUSTC", || first_line(&rustc, &["--version"]));
     tell("HTTPSERVER_TARGET", || target);
 }
 
 fn tell(variable: &str, find: impl FnOnce() -> Option<String>) {
     println!("cargo::rerun-if-env-changed={variable}");
-    let given = std::env::var(variable).ok().filter(|value| !value.is_empty());
-    println!("cargo::rustc-env={variable}={}", given.or_else(find).as_deref().unwrap_or("unknown"));
+    let given = std::env::var(variable)
+        .ok()
+        .filter(|value| !value.is_empty());
+    println!(
+        "cargo::rustc-env={variable}={}",
+        given.or_else(find).as_deref().unwrap_or("unknown")
+    );
 }
 
 fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
-    Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    Some(
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .next()?
+            .to_owned(),
+    )
 }

@@ -1,92 +1,140 @@
-//! Every bound in the program, each with its reason.
+//! Every fixed bound in the program, with its unit and its reason.
 //!
-//! What a user may change is a setting (`config.rs`); what stands here is fixed, because no deployment was found that
-//! needs another value, and a fixed bound can be relied upon by whoever audits the code. Bytes and durations.
+//! What a user may change is a setting (`config/settings.rs`). What stands here is fixed, because
+//! no deployment was found that needs another value, and because an auditor can rely on it.
 
 use std::time::Duration;
 
-/// A request line without its line end, in bytes: the 8,000 that RFC 9112 section 3 recommends, rounded up.
-pub const REQUEST_LINE: usize = 8 << 10;
-/// A whole request head, in bytes: four times what nginx takes by default, so that no ingress in front allows more.
-pub const HEAD: usize = 32 << 10;
-/// Header fields of one request, and options that its `Connection` lists.
+/// A request line without its line end, in bytes: the 8,000 that RFC 9112 section 3 recommends,
+/// rounded up.
+pub const REQUEST_LINE_BYTES: usize = 8 << 10;
+/// Header fields in one request, and options in its `Connection` fields.
 pub const FIELDS: usize = 100;
-/// Chunk extensions, leading zeros of chunk sizes and trailers of one body together, in bytes; all of it is dropped.
-pub const CHUNK_OVERHEAD: usize = 16 << 10;
-/// What one read asks for, in bytes; most requests fit in one. An idle connection gives its buffers back.
-pub const READ: usize = 4 << 10;
-/// What a read asks for after one that got all it asked for, in bytes: such a client pipelines, or sends a body.
-pub const READ_MUCH: usize = 16 << 10;
-/// What a read after a long silence asks for, in bytes, so that ten thousand idle connections hold little.
-pub const SMALL_READ: usize = 512;
-/// Answers held back for pipelined requests, in bytes, before they are written anyway.
-pub const HELD: usize = 32 << 10;
-/// Answers whose log lines wait for one write; very short ones would otherwise pile them up.
-pub const HELD_ANSWERS: usize = 64;
-/// How long an idle connection keeps its buffers.
+/// Empty lines before a request line that are skipped. RFC 9112 section 2.2 asks for one; nginx,
+/// Apache and HAProxy skip a few.
+pub const EMPTY_LINES: usize = 4;
+/// Chunk extensions, leading zeros of chunk sizes, and trailers of one body together, in bytes.
+pub const CHUNK_OVERHEAD_BYTES: usize = 16 << 10;
+
+/// The bytes one read asks for. Most requests fit.
+pub const READ_BYTES: usize = 4 << 10;
+/// The bytes a read asks for after a read that was filled: the client pipelines or sends a body.
+pub const LARGE_READ_BYTES: usize = 16 << 10;
+/// The bytes a read asks for on a connection that pauses between requests, so that ten thousand
+/// idle connections hold little. A browser's request head has about 700 bytes.
+pub const SMALL_READ_BYTES: usize = 1 << 10;
+/// Response bytes that wait for the next write; more are written at once.
+pub const OUTPUT_BYTES: usize = 32 << 10;
+/// Log lines that wait for the write of their responses, in bytes.
+pub const PENDING_LOG_BYTES: usize = 16 << 10;
+/// The first growth of a body that did not arrive with its head, in bytes.
+pub const BODY_STEP_BYTES: usize = 16 << 10;
+/// How long a connection waits with its buffers; for a longer wait it gives them back.
 pub const KEEP_BUFFERS: Duration = Duration::from_secs(1);
+/// A delay longer than this gives buffers back before it begins.
+pub const KEEP_BUFFERS_IN_DELAY: Duration = Duration::from_millis(100);
 
-/// How long a closing connection reads what its client still sends, so that no reset destroys the answer.
-pub const LINGER: Duration = Duration::from_secs(2);
-/// How much a closing connection reads of what its client still sends, in bytes.
-pub const LINGER_BYTES: usize = 1 << 20;
+/// A closing connection reads until its client has been quiet for this long (as nginx does), so
+/// that no reset destroys the response.
+pub const LINGER_QUIET: Duration = Duration::from_secs(5);
+/// A closing connection reads for this long in all.
+pub const LINGER: Duration = Duration::from_secs(30);
+/// A closing connection reads this many bytes in all.
+pub const LINGER_BYTES: u64 = 64 << 20;
 
-/// The longest delay that `/delay/{duration}` takes.
+/// The longest delay that `/delay/{duration}` and `echo-delay` take.
 pub const DELAY: Duration = Duration::from_secs(60);
-/// The largest body that `/bytes/{size}` sends, in bytes.
-pub const BYTES: u64 = 1 << 30;
-/// The response bytes that one write timeout has to suffice for.
-pub const WRITE_UNIT: u64 = 1 << 20;
+/// The longest time that `/burn/{duration}` takes.
+pub const BURN: Duration = Duration::from_secs(10);
+/// How long `/burn` computes before it looks whether it has to end.
+pub const BURN_STEP: Duration = Duration::from_millis(10);
+/// The largest body that `/bytes/{size}` sends and `/upload` reads.
+pub const STREAM_BYTES: u64 = 1 << 30;
+/// The longest time over which `/bytes/{size}?over=` spreads its bytes.
+pub const PACE: Duration = Duration::from_secs(600);
+/// The time between two pieces of paced bytes.
+pub const PACE_STEP: Duration = Duration::from_millis(100);
+/// The shortest `?interval=` of `/events`.
+pub const EVENT_INTERVAL: Duration = Duration::from_millis(100);
+/// The longest `?interval=` of `/events`.
+pub const EVENT_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// A write time limit and a body time limit are for this many bytes each.
+pub const TIMED_BYTES: u64 = 1 << 20;
 
-/// Places for connections that found no seat, so that probes are answered and the rest get a 503.
-pub const SHED_PLACES: usize = 64;
-/// How long a shed connection may take in all, and how long a newcomer waits for a place that is being left.
+/// Overflow slots, for connections that found no slot: probes are answered, the rest get 503.
+pub const OVERFLOW_SLOTS: usize = 64;
+/// How long a shed connection may take in all, and how long a newcomer waits for a slot.
 pub const SHED_TIME: Duration = Duration::from_secs(1);
-/// How long seats stay lowered after the system refused a thread.
-pub const LOWERED: Duration = Duration::from_secs(10);
+/// How long a shed connection may take when no other thread accepts meanwhile.
+pub const SHED_TIME_ALONE: Duration = Duration::from_millis(100);
+/// A connection without a whole request head is evicted for a newcomer after this time.
+pub const HEAD_GRACE: Duration = Duration::from_secs(1);
+/// An idle connection is evicted for a newcomer after this time. Evicting sooner resets requests
+/// that are on the wire.
+pub const IDLE_GRACE: Duration = Duration::from_secs(1);
+/// A shed connection that has not taken its response after this time is evicted for a newcomer.
+pub const SHED_WRITE_GRACE: Duration = Duration::from_millis(100);
+/// Delayed connections that one newcomer checks for a client that has gone.
+pub const GONE_CHECKS: usize = 64;
+/// How long slots stay lowered after the system refused a thread; then it is tried again.
+pub const LOWERED: Duration = Duration::from_secs(1);
 
-/// Connections that the kernel queues for us; std asks for 128, which loses SYNs in a burst.
+/// Connections that the kernel queues; std asks for 128, and a burst then loses SYNs.
 pub const BACKLOG: i32 = 4096;
-/// Finished threads that wait for a next connection.
+/// Connections that the kernel may have completed before the listener had its options: the 128 of
+/// std's `listen` and one more.
+pub const EARLY_CONNECTIONS: usize = 129;
+/// Threads that wait for a next connection.
 pub const SPARE_THREADS: usize = 64;
-/// How long a finished thread waits for a next connection.
-pub const SPARE_TIME: Duration = Duration::from_secs(10);
-/// Stack of a connection's thread, in bytes of address space; a request touches about 8 KiB of it.
-pub const STACK: usize = 128 << 10;
+/// The stack of a connection's thread, in bytes of address space; a request touches about 8 KiB.
+pub const STACK_BYTES: usize = 128 << 10;
 /// The first pause after a failed `accept`; it doubles up to `ACCEPT_PAUSE_MAX`.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause after a failed `accept`.
 pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// At most one warning of a kind in this time.
-pub const WARNING_EVERY: Duration = Duration::from_secs(10);
-/// Descriptors that are not connections: standard streams, listener and its clones, signals, `/proc`, a margin.
-pub const OTHER_FILES: usize = 24;
-/// Threads that are not connections: main, two log writers, a margin.
-pub const OTHER_THREADS: usize = 6;
-/// Memory mappings of one thread: its stack, the guard below it, and the same of its signal stack.
-pub const MAPPINGS_PER_THREAD: usize = 4;
-/// Memory mappings that are not threads' stacks.
-pub const OTHER_MAPPINGS: usize = 1000;
+pub const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// Descriptors that are not connections: standard streams, listener, signals, `/proc`, a margin.
+pub const OTHER_FILES: u64 = 24;
+/// Threads that serve no connection: main, two log writers, a margin.
+pub const OTHER_THREADS: u64 = 6;
+/// Memory mappings of one thread: its stack and its signal stack, each with a guard.
+pub const MAPPINGS_PER_THREAD: u64 = 4;
+/// Memory mappings that are not stacks of threads.
+pub const OTHER_MAPPINGS: u64 = 1000;
+/// What one connection takes of the cgroup's memory: 64 KiB of buffers and 32 KiB for its thread
+/// and for small socket buffers.
+pub const MEMORY_PER_CONNECTION: u64 = 96 << 10;
+/// Memory that is not connections: program, log buffers, metrics.
+pub const OTHER_MEMORY: u64 = 8 << 20;
 
-/// At the drain, what a connection opened or used within this time still gets to send a request.
-pub const GRACE: Duration = Duration::from_secs(1);
-/// After the drain's limit, when delays have ended: how long answers may still take.
-pub const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// At the drain, a connection that was opened or used within this time may still send a request.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(1);
+/// After the drain's limit, when delays have ended: how long responses may still take.
+pub const LAST_RESPONSES: Duration = Duration::from_millis(500);
 
 /// Log lines that wait to be written, in bytes.
-pub const LOG_BUFFER: usize = 1 << 20;
+pub const LOG_BUFFER_BYTES: usize = 1 << 20;
 /// How long the log's writer lets lines gather, so that one write takes many.
 pub const LOG_GATHER: Duration = Duration::from_millis(1);
-/// How long the exit waits for whoever reads the log; below the second that users count on.
+/// How long the exit waits for the reader of the log; below the second that users count on.
 pub const LOG_FLUSH: Duration = Duration::from_millis(900);
+/// How long the exit waits for the reader of stderr.
+pub const DIAGNOSTICS_FLUSH: Duration = Duration::from_millis(100);
+/// How long the log's writer pauses where a stdout that does not block takes nothing.
+pub const LOG_RETRY: Duration = Duration::from_millis(10);
 /// A logged method, in bytes.
-pub const LOGGED_METHOD: usize = 32;
-/// A logged target, in bytes; what is longer is cut.
-pub const LOGGED_TARGET: usize = 2048;
-/// A logged user agent, referrer or unparsed request line, in bytes.
-pub const LOGGED_VALUE: usize = 512;
+pub const LOGGED_METHOD_BYTES: usize = 32;
+/// A logged target, in bytes; the rest is cut.
+pub const LOGGED_TARGET_BYTES: usize = 2048;
+/// Any other logged value that the client chose, in bytes; the rest is cut.
+pub const LOGGED_VALUE_BYTES: usize = 512;
 /// The longest `X-Request-Id` that is taken over, in bytes.
-pub const REQUEST_ID: usize = 128;
+pub const REQUEST_ID_BYTES: usize = 128;
 
-/// How long `healthcheck` waits for its answer in all.
-pub const HEALTHCHECK: Duration = Duration::from_secs(3);
+/// Requests that `/admin/requests` remembers.
+pub const RECENT_REQUESTS: usize = 64;
+/// How much of a head `/admin/requests` remembers, in bytes.
+pub const RECENT_HEAD_BYTES: usize = 8 << 10;
+/// How much of a body `/admin/requests` remembers, in bytes.
+pub const RECENT_BODY_BYTES: usize = 1 << 10;

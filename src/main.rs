@@ -1,51 +1,52 @@
-//! The command: arguments to a configuration, to a server, to an exit status.
+//! The command: arguments to a command to an exit status.
 //!
-//! Nothing else in the program prints a fatal error or exits. The logs are leaked, once: their writers may hang in a
-//! write that nobody reads, and a thread that cannot be ended cannot borrow from `main`.
+//! Nothing else in the program prints a fatal error or exits. Signals are caught first of all, so
+//! that none is lost while the server starts. The two logs are leaked, once: their writers may hang
+//! in a write that nobody reads, and a thread that cannot be ended cannot borrow from `main`.
 
 use std::env;
+use std::error::Error;
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind, Write};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic;
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
 
-use httpserver::access_log::Log;
-use httpserver::body::Budget;
-use httpserver::config::{self, Config};
-use httpserver::context::{self, BUILD, Context, Identity};
-use httpserver::healthcheck::Check;
-use httpserver::live::{Level, Live};
-use httpserver::lobby::Lobby;
-use httpserver::metrics::Metrics;
-use httpserver::process::{self, Capacity};
-use httpserver::{handlers, limits, server, signals};
+use httpserver::app::identity::BUILD;
+use httpserver::client::healthcheck::{self, Check};
+use httpserver::client::watch::{self, Verdict};
+use httpserver::config::level::Level;
+use httpserver::config::settings::{self, Config, ConfigError, DEFAULT_PORT};
+use httpserver::limits;
+use httpserver::observe::diagnostics::Diagnostics;
+use httpserver::observe::log::{Log, Totals};
+use httpserver::observe::process;
+use httpserver::server::listener::Listener;
+use httpserver::server::{Drained, Server, shutdown};
 
 /// Why the program ends, and its exit status; 64 and 78 are those of sysexits.h.
 struct Failure(u8, String);
 
-impl From<config::Error> for Failure {
-    fn from(error: config::Error) -> Failure {
-        let status = match error {
-            config::Error::Usage(_) => 64,
-            config::Error::Value(_) => 78,
-        };
-        Failure(status, error.to_string())
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure(error.exit_status(), error.to_string())
     }
 }
 
-impl From<String> for Failure {
-    fn from(text: String) -> Failure {
-        Failure(1, text)
-    }
+/// Any other error ends the program with status 1.
+fn failure(error: impl Error) -> Failure {
+    Failure(1, error.to_string())
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> = env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
     match command(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(Failure(status, text)) => {
             // Where stderr is closed, the exit status has to do.
             let _ = writeln!(io::stderr(), "httpserver: {text}");
@@ -54,18 +55,49 @@ fn main() -> ExitCode {
     }
 }
 
-fn command(arguments: &[String]) -> Result<(), Failure> {
-    match arguments.first().map(String::as_str) {
-        Some("healthcheck") => healthcheck(&arguments[1..]),
-        Some("--help" | "-h" | "help") => print(&config::help()),
-        Some("--version" | "-V") => print(&format!("httpserver {}\n", BUILD.map(|(_, value)| value).join(" "))),
-        Some("serve") => serve(&arguments[1..]),
-        _ => serve(arguments),
-    }
+fn command(arguments: &[String]) -> Result<ExitCode, Failure> {
+    let (name, rest) = match arguments.split_first() {
+        Some((name, rest)) if !name.starts_with("--") => (name.as_str(), rest),
+        _ => ("serve", arguments),
+    };
+    let asks_for_help = rest
+        .iter()
+        .any(|argument| matches!(argument.as_str(), "--help" | "-h"));
+    let result = match name {
+        "help" | "-h" => print(&settings::help()),
+        "serve" if asks_for_help => print(&settings::help()),
+        "serve" if rest == ["--version"] => print_version(),
+        "-V" => print_version(),
+        "serve" => serve(rest),
+        "healthcheck" if asks_for_help => print(healthcheck::HELP),
+        "healthcheck" => healthcheck(rest),
+        "watch" => return watch(rest),
+        _ => Err(unknown_command(name)),
+    };
+    result.map(|()| ExitCode::SUCCESS)
 }
 
+fn unknown_command(name: &str) -> Failure {
+    let similar = settings::most_similar(name, ["serve", "healthcheck", "watch"].into_iter());
+    let hint = similar.map_or_else(String::new, |similar| format!("did you mean {similar}? "));
+    Failure(64, format!("unknown command {name:?}: {hint}see --help"))
+}
+
+fn print_version() -> Result<(), Failure> {
+    print(&format!(
+        "httpserver {}\n",
+        BUILD.map(|(_, value)| value).join(" ")
+    ))
+}
+
+/// Prints a text. A reader that closes early (`| head`) is no error.
 fn print(text: &str) -> Result<(), Failure> {
-    io::stdout().write_all(text.as_bytes()).map_err(|error| Failure(1, format!("cannot write: {error}")))
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure(1, format!("cannot write: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -74,90 +106,143 @@ fn variable(name: &str) -> Option<String> {
 
 fn healthcheck(arguments: &[String]) -> Result<(), Failure> {
     let check = match arguments {
-        [url] if !url.starts_with("--") => Check::of_url(url)?,
+        [url] if !url.starts_with("--") => Check::of_url(url).map_err(failure)?,
         [url, extra, ..] if !url.starts_with("--") => {
-            return Err(Failure(64, format!("healthcheck takes one URL, not {extra:?} too: see --help")));
+            let text = format!("healthcheck takes one URL, not {extra:?} too: see --help");
+            return Err(Failure(64, text));
         }
-        flags => Check::of_listener(config::listen_setting(flags, variable)?),
+        flags => {
+            let listen = settings::listen_setting(flags, variable)?;
+            let default = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
+            Check::of_listener(*listen.first().unwrap_or(&default))
+        }
     };
-    Ok(check.ask()?)
+    check.run().map_err(failure)
+}
+
+fn watch(arguments: &[String]) -> Result<ExitCode, Failure> {
+    match watch::run(arguments) {
+        Ok(Verdict::Lost) => Ok(ExitCode::FAILURE),
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            let status = if matches!(error, watch::Error::Options(_)) { 64 } else { 1 };
+            Err(Failure(status, error.to_string()))
+        }
+    }
 }
 
 fn serve(arguments: &[String]) -> Result<(), Failure> {
+    let (events, notifier) = shutdown::channel().map_err(failure)?;
+    notifier.catch_signals().map_err(failure)?;
     let config = Config::read(arguments, variable)?;
-    let listener = server::listen(config.listen)?;
-    let (events, notifier) = signals::channel().map_err(|error| format!("no socket pair: {error}"))?;
-    notifier.bring_signals().map_err(|error| format!("no signal handlers: {error}"))?;
-    let diagnostics = start_log(Log::default(), "stderr", io::stderr().as_fd().try_clone_to_owned(), None)?;
-    let accesses = Log::gathering(limits::LOG_GATHER);
-    let complain_to = Some((diagnostics, config.log_json));
-    let log = start_log(accesses, "stdout", io::stdout().as_fd().try_clone_to_owned(), complain_to)?;
-    let log_json = config.log_json;
-    // The connection's thread tells which connection a panic cost; here stands where it happened.
+    let listener = Listener::bind(&config).map_err(failure)?;
+    let (log, diagnostics) = start_logs(config.log_json)?;
+    // The connection's thread tells which connection a panic ended; this tells where it happened.
     panic::set_hook(Box::new(move |panic| {
-        context::say(diagnostics, log_json, Level::Error, format_args!("{panic}"));
+        diagnostics.say(Level::Error, format_args!("{panic}"))
     }));
-    let capacity = process::capacity(config.max_connections);
-    let labels = [("version", config.version.as_str())].into_iter().chain(BUILD);
-    let labels: Vec<_> = labels.filter(|(name, _)| ["version", "revision", "rustc"].contains(name)).collect();
-    let metrics = Metrics::new(&labels).map_err(|error| format!("no metrics: {error}"))?;
-    let ctx = Context {
-        live: &Live::new(config.start),
-        metrics: &metrics,
-        lobby: &Lobby::new(&capacity),
-        bodies: &Budget::new(config.max_body_memory),
-        log,
-        diagnostics,
-        identity: &Identity::new(&config.version, variable),
-        config: &config,
-    };
-    greet(ctx, &capacity);
-    let address = listener.local_addr().map_err(|error| format!("no address: {error}"))?;
-    ctx.say(Level::Info, format_args!("listening on {address}"));
-    let result = server::run(&listener, ctx, events, &notifier, handlers::respond);
+    let server = Server::new(config, log, diagnostics, variable).map_err(failure)?;
+    greet(&server, &listener);
+    let result = server.run(&listener, events, &notifier);
     let totals = log.finish(limits::LOG_FLUSH);
-    if totals.lost > 0 {
-        ctx.say(Level::Error, format_args!("{} log lines were lost: nobody read stdout in time", totals.lost));
-    }
     if let Ok(drained) = &result {
-        let (completed, cut, requests, lines) = (drained.completed, drained.cut, metrics.answers(), totals.written);
-        ctx.say(
-            Level::Info,
-            format_args!("drain finished: completed={completed} cut={cut} requests={requests} log_lines={lines}"),
-        );
+        say_goodbye(&server, *drained, totals);
     }
-    diagnostics.finish(Duration::from_secs(1).saturating_sub(limits::LOG_FLUSH));
-    result.map(drop).map_err(|error| Failure(1, format!("cannot serve: {error}")))
+    diagnostics.finish(limits::DIAGNOSTICS_FLUSH);
+    result.map(drop).map_err(failure)
 }
 
 /// Tells what a user should know before the first request.
-fn greet(ctx: Context<'_>, capacity: &Capacity) {
-    if let Some((limit, value)) = capacity.lowered_by {
-        let (wanted, seats) = (ctx.config.max_connections, capacity.seats);
-        ctx.say(Level::Warn, format_args!("max-connections lowered from {wanted} to {seats}: {limit} {value}"));
+fn greet(server: &Server, listener: &Listener) {
+    let app = &server.app;
+    if let Some((connections, limit)) = server.lowered_by() {
+        let wanted = app.config.max_connections;
+        let text = format_args!("max-connections lowered from {wanted} to {connections}: {limit}");
+        app.say(Level::Warn, text);
     }
-    if let Some(length) = process::somaxconn().filter(|length| *length < limits::BACKLOG) {
-        let wanted = limits::BACKLOG;
-        ctx.say(Level::Warn, format_args!("the kernel queues {length} connections, not {wanted}: net.core.somaxconn"));
+    let backlog = limits::BACKLOG.unsigned_abs().into();
+    if let Some(length) = process::sysctl("net/core/somaxconn").filter(|length| *length < backlog) {
+        let text = format_args!(
+            "the kernel queues {length} connections, not {backlog}: raise net.core.somaxconn"
+        );
+        app.say(Level::Warn, text);
     }
-    if ctx.config.admin_token.is_empty() {
-        ctx.say(Level::Info, format_args!("admin is off: no token is set"));
+    if app.config.admin_token.is_empty() {
+        app.say(Level::Info, format_args!("admin is off: no token is set"));
     }
+    let Ok(address) = listener.local_addr() else {
+        return;
+    };
+    if address.ip() == Ipv6Addr::UNSPECIFIED && process::sysctl("net/ipv6/bindv6only") == Some(1) {
+        let text = format_args!(
+            "{address} takes IPv6 alone, because net.ipv6.bindv6only is 1: IPv4 clients are \
+             refused; set LISTEN=0.0.0.0:{} for IPv4",
+            address.port()
+        );
+        app.say(Level::Warn, text);
+    }
+    app.say(Level::Info, format_args!("listening on {address}"));
 }
 
-/// Starts a log that writes to a standard stream; a first failed write is told to another log.
-fn start_log(
-    log: Log, name: &'static str, stream: io::Result<impl Into<File>>, other: Option<(&'static Log, bool)>,
-) -> Result<&'static Log, String> {
-    let failed = |error| format!("no log on {name}: {error}");
-    let mut file: File = stream.map_err(failed)?.into();
-    let log: &'static Log = Box::leak(Box::new(log));
+/// Tells what became of requests and log lines.
+fn say_goodbye(server: &Server, drained: Drained, totals: Totals) {
+    let app = &server.app;
+    let (requests, not_logged, _) = app.totals.read();
+    if totals.lost > 0 {
+        let why = match totals.last_error {
+            Some(kind) => format!("writing failed: {kind}"),
+            None => "nobody read stdout in time".to_owned(),
+        };
+        app.say(
+            Level::Error,
+            format_args!("{} log lines were lost: {why}", totals.lost),
+        );
+    }
+    let (Drained { completed, cut }, lines) = (drained, totals.written);
+    app.say(
+        Level::Info,
+        format_args!(
+            "drain finished: completed={completed} cut={cut} requests={requests} \
+             log_lines={lines} not_logged={not_logged}"
+        ),
+    );
+}
+
+/// Starts the access log on stdout and the diagnostics on stderr.
+fn start_logs(json: bool) -> Result<(&'static Log, Diagnostics), Failure> {
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let stdout = stdout.as_fd().try_clone_to_owned();
+    let stderr = stderr.as_fd().try_clone_to_owned();
+    let diagnostics = start_log(Log::default(), "stderr", stderr, |_| ())?;
+    let diagnostics = Diagnostics::new(diagnostics, json);
     let complain = move |error: &io::Error| {
-        if let Some((diagnostics, json)) = other {
-            context::say(diagnostics, json, Level::Error, format_args!("cannot write the log to {name}: {error}"));
-        }
+        let text = format_args!("cannot write the access log to stdout: {error}");
+        diagnostics.say(Level::Error, text);
     };
-    let writer = thread::Builder::new().name(name.into()).stack_size(limits::STACK);
-    writer.spawn(move || log.write_to(&mut file, complain)).map_err(failed)?;
+    let log = start_log(
+        Log::gathering(limits::LOG_GATHER),
+        "stdout",
+        stdout,
+        complain,
+    )?;
+    Ok((log, diagnostics))
+}
+
+/// Starts the writer of a log; a first failed write is reported to `complain`.
+fn start_log(
+    log: Log,
+    name: &'static str,
+    stream: io::Result<OwnedFd>,
+    complain: impl Fn(&io::Error) + Send + 'static,
+) -> Result<&'static Log, Failure> {
+    let failed = |error| Failure(1, format!("no log on {name}: {error}"));
+    let mut file = File::from(stream.map_err(failed)?);
+    let log: &'static Log = Box::leak(Box::new(log));
+    let writer = thread::Builder::new()
+        .name(name.into())
+        .stack_size(limits::STACK_BYTES);
+    writer
+        .spawn(move || log.write_to(&mut file, complain))
+        .map_err(failed)?;
     Ok(log)
 }

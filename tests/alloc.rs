@@ -41,7 +41,10 @@ struct Counting;
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-#[expect(unsafe_code, reason = "an allocator can be declared in no other way; this one only counts and hands on")]
+#[expect(
+    unsafe_code,
+    reason = "an allocator can be declared in no other way; this one only counts and hands on"
+)]
 // SAFETY: every call goes to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -87,7 +90,10 @@ impl Wire for Client<'_> {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let answers = bytes.windows(15).filter(|window| window == b"HTTP/1.1 200 OK").count();
+        let answers = bytes
+            .windows(15)
+            .filter(|window| window == b"HTTP/1.1 200 OK")
+            .count();
         self.answered.set(self.answered.get() + answers);
         Ok(bytes.len())
     }
@@ -128,7 +134,9 @@ fn check(depth: usize) {
     let lobby = Lobby::new(&capacity(1));
     let bodies = Budget::new(1);
     let log: &'static Log = Box::leak(Box::default());
-    thread::Builder::new().spawn(|| log.write_to(&mut io::sink(), |_| ())).unwrap();
+    thread::Builder::new()
+        .spawn(|| log.write_to(&mut io::sink(), |_| ()))
+        .unwrap();
     // The log has two buffers in turn; how many lines meet in one is the scheduler's choice, so both get room first.
     for written in 1..=WIDE_LINES {
         log.append(&[b'\n'; 16 << 10], true);
@@ -147,7 +155,9 @@ fn check(depth: usize) {
         identity: &identity,
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let seat = lobby.admit(TcpStream::connect(listener.local_addr().unwrap()).unwrap()).unwrap();
+    let seat = lobby
+        .admit(TcpStream::connect(listener.local_addr().unwrap()).unwrap())
+        .unwrap();
     let client = Client {
         log,
         batch: request::request(false, None).repeat(depth),
@@ -157,7 +167,18 @@ fn check(depth: usize) {
         after_warm_up: Cell::new(usize::MAX),
     };
     let address = SocketAddr::from(([127, 0, 0, 1], 34567));
-    connection::serve(ctx, &seat, &client, (address, address), handlers::respond, &mut Kept::default());
+    connection::serve(
+        ctx,
+        &seat,
+        &client,
+        (address, address),
+        handlers::respond,
+        &mut Kept::default(),
+    );
     assert_eq!(client.answered.get(), client.sent.get());
-    assert_eq!(ALLOCATIONS.get() - client.after_warm_up.get(), 0, "allocations for {REQUESTS} requests");
+    assert_eq!(
+        ALLOCATIONS.get() - client.after_warm_up.get(),
+        0,
+        "allocations for {REQUESTS} requests"
+    );
 }

@@ -20,14 +20,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{env, fmt, thread};
 
-use httpserver::text::parse_duration;
+use httpserver::config::units::parse_duration;
 use signal_hook::{consts::SIGINT, low_level::pipe};
 
 const CAPACITY: usize = 10;
 const FLAGS: &str = "--interval, --producer-interval, --consumer-interval, --count";
 
 fn main() -> ExitCode {
-    let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    let arguments = env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned());
     let (reason, status) = match parse_flags(arguments).map(|settings| run(&settings)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => (error.to_string(), 1),
@@ -46,11 +48,16 @@ struct Settings {
 /// Reads `--flag value` pairs; a later flag overrides an earlier one.
 fn parse_flags(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
     let second = Duration::from_secs(1);
-    let mut settings = Settings { put_every: second, take_every: second, count: u64::MAX };
+    let mut settings = Settings {
+        put_every: second,
+        take_every: second,
+        count: u64::MAX,
+    };
     while let Some(flag) = arguments.next() {
         let value = arguments.next().unwrap_or_default();
         let bad = |expected| format!("{flag}: {value:?} is not {expected}");
-        let duration = || parse_duration(&value).ok_or_else(|| bad("a duration such as 250ms or 2s"));
+        let duration =
+            || parse_duration(&value).ok_or_else(|| bad("a duration such as 250ms or 2s"));
         match flag.as_str() {
             "--interval" => {
                 settings.put_every = duration()?;
@@ -68,7 +75,11 @@ fn parse_flags(mut arguments: impl Iterator<Item = String>) -> Result<Settings, 
 fn run(settings: &Settings) -> io::Result<()> {
     let (mut wake, waker) = UnixStream::pair()?;
     pipe::register(SIGINT, waker.try_clone()?)?;
-    let tally = &Mutex::new(Tally { produced: 0, consumed: 0, waker });
+    let tally = &Mutex::new(Tally {
+        produced: 0,
+        consumed: 0,
+        waker,
+    });
     let (sender, receiver) = mpsc::sync_channel(CAPACITY);
     let (stop_producer, producer_stop) = mpsc::channel();
     let (stop_consumer, consumer_stop) = mpsc::channel();
@@ -83,24 +94,41 @@ fn run(settings: &Settings) -> io::Result<()> {
         io::Result::Ok(())
     })?;
     let tally = lock(tally);
-    writeln!(io::stdout(), "done: {} produced, {} consumed", tally.produced, tally.consumed)
+    writeln!(
+        io::stdout(),
+        "done: {} produced, {} consumed",
+        tally.produced,
+        tally.consumed
+    )
 }
 
-fn produce(queue: &SyncSender<u64>, settings: &Settings, stop: &Receiver<()>, tally: &Mutex<Tally>) {
+fn produce(
+    queue: &SyncSender<u64>,
+    settings: &Settings,
+    stop: &Receiver<()>,
+    tally: &Mutex<Tally>,
+) {
     for number in 1..=settings.count {
         if stopped_within(settings.put_every, stop) {
             return;
         }
         let mut counts = lock(tally);
         if let Err(refused) = queue.try_send(number) {
-            let TrySendError::Full(number) = refused else { return };
-            counts.say(format_args!("producer: queue is full, waiting to put {number}"));
+            let TrySendError::Full(number) = refused else {
+                return;
+            };
+            counts.say(format_args!(
+                "producer: queue is full, waiting to put {number}"
+            ));
             drop(counts);
             let Ok(()) = queue.send(number) else { return };
             counts = lock(tally);
         }
         counts.produced += 1;
-        counts.say(format_args!("producer: put {number}, queue {}", counts.fill()));
+        counts.say(format_args!(
+            "producer: put {number}, queue {}",
+            counts.fill()
+        ));
     }
 }
 
@@ -116,9 +144,14 @@ fn consume(queue: &Receiver<u64>, interval: Duration, stop: &Receiver<()>, tally
             taken = queue.recv().map_err(TryRecvError::from);
             counts = lock(tally);
         }
-        let Ok(number) = taken else { return counts.end() };
+        let Ok(number) = taken else {
+            return counts.end();
+        };
         counts.consumed += 1;
-        counts.say(format_args!("consumer: took {number}, queue {}", counts.fill()));
+        counts.say(format_args!(
+            "consumer: took {number}, queue {}",
+            counts.fill()
+        ));
     }
 }
 
@@ -138,7 +171,12 @@ impl Tally {
     /// A step that had to wait is counted, and its line written, a moment after it was made, so at that moment the
     /// counts can differ by more than the queue holds, or by less than nothing.
     fn fill(&self) -> String {
-        format!("{}/{CAPACITY}", self.produced.saturating_sub(self.consumed).min(CAPACITY as u64))
+        format!(
+            "{}/{CAPACITY}",
+            self.produced
+                .saturating_sub(self.consumed)
+                .min(CAPACITY as u64)
+        )
     }
 
     /// Writes a line; where nobody reads any more (`| head`), the program ends as by Ctrl-C.

@@ -21,14 +21,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{env, fmt, thread};
 
-use httpserver::text::parse_duration;
+use httpserver::config::units::parse_duration;
 use signal_hook::{consts::SIGINT, low_level::pipe};
 
 const CAPACITY: usize = 10;
-const FLAGS: &str = "--interval, --producer-interval, --consumer-interval, --count, --producers, --consumers";
+const FLAGS: &str =
+    "--interval, --producer-interval, --consumer-interval, --count, --producers, --consumers";
 
 fn main() -> ExitCode {
-    let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    let arguments = env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned());
     let (reason, status) = match parse_flags(arguments).map(|settings| run(&settings)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => (error.to_string(), 1),
@@ -49,12 +52,25 @@ struct Settings {
 /// Reads `--flag value` pairs; a later flag overrides an earlier one.
 fn parse_flags(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
     let second = Duration::from_secs(1);
-    let mut settings = Settings { put_every: second, take_every: second, count: u64::MAX, producers: 3, consumers: 2 };
+    let mut settings = Settings {
+        put_every: second,
+        take_every: second,
+        count: u64::MAX,
+        producers: 3,
+        consumers: 2,
+    };
     while let Some(flag) = arguments.next() {
         let value = arguments.next().unwrap_or_default();
         let bad = |expected| format!("{flag}: {value:?} is not {expected}");
-        let duration = || parse_duration(&value).ok_or_else(|| bad("a duration such as 250ms or 2s"));
-        let threads = || value.parse().ok().filter(|&number| number > 0).ok_or_else(|| bad("a number from 1 to 255"));
+        let duration =
+            || parse_duration(&value).ok_or_else(|| bad("a duration such as 250ms or 2s"));
+        let threads = || {
+            value
+                .parse()
+                .ok()
+                .filter(|&number| number > 0)
+                .ok_or_else(|| bad("a number from 1 to 255"))
+        };
         match flag.as_str() {
             "--interval" => {
                 settings.put_every = duration()?;
@@ -74,7 +90,12 @@ fn parse_flags(mut arguments: impl Iterator<Item = String>) -> Result<Settings, 
 fn run(settings: &Settings) -> io::Result<()> {
     let (mut wake, waker) = UnixStream::pair()?;
     pipe::register(SIGINT, waker.try_clone()?)?;
-    let tally = &Mutex::new(Tally { drawn: 0, produced: 0, consumed: 0, waker });
+    let tally = &Mutex::new(Tally {
+        drawn: 0,
+        produced: 0,
+        consumed: 0,
+        waker,
+    });
     let (sender, receiver) = mpsc::sync_channel(CAPACITY);
     let receiver = &Mutex::new(receiver);
     thread::scope(|scope| {
@@ -101,13 +122,24 @@ fn run(settings: &Settings) -> io::Result<()> {
         io::Result::Ok(())
     })?;
     let tally = lock(tally);
-    writeln!(io::stdout(), "done: {} produced, {} consumed", tally.produced, tally.consumed)
+    writeln!(
+        io::stdout(),
+        "done: {} produced, {} consumed",
+        tally.produced,
+        tally.consumed
+    )
 }
 
 /// An integer and the producer that drew it.
 type Item = (u64, u8);
 
-fn produce(id: u8, queue: &SyncSender<Item>, settings: &Settings, stop: &Receiver<()>, tally: &Mutex<Tally>) {
+fn produce(
+    id: u8,
+    queue: &SyncSender<Item>,
+    settings: &Settings,
+    stop: &Receiver<()>,
+    tally: &Mutex<Tally>,
+) {
     while !stopped_within(settings.put_every, stop) {
         let mut counts = lock(tally);
         if counts.drawn == settings.count {
@@ -116,18 +148,31 @@ fn produce(id: u8, queue: &SyncSender<Item>, settings: &Settings, stop: &Receive
         counts.drawn += 1;
         let number = counts.drawn;
         if let Err(refused) = queue.try_send((number, id)) {
-            let TrySendError::Full(item) = refused else { return };
-            counts.say(format_args!("producer {id}: queue is full, waiting to put {number}"));
+            let TrySendError::Full(item) = refused else {
+                return;
+            };
+            counts.say(format_args!(
+                "producer {id}: queue is full, waiting to put {number}"
+            ));
             drop(counts);
             let Ok(()) = queue.send(item) else { return };
             counts = lock(tally);
         }
         counts.produced += 1;
-        counts.say(format_args!("producer {id}: put {number}, queue {}", counts.fill()));
+        counts.say(format_args!(
+            "producer {id}: put {number}, queue {}",
+            counts.fill()
+        ));
     }
 }
 
-fn consume(id: u8, queue: &Mutex<Receiver<Item>>, interval: Duration, stop: &Receiver<()>, tally: &Mutex<Tally>) {
+fn consume(
+    id: u8,
+    queue: &Mutex<Receiver<Item>>,
+    interval: Duration,
+    stop: &Receiver<()>,
+    tally: &Mutex<Tally>,
+) {
     loop {
         // Stopped or not, what is in the queue is still taken: only the closed queue ends this loop.
         stopped_within(interval, stop);
@@ -140,9 +185,14 @@ fn consume(id: u8, queue: &Mutex<Receiver<Item>>, interval: Duration, stop: &Rec
             taken = queue.recv().map_err(TryRecvError::from);
             counts = lock(tally);
         }
-        let Ok((number, producer)) = taken else { return counts.end() };
+        let Ok((number, producer)) = taken else {
+            return counts.end();
+        };
         counts.consumed += 1;
-        counts.say(format_args!("consumer {id}: took {number} from producer {producer}, queue {}", counts.fill()));
+        counts.say(format_args!(
+            "consumer {id}: took {number} from producer {producer}, queue {}",
+            counts.fill()
+        ));
     }
 }
 
@@ -163,7 +213,12 @@ impl Tally {
     /// A step that had to wait is counted, and its line written, a moment after it was made, so at that moment the
     /// counts can differ by more than the queue holds, or by less than nothing.
     fn fill(&self) -> String {
-        format!("{}/{CAPACITY}", self.produced.saturating_sub(self.consumed).min(CAPACITY as u64))
+        format!(
+            "{}/{CAPACITY}",
+            self.produced
+                .saturating_sub(self.consumed)
+                .min(CAPACITY as u64)
+        )
     }
 
     /// Writes a line; where nobody reads any more (`| head`), the program ends as by Ctrl-C.

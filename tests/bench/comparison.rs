@@ -40,11 +40,46 @@ const SETTLE: Duration = Duration::from_secs(3);
 const HELD_SECONDS: u32 = 10;
 
 const RATES: [(&str, Shape); 5] = [
-    ("keep-alive, 1 connection", Shape { connections: 1, depth: 1, closes: false }),
-    ("keep-alive, 64 connections", Shape { connections: 64, depth: 1, closes: false }),
-    ("keep-alive, 1,024 connections", Shape { connections: 1024, depth: 1, closes: false }),
-    ("pipelined 16, 64 connections", Shape { connections: 64, depth: 16, closes: false }),
-    ("a connection for each request, 64 at a time", Shape { connections: 64, depth: 1, closes: true }),
+    (
+        "keep-alive, 1 connection",
+        Shape {
+            connections: 1,
+            depth: 1,
+            closes: false,
+        },
+    ),
+    (
+        "keep-alive, 64 connections",
+        Shape {
+            connections: 64,
+            depth: 1,
+            closes: false,
+        },
+    ),
+    (
+        "keep-alive, 1,024 connections",
+        Shape {
+            connections: 1024,
+            depth: 1,
+            closes: false,
+        },
+    ),
+    (
+        "pipelined 16, 64 connections",
+        Shape {
+            connections: 64,
+            depth: 16,
+            closes: false,
+        },
+    ),
+    (
+        "a connection for each request, 64 at a time",
+        Shape {
+            connections: 64,
+            depth: 1,
+            closes: true,
+        },
+    ),
 ];
 
 /// Takes a value into the table.
@@ -106,19 +141,34 @@ fn main() -> ExitCode {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { rounds: 5, seconds: 2, only: String::new(), peers: Vec::new(), musl: None };
+    let mut options = Options {
+        rounds: 5,
+        seconds: 2,
+        only: String::new(),
+        peers: Vec::new(),
+        musl: None,
+    };
     let mut words = env::args().skip(1).filter(|word| word != "--bench");
     while let Some(name) = words.next() {
         let value = words.next().ok_or(format!("{name}: a value is missing"))?;
-        let number =
-            value.parse().ok().filter(|number| *number > 0).ok_or(format!("{name}: {value:?} is not a number"));
+        let number = value
+            .parse()
+            .ok()
+            .filter(|number| *number > 0)
+            .ok_or(format!("{name}: {value:?} is not a number"));
         match name.as_str() {
             "--rounds" => options.rounds = number?,
-            "--seconds" => options.seconds = u32::try_from(number?).map_err(|error| error.to_string())?,
+            "--seconds" => {
+                options.seconds = u32::try_from(number?).map_err(|error| error.to_string())?
+            }
             "--only" => options.only = value,
             "--peers" => options.peers = value.split(',').map(str::to_owned).collect(),
             "--musl" => options.musl = Some(value.into()),
-            _ => return Err(format!("{name}: unknown; see the head of tests/bench/comparison.rs")),
+            _ => {
+                return Err(format!(
+                    "{name}: unknown; see the head of tests/bench/comparison.rs"
+                ));
+            }
         }
     }
     Ok(options)
@@ -130,7 +180,11 @@ fn run(options: Options) -> io::Result<()> {
     let programs = build_peers(&directory)?;
     let peers = peers(&options, &programs);
     let load = Load::new(programs.join("load"), &directory);
-    let bench = Bench { load, directory, options };
+    let bench = Bench {
+        load,
+        directory,
+        options,
+    };
     record_answers(&bench, &peers)?;
     let mut scenarios: Vec<Scenario> = (0..RATES.len()).map(Scenario::Rate).collect();
     scenarios.extend([Scenario::Start, Scenario::Size]);
@@ -140,7 +194,12 @@ fn run(options: Options) -> io::Result<()> {
     let mut table = Table::new(peers.iter().map(|peer| peer.name).collect());
     for round in 0..bench.options.rounds {
         for scenario in scenarios.iter().filter(|scenario| bench.wanted(**scenario)) {
-            eprintln!("round {} of {}: {}", round + 1, bench.options.rounds, scenario.name());
+            eprintln!(
+                "round {} of {}: {}",
+                round + 1,
+                bench.options.rounds,
+                scenario.name()
+            );
             for turn in 0..peers.len() {
                 let column = (round + turn) % peers.len();
                 bench.measure(*scenario, &peers[column], &mut |measure, value| {
@@ -161,37 +220,84 @@ fn build_peers(directory: &Path) -> io::Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--release", "--locked", "--quiet", "--manifest-path", manifest, "--target-dir"])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "--manifest-path",
+            manifest,
+            "--target-dir",
+        ])
         .arg(&target);
     match command.status()? {
         status if status.success() => Ok(target.join("release")),
-        status => Err(io::Error::other(format!("the peers do not build: {status}"))),
+        status => Err(io::Error::other(format!(
+            "the peers do not build: {status}"
+        ))),
     }
 }
 
 fn peers(options: &Options, programs: &Path) -> Vec<Peer> {
     let ours = PathBuf::from(env!("CARGO_BIN_EXE_httpserver"));
-    let mut peers = vec![Peer { name: "ours", kind: Kind::Ours, program: ours }];
-    let usual = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../x86_64-unknown-linux-musl/release/httpserver");
-    match options.musl.clone().or(Some(usual)).filter(|program| program.exists()) {
-        Some(program) => peers.push(Peer { name: "ours (musl)", kind: Kind::Ours, program }),
+    let mut peers = vec![Peer {
+        name: "ours",
+        kind: Kind::Ours,
+        program: ours,
+    }];
+    let usual = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("../x86_64-unknown-linux-musl/release/httpserver");
+    match options
+        .musl
+        .clone()
+        .or(Some(usual))
+        .filter(|program| program.exists())
+    {
+        Some(program) => peers.push(Peer {
+            name: "ours (musl)",
+            kind: Kind::Ours,
+            program,
+        }),
         None => {
-            eprintln!("NOT RUN: ours with musl: not built (cargo build --release --target x86_64-unknown-linux-musl)");
+            eprintln!(
+                "NOT RUN: ours with musl: not built (cargo build --release --target x86_64-unknown-linux-musl)"
+            );
         }
     }
-    peers.push(Peer { name: "bare loop", kind: Kind::Bare, program: programs.join("bare") });
-    peers.push(Peer { name: "hyper", kind: Kind::Hyper, program: programs.join("hyper") });
-    match ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"].iter().find(|file| Path::new(file).exists()) {
+    peers.push(Peer {
+        name: "bare loop",
+        kind: Kind::Bare,
+        program: programs.join("bare"),
+    });
+    peers.push(Peer {
+        name: "hyper",
+        kind: Kind::Hyper,
+        program: programs.join("hyper"),
+    });
+    match ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"]
+        .iter()
+        .find(|file| Path::new(file).exists())
+    {
         Some(program) => {
             let program = PathBuf::from(program);
-            peers.push(Peer { name: "nginx", kind: Kind::Nginx(""), program: program.clone() });
-            peers.push(Peer { name: "nginx (log gathered)", kind: Kind::Nginx("buffer=64k flush=1ms"), program });
+            peers.push(Peer {
+                name: "nginx",
+                kind: Kind::Nginx(""),
+                program: program.clone(),
+            });
+            peers.push(Peer {
+                name: "nginx (log gathered)",
+                kind: Kind::Nginx("buffer=64k flush=1ms"),
+                program,
+            });
         }
         None => eprintln!("NOT RUN: nginx: not installed (apt-get install nginx-light)"),
     }
     // Ours stays in any case: it is what the ratios refer to.
     let wanted = |peer: &Peer| {
-        options.peers.is_empty() || peer.name == "ours" || options.peers.iter().any(|name| name == peer.name)
+        options.peers.is_empty()
+            || peer.name == "ours"
+            || options.peers.iter().any(|name| name == peer.name)
     };
     peers.retain(wanted);
     peers
@@ -204,9 +310,17 @@ fn record_answers(bench: &Bench, peers: &[Peer]) -> io::Result<()> {
         for (file, closes) in [("keep", false), ("close", true)] {
             let answer = running.ask(&request::request(closes, None))?;
             if !answer.starts_with(b"HTTP/1.1 200 ") {
-                return Err(io::Error::other(format!("{}: not a 200: {}", peer.name, answer.escape_ascii())));
+                return Err(io::Error::other(format!(
+                    "{}: not a 200: {}",
+                    peer.name,
+                    answer.escape_ascii()
+                )));
             }
-            eprintln!("{}: an answer has {} bytes ({file})", peer.name, answer.len());
+            eprintln!(
+                "{}: an answer has {} bytes ({file})",
+                peer.name,
+                answer.len()
+            );
             if peer.name == "ours" {
                 fs::write(bench.directory.join(file), answer)?;
             }
@@ -220,7 +334,10 @@ fn record_answers(bench: &Bench, peers: &[Peer]) -> io::Result<()> {
 fn raise_open_files() -> bool {
     let pid = std::process::id().to_string();
     let limit = format!("--nofile={OPEN_FILES}:");
-    let raised = Command::new("prlimit").args(["--pid", &pid, &limit]).status().is_ok_and(|status| status.success());
+    let raised = Command::new("prlimit")
+        .args(["--pid", &pid, &limit])
+        .status()
+        .is_ok_and(|status| status.success());
     if !raised {
         eprintln!(
             "NOT RUN: the burst, requests in flight, memory: {OPEN_FILES} open files are not allowed (ulimit -Hn)"
@@ -235,8 +352,14 @@ impl Bench {
         match scenario {
             Scenario::Rate(index) => self.rate(peer, index, add)?,
             Scenario::Start => add(Measure::Start, self.start(peer)?),
-            #[expect(clippy::cast_precision_loss, reason = "a program's size is far below 2^52 bytes")]
-            Scenario::Size => add(Measure::Size, fs::metadata(&peer.program)?.len() as f64 / 1024.0),
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a program's size is far below 2^52 bytes"
+            )]
+            Scenario::Size => add(
+                Measure::Size,
+                fs::metadata(&peer.program)?.len() as f64 / 1024.0,
+            ),
             Scenario::Burst => {
                 let outcome = self.once(peer, BURST, None)?;
                 add(Measure::Burst, outcome.p99);
@@ -275,11 +398,17 @@ impl Bench {
     fn rate(&self, peer: &Peer, index: usize, add: Add<'_>) -> io::Result<()> {
         let shape = RATES[index].1;
         let running = peer.start(
-            Mode { closes: shape.closes, crowd: shape.connections > IDLE, ..Mode::default() },
+            Mode {
+                closes: shape.closes,
+                crowd: shape.connections > IDLE,
+                ..Mode::default()
+            },
             &self.directory,
         )?;
         let before = running.cpu_seconds();
-        let outcome = self.load.rate(running.address, shape, self.options.seconds)?;
+        let outcome = self
+            .load
+            .rate(running.address, shape, self.options.seconds)?;
         let spent = running.cpu_seconds() - before;
         let logged = running.stop()?;
         if logged == 0 && !matches!(peer.kind, Kind::Bare) {
@@ -292,11 +421,23 @@ impl Bench {
     }
 
     /// That many connections at once, one request each, which the server holds for some seconds.
-    fn once(&self, peer: &Peer, connections: usize, delay_seconds: Option<u32>) -> io::Result<Outcome> {
-        let mode = Mode { crowd: true, delay_seconds: delay_seconds.unwrap_or(0), ..Mode::default() };
+    fn once(
+        &self,
+        peer: &Peer,
+        connections: usize,
+        delay_seconds: Option<u32>,
+    ) -> io::Result<Outcome> {
+        let mode = Mode {
+            crowd: true,
+            delay_seconds: delay_seconds.unwrap_or(0),
+            ..Mode::default()
+        };
         let running = peer.start(mode, &self.directory)?;
         let target = delay_seconds.map(|seconds| format!("/delay/{seconds}s"));
-        let output = self.load.once("burst", running.address, connections, target.as_deref())?.output()?;
+        let output = self
+            .load
+            .once("burst", running.address, connections, target.as_deref())?
+            .output()?;
         running.stop()?;
         load::outcome(&String::from_utf8_lossy(&output.stdout))
     }
@@ -306,34 +447,58 @@ impl Bench {
         running.ask(&request::request(true, None))?;
         let before = running.status_kib("VmRSS");
         add(Measure::Idle, before);
-        let mut client = self.load.once("idle", running.address, IDLE, None)?.spawn()?;
+        let mut client = self
+            .load
+            .once("idle", running.address, IDLE, None)?
+            .spawn()?;
         // Its last line comes when all answers are there.
         let lines = BufReader::new(client.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?).lines();
-        lines.map_while(Result::ok).find(|line| line.starts_with("lost"));
+        lines
+            .map_while(Result::ok)
+            .find(|line| line.starts_with("lost"));
         settle();
         #[expect(clippy::cast_precision_loss, reason = "a thousand")]
-        add(Measure::IdleEach, (running.status_kib("VmRSS") - before) / IDLE as f64);
+        add(
+            Measure::IdleEach,
+            (running.status_kib("VmRSS") - before) / IDLE as f64,
+        );
         drop(client.stdin.take());
         client.wait()?;
         running.stop().map(drop)
     }
 
     fn memory_in_flight(&self, peer: &Peer, add: Add<'_>) -> io::Result<()> {
-        let mode = Mode { crowd: true, delay_seconds: HELD_SECONDS, ..Mode::default() };
+        let mode = Mode {
+            crowd: true,
+            delay_seconds: HELD_SECONDS,
+            ..Mode::default()
+        };
         let running = peer.start(mode, &self.directory)?;
         let before = Held::now(&running);
         let target = format!("/delay/{HELD_SECONDS}s");
-        let mut client = self.load.once("burst", running.address, IN_FLIGHT, Some(&target))?.spawn()?;
+        let mut client = self
+            .load
+            .once("burst", running.address, IN_FLIGHT, Some(&target))?
+            .spawn()?;
         let lines = BufReader::new(client.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?).lines();
         let (sender, receiver) = mpsc::channel();
-        let reader = thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-        if receiver.recv().is_ok_and(|line| line == "sent") && receiver.recv_timeout(SETTLE).is_err() {
+        let reader = thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .for_each(|line| drop(sender.send(line)))
+        });
+        if receiver.recv().is_ok_and(|line| line == "sent")
+            && receiver.recv_timeout(SETTLE).is_err()
+        {
             let held = Held::now(&running);
             add(Measure::Held, held.resident);
             add(Measure::HeldTables, held.tables - before.tables);
             add(Measure::HeldStacks, held.stacks - before.stacks);
         } else {
-            eprintln!("NOT RUN: {}: memory in flight: not all requests were in flight at once", peer.name);
+            eprintln!(
+                "NOT RUN: {}: memory in flight: not all requests were in flight at once",
+                peer.name
+            );
         }
         client.wait()?;
         drop(reader.join());

@@ -38,28 +38,54 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn new(program: PathBuf, directory: &Path) -> Self {
-        let wrk = Command::new("wrk").arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+        let wrk = Command::new("wrk")
+            .arg("-v")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok();
         if !wrk {
-            eprintln!("NOT RUN: wrk: not installed (apt-get install wrk); the bench's own load takes its place");
+            eprintln!(
+                "NOT RUN: wrk: not installed (apt-get install wrk); the bench's own load takes its place"
+            );
         }
-        Self { wrk, program, directory: directory.to_owned() }
+        Self {
+            wrk,
+            program,
+            directory: directory.to_owned(),
+        }
     }
 
     /// As many requests as go, for some seconds.
-    pub(crate) fn rate(&self, address: SocketAddr, shape: Shape, seconds: u32) -> io::Result<Outcome> {
-        let mut command =
-            if self.wrk { self.wrk(address, shape, seconds)? } else { self.stand_in(address, shape, seconds)? };
+    pub(crate) fn rate(
+        &self,
+        address: SocketAddr,
+        shape: Shape,
+        seconds: u32,
+    ) -> io::Result<Outcome> {
+        let mut command = if self.wrk {
+            self.wrk(address, shape, seconds)?
+        } else {
+            self.stand_in(address, shape, seconds)?
+        };
         outcome(&String::from_utf8_lossy(&command.output()?.stdout))
     }
 
     /// `load MODE`, with as many connections at once; its stdin ends it in mode `idle`.
     pub(crate) fn once(
-        &self, mode: &str, address: SocketAddr, connections: usize, target: Option<&str>,
+        &self,
+        mode: &str,
+        address: SocketAddr,
+        connections: usize,
+        target: Option<&str>,
     ) -> io::Result<Command> {
         let file = self.directory.join("request");
         fs::write(&file, request(false, target))?;
         let mut command = Command::new(&self.program);
-        command.args([mode, &address.to_string()]).arg(file).arg(connections.to_string());
+        command
+            .args([mode, &address.to_string()])
+            .arg(file)
+            .arg(connections.to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         Ok(command)
     }
@@ -67,9 +93,16 @@ impl Load {
     fn stand_in(&self, address: SocketAddr, shape: Shape, seconds: u32) -> io::Result<Command> {
         let file = self.directory.join("request");
         fs::write(&file, request(shape.closes, None))?;
-        let numbers = [shape.connections.to_string(), shape.depth.to_string(), seconds.to_string()];
+        let numbers = [
+            shape.connections.to_string(),
+            shape.depth.to_string(),
+            seconds.to_string(),
+        ];
         let mut command = Command::new(&self.program);
-        command.args(["rate", &address.to_string()]).arg(file).args(numbers);
+        command
+            .args(["rate", &address.to_string()])
+            .arg(file)
+            .args(numbers);
         Ok(command)
     }
 
@@ -78,10 +111,23 @@ impl Load {
         let script = self.directory.join("request.lua");
         let bytes = request(shape.closes, None).repeat(shape.depth);
         let text = bytes.replace('\r', "\\r").replace('\n', "\\n");
-        fs::write(&script, format!("local request = '{text}'\n{}", include_str!("wrk.lua")))?;
+        fs::write(
+            &script,
+            format!("local request = '{text}'\n{}", include_str!("wrk.lua")),
+        )?;
         let mut command = Command::new("wrk");
-        command.args(["-c", &shape.connections.to_string(), "-d", &seconds.to_string(), "--timeout", "10s"]);
-        command.args(["-t", if shape.connections == 1 { "1" } else { "2" }]).arg("-s").arg(script);
+        command.args([
+            "-c",
+            &shape.connections.to_string(),
+            "-d",
+            &seconds.to_string(),
+            "--timeout",
+            "10s",
+        ]);
+        command
+            .args(["-t", if shape.connections == 1 { "1" } else { "2" }])
+            .arg("-s")
+            .arg(script);
         command.arg(format!("http://{address}/"));
         Ok(command)
     }
@@ -90,10 +136,16 @@ impl Load {
 /// The last line that both programs print: `name value` pairs.
 pub(crate) fn outcome(output: &str) -> io::Result<Outcome> {
     let line = output.lines().rfind(|line| line.contains(" seconds "));
-    let line = line.ok_or_else(|| io::Error::other(format!("the load gave no result: {output:?}")))?;
+    let line =
+        line.ok_or_else(|| io::Error::other(format!("the load gave no result: {output:?}")))?;
     let words: Vec<&str> = line.split_whitespace().collect();
-    let value =
-        |name| words.chunks_exact(2).find(|pair| pair[0] == name).and_then(|pair| pair[1].parse().ok()).unwrap_or(0.0);
+    let value = |name| {
+        words
+            .chunks_exact(2)
+            .find(|pair| pair[0] == name)
+            .and_then(|pair| pair[1].parse().ok())
+            .unwrap_or(0.0)
+    };
     Ok(Outcome {
         requests: value("requests"),
         seconds: value("seconds"),

@@ -62,16 +62,24 @@ impl Peer {
             }
             Kind::Bare => {
                 let word = if mode.closes { "close" } else { "keep" };
-                command.arg(address).arg(directory.join(word)).args([word, &mode.delay_seconds.to_string()]);
+                command
+                    .arg(address)
+                    .arg(directory.join(word))
+                    .args([word, &mode.delay_seconds.to_string()]);
             }
             Kind::Nginx(log) => {
-                let text = include_str!("nginx.conf").replace("@ADDRESS@", &address).replace("@LOG@", log);
+                let text = include_str!("nginx.conf")
+                    .replace("@ADDRESS@", &address)
+                    .replace("@LOG@", log);
                 let file = directory.join("nginx.conf");
                 fs::write(&file, text.replace("@DIR@", &directory.to_string_lossy()))?;
                 command.arg("-c").arg(file);
             }
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         Ok(command)
     }
 
@@ -108,9 +116,18 @@ pub(crate) struct Running {
 
 impl Running {
     fn spawn(mut command: Command, address: SocketAddr) -> io::Result<Self> {
-        let mut child = command.spawn().map_err(|error| io::Error::other(format!("{command:?}: {error}")))?;
-        let reader = child.stdout.take().map(|mut pipe| thread::spawn(move || io::copy(&mut pipe, &mut io::sink())));
-        Ok(Self { address, child, reader })
+        let mut child = command
+            .spawn()
+            .map_err(|error| io::Error::other(format!("{command:?}: {error}")))?;
+        let reader = child
+            .stdout
+            .take()
+            .map(|mut pipe| thread::spawn(move || io::copy(&mut pipe, &mut io::sink())));
+        Ok(Self {
+            address,
+            child,
+            reader,
+        })
     }
 
     /// Tries again and again, because a peer that is not ours says nothing when it is ready.
@@ -140,8 +157,12 @@ impl Running {
     pub(crate) fn cpu_seconds(&self) -> f64 {
         let ticks = |pid: &u32| -> Option<f64> {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let fields: Vec<f64> =
-                stat.rsplit_once(") ")?.1.split(' ').map(|word| word.parse().unwrap_or(0.0)).collect();
+            let fields: Vec<f64> = stat
+                .rsplit_once(") ")?
+                .1
+                .split(' ')
+                .map(|word| word.parse().unwrap_or(0.0))
+                .collect();
             Some(fields.get(11)? + fields.get(12)?)
         };
         self.processes().iter().filter_map(ticks).sum::<f64>() / TICKS_PER_SECOND
@@ -155,8 +176,11 @@ impl Running {
 
     fn processes(&self) -> Vec<u32> {
         let pid = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let children = children.split_whitespace().filter_map(|word| word.parse().ok());
+        let children =
+            fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = children
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok());
         std::iter::once(pid).chain(children).collect()
     }
 
@@ -168,7 +192,9 @@ impl Running {
     }
 
     fn terminate(&mut self) -> io::Result<()> {
-        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()?;
         self.child.wait().map(drop)
     }
 }
@@ -185,7 +211,9 @@ impl Drop for Running {
 /// KiB of a `Name: 123 kB` line.
 pub(crate) fn kib(file: &str, field: &str) -> Option<f64> {
     let text = fs::read_to_string(file).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
 }
 

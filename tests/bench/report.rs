@@ -30,7 +30,10 @@ impl Measure {
         let rate = |index: usize| RATES[index].0;
         match self {
             Self::Rate(index) => format!("{}: requests/s", rate(index)),
-            Self::Cpu(index) => format!("{}: processor time of the server for a request, µs", rate(index)),
+            Self::Cpu(index) => format!(
+                "{}: processor time of the server for a request, µs",
+                rate(index)
+            ),
             Self::Errors(index) => format!("{}: errors", rate(index)),
             Self::Burst => "5,000 connections at once: first byte p99, ms".into(),
             Self::BurstLost => "5,000 connections at once: lost".into(),
@@ -57,13 +60,19 @@ impl Measure {
             Self::Start => format!("{:.2}", value * 1e3),
             Self::InFlight => format!("{value:.2}"),
             Self::IdleEach => format!("{value:.1}"),
-            Self::Idle | Self::Held | Self::HeldTables | Self::HeldStacks => format!("{:.1}", value / 1024.0),
+            Self::Idle | Self::Held | Self::HeldTables | Self::HeldStacks => {
+                format!("{:.1}", value / 1024.0)
+            }
         }
     }
 
     /// The median; of failures the worst, because one lost request in one round is a lost request.
     fn summary(self, values: Vec<f64>) -> Option<f64> {
-        if self.counts_failures() { values.into_iter().max_by(f64::total_cmp) } else { median(values) }
+        if self.counts_failures() {
+            values.into_iter().max_by(f64::total_cmp)
+        } else {
+            median(values)
+        }
     }
 
     /// A line of zeros is left out.
@@ -80,7 +89,10 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(columns: Vec<&'static str>) -> Self {
-        Self { columns, values: BTreeMap::new() }
+        Self {
+            columns,
+            values: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn add(&mut self, measure: Measure, column: usize, value: f64) {
@@ -90,13 +102,23 @@ impl Table {
 
     /// The ratio in brackets is to ours: of rates above 1, of costs below 1 is better.
     pub(crate) fn print(&self) {
-        println!("| | {} |\n|---|{}", self.columns.join(" | "), "---:|".repeat(self.columns.len()));
+        println!(
+            "| | {} |\n|---|{}",
+            self.columns.join(" | "),
+            "---:|".repeat(self.columns.len())
+        );
         for (measure, columns) in &self.values {
-            let summaries: Vec<Option<f64>> = columns.iter().map(|values| measure.summary(values.clone())).collect();
+            let summaries: Vec<Option<f64>> = columns
+                .iter()
+                .map(|values| measure.summary(values.clone()))
+                .collect();
             if measure.counts_failures() && summaries.iter().flatten().all(|value| *value == 0.0) {
                 continue;
             }
-            let cell = |(values, summary): (&Vec<f64>, &Option<f64>)| match (summary, ratio(values, &columns[0])) {
+            let cell = |(values, summary): (&Vec<f64>, &Option<f64>)| match (
+                summary,
+                ratio(values, &columns[0]),
+            ) {
                 (None, _) => "-".to_owned(),
                 (Some(value), Some(ratio)) if !measure.counts_failures() => {
                     format!("{} ({ratio:.2})", measure.text(*value))
@@ -111,7 +133,11 @@ impl Table {
 
 /// The median of the rounds' ratios; each round has one value for each column.
 fn ratio(values: &[f64], ours: &[f64]) -> Option<f64> {
-    let ratios = values.iter().zip(ours).map(|(value, ours)| value / ours).collect();
+    let ratios = values
+        .iter()
+        .zip(ours)
+        .map(|(value, ours)| value / ours)
+        .collect();
     median(ratios).filter(|ratio| ratio.is_finite())
 }
 

@@ -20,5 +20,9 @@ pub(crate) fn request(closes: bool, target: Option<&str>) -> String {
         Some(target) => KEEP_ALIVE.replacen("/cart?item=42&from=search", target, 1),
         None => KEEP_ALIVE.to_owned(),
     };
-    if closes { request.replace("Connection: keep-alive", "Connection: close     ") } else { request }
+    if closes {
+        request.replace("Connection: keep-alive", "Connection: close     ")
+    } else {
+        request
+    }
 }

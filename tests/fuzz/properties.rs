@@ -48,33 +48,76 @@ pub fn head(data: &[u8]) {
 /// A second reading of an accepted head.
 fn accepted(head: &[u8], request: &Request<'_>) {
     let text: String = head.iter().map(|&byte| char::from(byte)).collect();
-    let lines: Vec<_> = text.strip_suffix("\r\n\r\n").expect("it ends with an empty line").split("\r\n").collect();
-    assert!(lines.iter().all(|line| !line.is_empty() && !line.contains(['\r', '\n', '\0', '\x7f'])), "{lines:?}");
-    let version = if request.http10 { "HTTP/1.0" } else { "HTTP/1.1" };
-    assert_eq!(lines[0], format!("{} {} {version}", request.method_text, request.target));
-    assert!(request.target.bytes().all(|byte| byte.is_ascii_graphic()), "{:?}", request.target);
+    let lines: Vec<_> = text
+        .strip_suffix("\r\n\r\n")
+        .expect("it ends with an empty line")
+        .split("\r\n")
+        .collect();
+    assert!(
+        lines
+            .iter()
+            .all(|line| !line.is_empty() && !line.contains(['\r', '\n', '\0', '\x7f'])),
+        "{lines:?}"
+    );
+    let version = if request.http10 {
+        "HTTP/1.0"
+    } else {
+        "HTTP/1.1"
+    };
+    assert_eq!(
+        lines[0],
+        format!("{} {} {version}", request.method_text, request.target)
+    );
+    assert!(
+        request.target.bytes().all(|byte| byte.is_ascii_graphic()),
+        "{:?}",
+        request.target
+    );
     assert_eq!(request.fields.len(), lines.len() - 1);
     let values = |name: &str| -> Vec<String> {
-        let fields = lines[1..].iter().map(|line| line.split_once(':').expect("a colon"));
+        let fields = lines[1..]
+            .iter()
+            .map(|line| line.split_once(':').expect("a colon"));
         let named = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
-        named.map(|(_, value)| value.trim_matches([' ', '\t']).to_ascii_lowercase()).collect()
+        named
+            .map(|(_, value)| value.trim_matches([' ', '\t']).to_ascii_lowercase())
+            .collect()
     };
-    let (hosts, lengths, codings) = (values("host"), values("content-length"), values("transfer-encoding"));
-    assert!(hosts.len() == 1 || (hosts.is_empty() && request.http10), "{hosts:?}");
-    assert!(hosts.iter().all(|host| !host.contains([' ', '/', '@', '\t'])), "{hosts:?}");
+    let (hosts, lengths, codings) = (
+        values("host"),
+        values("content-length"),
+        values("transfer-encoding"),
+    );
+    assert!(
+        hosts.len() == 1 || (hosts.is_empty() && request.http10),
+        "{hosts:?}"
+    );
+    assert!(
+        hosts
+            .iter()
+            .all(|host| !host.contains([' ', '/', '@', '\t'])),
+        "{hosts:?}"
+    );
     match request.framing {
         Framing::None => {
             assert!(codings.is_empty() && lengths.iter().all(|length| length.parse() == Ok(0u64)));
         }
         Framing::Length(length) => {
-            assert!(codings.is_empty() && lengths.len() == 1, "{lengths:?} {codings:?}");
+            assert!(
+                codings.is_empty() && lengths.len() == 1,
+                "{lengths:?} {codings:?}"
+            );
             // What 64 bits do not hold is too large for any limit.
             assert_eq!(lengths[0].parse().unwrap_or(u64::MAX), length);
         }
         Framing::Chunked => {
             assert!(lengths.is_empty() && !request.http10, "{lengths:?}");
             let listed = codings.join(",");
-            let named: Vec<_> = listed.split(',').map(str::trim).filter(|coding| !coding.is_empty()).collect();
+            let named: Vec<_> = listed
+                .split(',')
+                .map(str::trim)
+                .filter(|coding| !coding.is_empty())
+                .collect();
             assert_eq!(named, ["chunked"], "{codings:?}");
         }
     }
@@ -84,7 +127,8 @@ fn accepted(head: &[u8], request: &Request<'_>) {
 pub fn chunked(data: &[u8]) {
     let whole = decode(data, [data.len()]);
     assert_eq!(whole, decode(data, cuts(data)), "whole and in pieces");
-    if let Some((body, taken)) = simply_decoded(data).filter(|(body, _)| body.len() as u64 <= MOST) {
+    if let Some((body, taken)) = simply_decoded(data).filter(|(body, _)| body.len() as u64 <= MOST)
+    {
         assert_eq!(whole, Ok(Some((body, taken))), "a plain body");
     }
 }
@@ -104,7 +148,10 @@ fn decode(data: &[u8], ends: impl IntoIterator<Item = usize>) -> Decoded {
             body.extend_from_slice(run);
             Ok(())
         })?;
-        assert!(taken == end || chunked.done(), "it leaves input of an unfinished body");
+        assert!(
+            taken == end || chunked.done(),
+            "it leaves input of an unfinished body"
+        );
     }
     assert!(body.len() as u64 <= MOST, "{} bytes", body.len());
     Ok(chunked.done().then_some((body, taken)))
@@ -117,7 +164,9 @@ fn simply_decoded(data: &[u8]) -> Option<(Vec<u8>, usize)> {
         let line = data[at..].windows(2).position(|window| window == b"\r\n")?;
         let digits = std::str::from_utf8(&data[at..at + line]).ok()?;
         let plain = digits == "0" || !digits.starts_with('0');
-        let size = usize::from_str_radix(digits, 16).ok().filter(|_| plain && !digits.starts_with('+'))?;
+        let size = usize::from_str_radix(digits, 16)
+            .ok()
+            .filter(|_| plain && !digits.starts_with('+'))?;
         at += line + 2;
         let run = data.get(at..at.checked_add(size)?.checked_add(2)?)?;
         if !run.ends_with(b"\r\n") {
@@ -134,16 +183,30 @@ fn simply_decoded(data: &[u8]) -> Option<(Vec<u8>, usize)> {
 /// Every setting takes any text or says in one line why not; what is a duration stays it when written again.
 pub fn settings(data: &[u8]) {
     let value = String::from_utf8_lossy(data).into_owned();
-    for setting in SETTINGS.iter().filter(|setting| !setting.flag.is_empty() && setting.flag != "admin-token-file") {
+    for setting in SETTINGS
+        .iter()
+        .filter(|setting| !setting.flag.is_empty() && setting.flag != "admin-token-file")
+    {
         let result = Config::read(&[format!("--{}={value}", setting.flag)], |_| None);
         if let Err(error) = result {
             let text = error.to_string();
-            assert!(text.contains(setting.flag), "{text:?} does not name {}", setting.flag);
-            assert!(!text.contains(char::is_control), "{text:?} is more than a line");
+            assert!(
+                text.contains(setting.flag),
+                "{text:?} does not name {}",
+                setting.flag
+            );
+            assert!(
+                !text.contains(char::is_control),
+                "{text:?} is more than a line"
+            );
         }
     }
     if let Some(duration) = text::parse_duration(&value) {
-        assert_eq!(text::parse_duration(&text::show_duration(duration)), Some(duration), "{value:?}");
+        assert_eq!(
+            text::parse_duration(&text::show_duration(duration)),
+            Some(duration),
+            "{value:?}"
+        );
     }
     if let Some(size) = text::parse_size(&value) {
         assert_eq!(text::parse_size(&size.to_string()), Some(size), "{value:?}");
@@ -159,13 +222,20 @@ pub fn settings(data: &[u8]) {
 pub fn connection(data: &[u8]) {
     // These take their time, or count, on purpose.
     let unfit = [&b"/delay"[..], b"/metrics", b"/bytes"];
-    if unfit.iter().any(|part| data.windows(part.len()).any(|window| window == *part)) {
+    if unfit
+        .iter()
+        .any(|part| data.windows(part.len()).any(|window| window == *part))
+    {
         return;
     }
     HOUSE.with(|house| {
         let whole = house.serve(data, [data.len()]);
         let pieces = house.serve(data, cuts(data));
-        assert_eq!(comparable(&whole), comparable(&pieces), "whole and in pieces");
+        assert_eq!(
+            comparable(&whole),
+            comparable(&pieces),
+            "whole and in pieces"
+        );
     });
 }
 
@@ -182,11 +252,19 @@ struct House {
 impl House {
     fn new() -> Self {
         let flags = ["--delay-max=0s".to_owned(), "--log-level=error".to_owned()];
-        let config: &Config = Box::leak(Box::new(Config::read(&flags, |_| None).expect("good flags")));
-        let capacity = Capacity { seats: 1, shed_places: 1, spare_threads: 1, lowered_by: None };
+        let config: &Config = Box::leak(Box::new(
+            Config::read(&flags, |_| None).expect("good flags"),
+        ));
+        let capacity = Capacity {
+            seats: 1,
+            shed_places: 1,
+            spare_threads: 1,
+            lowered_by: None,
+        };
         let lobby: &Lobby = Box::leak(Box::new(Lobby::new(&capacity)));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let stream = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+        let stream =
+            TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
         let context = Context {
             config,
             live: Box::leak(Box::new(Live::new(config.start))),
@@ -197,13 +275,22 @@ impl House {
             diagnostics: Box::leak(Box::<Log>::default()),
             identity: Box::leak(Box::new(Identity::new("1", |_| None))),
         };
-        Self { context, seat: lobby.admit(stream).expect("a seat is free") }
+        Self {
+            context,
+            seat: lobby.admit(stream).expect("a seat is free"),
+        }
     }
 
     fn serve(&self, data: &[u8], ends: impl IntoIterator<Item = usize>) -> Vec<u8> {
         let mut start = 0;
-        let pieces = ends.into_iter().map(|end| data[std::mem::replace(&mut start, end)..end].to_owned()).collect();
-        let memory = Memory { pieces: RefCell::new(pieces), written: RefCell::default() };
+        let pieces = ends
+            .into_iter()
+            .map(|end| data[std::mem::replace(&mut start, end)..end].to_owned())
+            .collect();
+        let memory = Memory {
+            pieces: RefCell::new(pieces),
+            written: RefCell::default(),
+        };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         connection::serve(
             self.context,
@@ -226,7 +313,9 @@ struct Memory {
 impl Wire for Memory {
     fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         let mut pieces = self.pieces.borrow_mut();
-        let Some(mut piece) = pieces.pop_front() else { return Ok(0) };
+        let Some(mut piece) = pieces.pop_front() else {
+            return Ok(0);
+        };
         let count = piece.len().min(bytes.len());
         bytes[..count].copy_from_slice(&piece[..count]);
         if count < piece.len() {
@@ -258,7 +347,13 @@ fn comparable(written: &[u8]) -> String {
     let text = text.replace("HTTP/1.1 100 Continue\r\n\r\n", "");
     let mut kept = String::new();
     for line in text.split_inclusive('\n') {
-        let varies = ["Date: ", "X-Request-Id: ", "Server-Timing: ", "delay: ", "Content-Length: "];
+        let varies = [
+            "Date: ",
+            "X-Request-Id: ",
+            "Server-Timing: ",
+            "delay: ",
+            "Content-Length: ",
+        ];
         let name = varies.iter().find(|name| line.starts_with(**name));
         kept += name.copied().unwrap_or(line);
     }
@@ -267,7 +362,9 @@ fn comparable(written: &[u8]) -> String {
 
 /// The ends of the pieces, the same for the same data: mostly small, some of them large, none empty.
 fn cuts(data: &[u8]) -> Vec<usize> {
-    let hash = data.iter().fold(0u64, |hash, &byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let hash = data.iter().fold(0u64, |hash, &byte| {
+        hash.wrapping_mul(31).wrapping_add(u64::from(byte))
+    });
     let mut random = fastrand::Rng::with_seed(hash);
     let mut ends = Vec::new();
     let mut at = 0;

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use httpserver::config;
+use httpserver::config::settings;
 
 use crate::settings::SETTINGS;
 use crate::support::server::BINARY;
@@ -187,8 +187,8 @@ fn version_is_one_line() {
 fn the_readme_lists_the_settings_as_the_code_does() {
     let readme =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let table = config::readme_table();
-    assert_eq!(table.lines().count(), config::SETTINGS.len(), "{table}");
+    let table = settings::readme_table();
+    assert_eq!(table.lines().count(), settings::SETTINGS.len(), "{table}");
     let rows = |text: &str| -> Vec<String> {
         // The exercises have tables of flags too, with fewer columns.
         let has_variable = |line: &str| line.matches('|').count() == 5;
@@ -207,15 +207,15 @@ fn the_readme_lists_the_settings_as_the_code_does() {
 #[test]
 fn help_tells_what_the_readme_tells() {
     let help = prints(&["--help"]);
-    for setting in config::SETTINGS {
+    for setting in settings::SETTINGS {
         let line = help
             .lines()
             .find(|line| line.contains(&format!(" {} ", setting.variable)));
         let line = line.unwrap_or_else(|| panic!("{} in: {help}", setting.variable));
-        let flag = if setting.flag.is_empty() {
+        let flag = if setting.name.is_empty() {
             String::new()
         } else {
-            format!("--{} ", setting.flag)
+            format!("--{} ", setting.name)
         };
         assert!(
             line.contains(&flag) && line.contains(setting.default),

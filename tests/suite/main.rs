@@ -16,7 +16,6 @@ mod body_memory;
 mod client_address;
 mod closing;
 mod command_line;
-mod corpora;
 mod deadlines;
 mod differential;
 mod drain;

@@ -1,32 +1,32 @@
 //! A panic in a handler costs its own connection, is logged and counted, and changes nothing else.
+//!
+//! The server runs in this process, so that a test can bring a handler that panics.
 
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Duration;
 
-use fastrand::Rng;
-use httpserver::access_log::Log;
-use httpserver::body::Budget;
-use httpserver::config::Config;
-use httpserver::context::{Context, Identity};
-use httpserver::handlers::{self, Call};
-use httpserver::live::{Live, Start};
-use httpserver::lobby::Lobby;
-use httpserver::metrics::Metrics;
-use httpserver::response::{Out, Sent};
-use httpserver::{process, server, signals};
+use httpserver::app::handlers::{self, Action};
+use httpserver::app::Exchange;
+use httpserver::config::settings::Config;
+use httpserver::http::output::OutputBuffer;
+use httpserver::http::response::Sent;
+use httpserver::observe::diagnostics::Diagnostics;
+use httpserver::observe::log::Log;
+use httpserver::server::listener::Listener;
+use httpserver::server::{Server, shutdown};
 
 use crate::support::Client;
 
 /// The product's handler, but for a target on which it panics.
-fn fragile(call: &Call<'_>, random: &mut Rng, out: &mut Out<'_>) -> Sent {
-    assert_ne!(call.request.target, "/panic", "on demand");
-    handlers::respond(call, random, out)
+fn fragile(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuffer<'_>) -> Sent {
+    assert_ne!(exchange.request.target(), "/panic", "on demand");
+    handlers::respond(exchange, action, out)
 }
 
 /// Ten requests that panic, between two connections that must not notice.
-fn ten_panics(addr: SocketAddr, metrics: &Metrics) {
+fn ten_panics(addr: SocketAddr, server: &Server) {
     let mut other = Client::to(addr).unwrap();
     assert_eq!(other.get("/before").status, 200);
     for _ in 0..10 {
@@ -34,61 +34,33 @@ fn ten_panics(addr: SocketAddr, metrics: &Metrics) {
         client.ask("/panic");
         client.end();
     }
-    assert_eq!(
-        other.get("/after").status,
-        200,
-        "another connection does not notice"
-    );
+    assert_eq!(other.get("/after").status, 200, "another connection does not notice");
     let mut newcomer = Client::to(addr).unwrap();
-    assert_eq!(
-        newcomer.get("/").status,
-        200,
-        "the slots outlast the panics"
-    );
-    assert_eq!(metrics.panics.get(), 10);
+    assert_eq!(newcomer.get("/").status, 200, "the slots outlast the panics");
+    assert_eq!(server.app.metrics.panics.get(), 10);
 }
 
 #[test]
 fn a_panic_costs_its_own_connection() {
-    let config = Config::read(&[], |_| None).unwrap();
-    let config = Config {
-        admin_token: String::new(),
-        ..config
-    };
-    let (log, diagnostics) = (Log::default(), Log::default());
-    let metrics = Metrics::new(&[]).unwrap();
-    let ctx = Context {
-        live: &Live::new(Start {
-            delay_max: Duration::ZERO,
-            ..config.start
-        }),
-        metrics: &metrics,
-        lobby: &Lobby::new(&process::capacity(8)),
-        bodies: &Budget::new(config.max_body_memory),
-        log: &log,
-        diagnostics: &diagnostics,
-        identity: &Identity::new("1", |_| None),
-        config: &config,
-    };
+    let flags = ["--delay-max", "0s", "--max-connections", "8"].map(str::to_owned);
+    let config = Config::read(&flags, |_| None).unwrap();
+    let (log, lines): (&Log, &Log) = (Box::leak(Box::default()), Box::leak(Box::default()));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let (events, notifier) = signals::channel().unwrap();
+    let listener = Listener::with_options(listener, &config).unwrap();
+    let mut server = Server::new(config, log, Diagnostics::new(lines, false), |_| None).unwrap();
+    server.respond = fragile;
+    let (events, notifier) = shutdown::channel().unwrap();
     thread::scope(|scope| {
-        let run = || server::run(&listener, ctx, events, &notifier, fragile);
-        let server = thread::Builder::new().spawn_scoped(scope, run).unwrap();
+        let run = || server.run(&listener, events, &notifier);
+        let running = thread::Builder::new().spawn_scoped(scope, run).unwrap();
         // A failure must end the server too, or the scope would wait for it for ever.
-        let seen = panic::catch_unwind(AssertUnwindSafe(|| ten_panics(addr, &metrics)));
+        let seen = panic::catch_unwind(AssertUnwindSafe(|| ten_panics(addr, &server)));
         notifier.signal();
-        let drained = server
-            .join()
-            .expect("the panics stayed in their threads")
-            .expect("it drains");
-        assert_eq!(drained.cut, 0);
+        let drained = running.join().expect("the panics stayed in their threads");
+        assert_eq!(drained.expect("it drains").cut, 0);
         seen.unwrap_or_else(|failure| panic::resume_unwind(failure));
     });
-    let lines = diagnostics.finish(Duration::ZERO).lost;
-    assert!(
-        lines >= 10,
-        "each panic is a line of diagnostics, which nobody wrote here: {lines}"
-    );
+    let lines = lines.finish(Duration::ZERO).lost;
+    assert!(lines >= 10, "each panic is a line of diagnostics, which nobody wrote here: {lines}");
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Every field of a JSON line, in order, and whether it is a string.
+/// Every field of a JSON line, in order, and its type.
 const JSON: &[(&str, Kind)] = &[
     ("time", Kind::Text),
     ("level", Kind::Text),
@@ -18,14 +18,19 @@ const JSON: &[(&str, Kind)] = &[
     ("target", Kind::Text),
     ("route", Kind::Text),
     ("protocol", Kind::Text),
-    ("status", Kind::Number),
-    ("bytes", Kind::Number),
-    ("delay", Kind::Number),
     ("user_agent", Kind::Text),
     ("referrer", Kind::Text),
     ("request_id", Kind::Text),
     ("trace_id", Kind::Text),
+    ("host", Kind::Text),
+    ("reason", Kind::Text),
+    ("fault", Kind::Text),
+    ("forwarded_for", Kind::Text),
+    ("status", Kind::Number),
+    ("bytes", Kind::Number),
+    ("delay", Kind::Number),
     ("duration", Kind::Number),
+    ("complete", Kind::Flag),
 ];
 
 /// The pairs behind the combined format, in order.
@@ -36,7 +41,12 @@ const PAIRS: &[&str] = &[
     "delay",
     "request_id",
     "trace_id",
+    "host",
+    "forwarded_for",
+    "reason",
+    "fault",
     "duration",
+    "complete",
 ];
 
 /// The formats, for tests that hold for both.
@@ -46,6 +56,7 @@ pub(crate) const FORMATS: [&str; 2] = ["text", "json"];
 enum Kind {
     Text,
     Number,
+    Flag,
 }
 
 /// A line, taken apart; what is absent is empty.
@@ -123,6 +134,7 @@ fn json(line: &str) -> Result<BTreeMap<String, String>, String> {
         let text = match &object[*name] {
             Value::String(text) if *kind == Kind::Text => text.clone(),
             Value::Number(number) if *kind == Kind::Number => number.to_string(),
+            Value::Bool(flag) if *kind == Kind::Flag => flag.to_string(),
             other => return Err(format!("{name} is {other}")),
         };
         fields.insert((*name).to_owned(), text);
@@ -267,13 +279,12 @@ fn shape(text: &str) -> String {
 #[test]
 fn a_bad_line_is_refused() {
     let text = "1.2.3.4 - - [01/Jan/2026:00:00:00 +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"\\\"\\\\\\xff\" level=info \
-                peer=1.2.3.4:5 route=echo delay=0.0 request_id=x trace_id=- duration=0.1";
+                peer=1.2.3.4:5 route=echo delay=0.0 request_id=x trace_id=- host=\"a b\" forwarded_for=\"\" reason=- \
+                fault=- duration=0.1 complete=true";
     let parsed = Line::parse(text).expect("it is good");
     assert_eq!(parsed.field("user_agent"), "\"\\\u{fffd}");
-    assert_eq!(
-        (parsed.field("trace_id"), parsed.field("target")),
-        ("", "/a")
-    );
+    assert_eq!((parsed.field("trace_id"), parsed.field("target")), ("", "/a"));
+    assert_eq!((parsed.field("host"), parsed.field("forwarded_for")), ("a b", ""));
     for (good, bad) in [
         ("\\\\\\xff", "\\\\\\xff\\"),
         ("\\xff", "\\xfg"),
@@ -286,40 +297,37 @@ fn a_bad_line_is_refused() {
         ("route=echo", "route="),
         ("route=echo ", ""),
         ("route=echo", "route=echo level=error"),
-        ("duration=0.1", "duration=0.1 forged=1"),
+        ("complete=true", "complete=true forged=1"),
     ] {
-        assert!(
-            text.contains(good) && Line::parse(&text.replacen(good, bad, 1)).is_err(),
-            "{bad}"
-        );
+        assert!(text.contains(good) && Line::parse(&text.replacen(good, bad, 1)).is_err(), "{bad}");
     }
 }
 
 #[test]
 fn a_bad_object_is_refused() {
-    let json = "{\"time\":\"2026-01-01T00:00:00.000Z\",\"level\":\"info\",\"client\":\"1.2.3.4\",\"peer\":\"1.2.3.4:5\",\
-                \"method\":\"GET\",\"target\":\"/\\u00e9\",\"route\":\"echo\",\"protocol\":\"HTTP/1.1\",\"status\":200,\
-                \"bytes\":5,\"delay\":0.5,\"user_agent\":\"\\\"status\\\":9\",\"referrer\":\"\",\"request_id\":\"x\",\
-                \"trace_id\":\"\",\"duration\":0.1}";
-    let parsed = Line::parse(json).expect("it is good");
+    let text = |name: &str| format!("\"{name}\":\"x\"");
+    let member = |(name, kind): &(&str, Kind)| match (*name, kind) {
+        ("time", _) => "\"time\":\"2026-01-01T00:00:00.000Z\"".to_owned(),
+        ("target", _) => "\"target\":\"/\\u00e9\"".to_owned(),
+        ("user_agent", _) => "\"user_agent\":\"\\\"status\\\":9\"".to_owned(),
+        (name, Kind::Text) => text(name),
+        (name, Kind::Number) => format!("\"{name}\":200"),
+        (name, Kind::Flag) => format!("\"{name}\":true"),
+    };
+    let json = format!("{{{}}}", JSON.iter().map(member).collect::<Vec<_>>().join(","));
+    let parsed = Line::parse(&json).expect("it is good");
     assert_eq!((parsed.field("target"), parsed.status()), ("/\u{e9}", 200));
     for (good, bad) in [
         ("\\u00e9", "\u{e9}"),
         ("\"status\":200", "\"status\":\"200\""),
         ("\"status\":200", "\"status\":200,\"status\":201"),
-        ("\"level\":\"info\",", ""),
-        ("\"level\":\"info\"", "\"level\":{}"),
-        (
-            "\"level\":\"info\",\"client\":\"1.2.3.4\"",
-            "\"client\":\"1.2.3.4\",\"level\":\"info\"",
-        ),
+        ("\"level\":\"x\",", ""),
+        ("\"level\":\"x\"", "\"level\":{}"),
+        ("\"level\":\"x\",\"client\":\"x\"", "\"client\":\"x\",\"level\":\"x\""),
         ("}", ",\"more\":1}"),
         ("}", "}x"),
         ("00.000Z", "00Z"),
     ] {
-        assert!(
-            json.contains(good) && Line::parse(&json.replacen(good, bad, 1)).is_err(),
-            "{bad}"
-        );
+        assert!(json.contains(good) && Line::parse(&json.replacen(good, bad, 1)).is_err(), "{bad}");
     }
 }

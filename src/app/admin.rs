@@ -1,0 +1,250 @@
+//! `/admin`: the settings that can be changed while the server runs, and the last requests.
+//!
+//! It exists only where a token is set. The token is compared in constant time, and the server
+//! never shows it by itself.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::app::{App, Exchange};
+use crate::config::level::Level;
+use crate::config::settings::{self, Setting};
+use crate::http::date::{self, Date};
+use crate::http::decimal;
+use crate::http::error::RequestError;
+use crate::http::field::truncated;
+use crate::http::output::OutputBuffer;
+use crate::http::request::Request;
+use crate::http::response::{JSON, Sent, TEXT};
+use crate::http::status::Status;
+use crate::limits;
+use crate::observe::diagnostics::unix_now;
+use crate::observe::escape::json_string;
+
+/// Whether a request has one `Authorization` field, and that has the token. Of two fields a proxy
+/// may have checked the other.
+pub fn is_authorized(request: &Request, token: &[u8]) -> bool {
+    let mut values = request.values("authorization");
+    values.next().is_some_and(|value| is_token(value, token)) && values.next().is_none()
+}
+
+/// Whether an `Authorization` value is `Bearer` and the token. The time this takes tells only the
+/// length of the token.
+fn is_token(value: &[u8], token: &[u8]) -> bool {
+    let (scheme, given) = value.split_at(value.len().min(7));
+    let given = given.trim_ascii();
+    let pairs = given.iter().zip(token);
+    let different = pairs.fold(0, |different, (a, b)| black_box(different | (a ^ b)));
+    scheme.eq_ignore_ascii_case(b"bearer ") && given.len() == token.len() && different == 0
+}
+
+/// Lists the settings.
+pub fn list_settings(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
+    let json = settings::runtime_json(&exchange.app.runtime());
+    exchange.head(Status::OK, out).body(JSON, json.as_bytes())
+}
+
+/// Changes a setting to the value in the body.
+pub fn change_setting(
+    exchange: &Exchange<'_>,
+    setting: &Setting,
+    out: &mut OutputBuffer<'_>,
+) -> Sent {
+    let (app, name) = (exchange.app, setting.name);
+    let value = str::from_utf8(exchange.body.bytes)
+        .unwrap_or("(not UTF-8)")
+        .trim();
+    let (status, text) = match app.change(setting, value, exchange.client) {
+        Ok(()) => (Status::OK, format!("{name} is now {value}\n")),
+        Err(error) => {
+            app.metrics.rejected(RequestError::Parameter);
+            (Status::BAD_REQUEST, format!("400 Bad Request: {error}\n"))
+        }
+    };
+    exchange.head(status, out).body(TEXT, text.as_bytes())
+}
+
+impl App {
+    /// Changes a runtime setting for all requests from now on, and says so in the diagnostics.
+    fn change(
+        &self,
+        setting: &Setting,
+        value: &str,
+        client: &str,
+    ) -> Result<(), settings::ConfigError> {
+        let mut runtime = self.runtime.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = self.config.with_runtime(setting, value, *runtime)?;
+        // A change of the level is told at the more talkative one of the old and the new level.
+        let level = runtime.log_level.max(changed.log_level);
+        *runtime = changed;
+        drop(runtime);
+        if Level::Info <= level {
+            let message = format_args!("admin: {} is now {value}, by {client}", setting.name);
+            self.diagnostics.say(Level::Info, message);
+        }
+        Ok(())
+    }
+}
+
+/// The last requests, for callers that cannot show their response, such as webhooks.
+#[derive(Debug)]
+pub struct RecentRequests(Option<Mutex<VecDeque<Recent>>>);
+
+/// A request as it is remembered.
+#[derive(Debug)]
+struct Recent {
+    unix: Duration,
+    client: String,
+    head: Vec<u8>,
+    body: Vec<u8>,
+    status: Status,
+    duration: Duration,
+}
+
+impl RecentRequests {
+    /// Remembers requests only where `/admin` exists.
+    pub fn new(enabled: bool) -> RecentRequests {
+        RecentRequests(enabled.then(Mutex::default))
+    }
+
+    /// Remembers a request, its client, and what became of it.
+    pub fn remember(
+        &self,
+        request: &Request,
+        client: &str,
+        body: &[u8],
+        status: Status,
+        duration: Duration,
+    ) {
+        let Some(requests) = &self.0 else { return };
+        let recent = Recent {
+            unix: unix_now(),
+            client: client.to_owned(),
+            head: redacted_head(request),
+            body: truncated(body, limits::RECENT_BODY_BYTES).to_owned(),
+            status,
+            duration,
+        };
+        let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if requests.len() == limits::RECENT_REQUESTS {
+            requests.pop_front();
+        }
+        requests.push_back(recent);
+    }
+
+    /// The requests as a JSON list, the last one first.
+    fn json(&self) -> Vec<u8> {
+        let mut json = Vec::new();
+        let Some(requests) = &self.0 else { return json };
+        for recent in requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .rev()
+        {
+            json.extend_from_slice(if json.is_empty() { b"[" } else { b",\n " });
+            recent.write(&mut json);
+        }
+        json.extend_from_slice(if json.is_empty() { b"[]\n" } else { b"]\n" });
+        json
+    }
+}
+
+impl Recent {
+    fn write(&self, json: &mut Vec<u8>) {
+        json.extend_from_slice(b"{\"time\":\"");
+        Date::from_unix(self.unix.as_secs()).rfc3339(json);
+        date::push_millis(json, self.unix.subsec_millis());
+        json.extend_from_slice(b"Z\"");
+        for (name, value) in [
+            ("client", self.client.as_bytes()),
+            ("head", &self.head),
+            ("body", &self.body),
+        ] {
+            json.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            json_string(value, &mut |bytes| json.extend_from_slice(bytes));
+        }
+        let status = self.status.code();
+        json.extend_from_slice(format!(",\"status\":{status},\"duration\":").as_bytes());
+        json.extend_from_slice(&decimal::seconds(self.duration));
+        json.push(b'}');
+    }
+}
+
+/// The start of a head, in which the values of secret fields are replaced by their lengths.
+fn redacted_head(request: &Request) -> Vec<u8> {
+    let line_end = request
+        .head()
+        .iter()
+        .position(|byte| *byte == b'\r')
+        .unwrap_or_default();
+    let mut head = [&request.head()[..line_end], b"\r\n"].concat();
+    for (name, value) in request.fields() {
+        let secret = ["authorization", "cookie", "proxy-authorization"]
+            .iter()
+            .any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()));
+        head.extend_from_slice(name);
+        head.extend_from_slice(b": ");
+        if secret {
+            head.extend_from_slice(format!("({} bytes)", value.len()).as_bytes());
+        } else {
+            head.extend_from_slice(value);
+        }
+        head.extend_from_slice(b"\r\n");
+    }
+    head.truncate(limits::RECENT_HEAD_BYTES);
+    head
+}
+
+/// Lists the last requests.
+pub fn list_requests(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
+    exchange
+        .head(Status::OK, out)
+        .body(JSON, &exchange.app.recent.json())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens() {
+        for (value, valid) in [
+            ("Bearer secret", true),
+            ("bearer  secret ", true),
+            ("Bearer secre", false),
+            ("Bearer secrets", false),
+            ("Basic secret", false),
+            ("secret", false),
+            ("", false),
+        ] {
+            assert_eq!(is_token(value.as_bytes(), b"secret"), valid, "{value}");
+        }
+    }
+
+    #[test]
+    fn requests_are_remembered_without_secrets() {
+        let mut request = Request::default();
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: abc\r\nAUTHORIZATION: xy\r\n\r\n";
+        assert!(request.parse(head, 1 << 20).unwrap().is_some());
+        let recent = RecentRequests::new(true);
+        for number in 0..=limits::RECENT_REQUESTS {
+            let client = number.to_string();
+            recent.remember(&request, &client, b"\xff", Status::OK, Duration::ZERO);
+        }
+        let json = String::from_utf8(recent.json()).unwrap();
+        assert_eq!(json.lines().count(), limits::RECENT_REQUESTS);
+        assert!(
+            json.contains("Cookie: (3 bytes)\\u000d\\nAUTHORIZATION: (2 bytes)"),
+            "{json}"
+        );
+        assert!(json.contains("\"client\":\"64\"") && !json.contains("\"client\":\"0\""));
+        assert!(
+            json.contains("\"body\":\"\\u00ff\"") && !json.contains("abc"),
+            "{json}"
+        );
+        assert_eq!(RecentRequests::new(false).json(), b"");
+    }
+}

@@ -1,0 +1,311 @@
+//! The controls of the echo: `echo-status`, `echo-delay`, `echo-fault` and `echo-close`.
+//!
+//! They work on any path that reaches the echo, because an Ingress or a Gateway hands `/app/…` on
+//! and leaves `/status/503` out of reach. Each is a query parameter or a request field of the same
+//! name; the query parameter wins. A bad value is refused with its name and the forms that are
+//! taken.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::config::units;
+use crate::http::error::RequestError;
+use crate::http::request::Request;
+use crate::http::status::Status;
+use crate::limits;
+
+/// The controls of one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Controls {
+    /// The status of the response.
+    pub status: Option<Status>,
+    /// The delay in place of the random one.
+    pub delay: Option<Duration>,
+    /// What goes wrong with the response.
+    pub fault: Option<ResponseFault>,
+    /// Whether the connection closes after the response.
+    pub close: bool,
+}
+
+/// What goes wrong with a response on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseFault {
+    /// The connection closes without a response.
+    Empty,
+    /// Half of the announced body is sent.
+    Truncate,
+    /// The head is sent, and nothing after it.
+    Stall,
+}
+
+/// Why a request is refused, and which value was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal<'a> {
+    /// The kind of refusal.
+    pub error: RequestError,
+    /// What has the wrong value.
+    pub name: &'static str,
+    /// The wrong value.
+    pub value: &'a [u8],
+    /// What was expected.
+    pub expected: &'static str,
+}
+
+impl<'a> Refusal<'a> {
+    /// A refusal for a bad value.
+    pub fn bad_value(name: &'static str, value: &'a [u8], expected: &'static str) -> Refusal<'a> {
+        Refusal {
+            error: RequestError::Parameter,
+            name,
+            value,
+            expected,
+        }
+    }
+}
+
+impl From<RequestError> for Refusal<'_> {
+    fn from(error: RequestError) -> Self {
+        Refusal {
+            error,
+            name: "",
+            value: b"",
+            expected: "",
+        }
+    }
+}
+
+const STATUS: &str = "a status from 200 to 599, or weighted ones such as 200:80,503:20";
+const DELAY: &str = "a duration such as 1s, or a range such as 100ms..2s, up to 60s";
+const FAULT: &str = "empty, truncate or stall";
+const CLOSE: &str = "true or false";
+/// The longest value that is read, in bytes.
+const VALUE_BYTES: usize = 128;
+
+impl Controls {
+    /// Reads the controls of a request; `random` draws among weighted statuses and from ranges.
+    pub fn read<'a>(request: &'a Request, random: &mut Rng) -> Result<Controls, Refusal<'a>> {
+        let mut controls = Controls::default();
+        if !any(request) {
+            return Ok(controls);
+        }
+        read(request, "echo-status", STATUS, |text| {
+            controls.status = Some(weighted_status(text, random)?);
+            Some(())
+        })?;
+        read(request, "echo-delay", DELAY, |text| {
+            controls.delay = Some(delay(text, random)?);
+            Some(())
+        })?;
+        read(request, "echo-fault", FAULT, |text| {
+            controls.fault = Some(fault(text)?);
+            Some(())
+        })?;
+        read(request, "echo-close", CLOSE, |text| {
+            controls.close = switch(text)?;
+            Some(())
+        })?;
+        Ok(controls)
+    }
+}
+
+/// Whether there may be any control: most requests have none, and need not be searched.
+fn any(request: &Request) -> bool {
+    let is_control = |name: &[u8]| name.len() > 5 && name[..5].eq_ignore_ascii_case(b"echo-");
+    request.query().contains("echo-") || request.fields().any(|(name, _)| is_control(name))
+}
+
+/// Reads one control, if the request has it.
+fn read<'a>(
+    request: &'a Request,
+    name: &'static str,
+    expected: &'static str,
+    take: impl FnOnce(&str) -> Option<()>,
+) -> Result<(), Refusal<'a>> {
+    let Some(raw) = parameter(request.query(), name).or_else(|| request.values(name).next()) else {
+        return Ok(());
+    };
+    let mut room = [0; VALUE_BYTES];
+    let taken = percent_decoded(raw, &mut room).and_then(|text| take(text.trim_ascii()));
+    taken.ok_or_else(|| Refusal::bad_value(name, raw, expected))
+}
+
+/// The value of a query parameter; empty where it has no `=`.
+pub fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
+    query.split('&').find_map(|part| {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        (key == name).then_some(value.as_bytes())
+    })
+}
+
+/// A value with its `%XX` decoded; `None` if it is too long or not text.
+fn percent_decoded<'r>(raw: &[u8], room: &'r mut [u8; VALUE_BYTES]) -> Option<&'r str> {
+    let (mut rest, mut length) = (raw, 0);
+    while let [first, tail @ ..] = rest {
+        let (byte, tail) = match rest {
+            [b'%', high, low, tail @ ..] => {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16);
+                ((digit(high)? * 16 + digit(low)?) as u8, tail)
+            }
+            _ => (*first, tail),
+        };
+        *room.get_mut(length)? = byte;
+        (rest, length) = (tail, length + 1);
+    }
+    str::from_utf8(&room[..length]).ok()
+}
+
+/// Reads a status code.
+pub fn status(text: &str) -> Option<Status> {
+    let is_code = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_code.then(|| text.parse().ok().and_then(Status::from_code))?
+}
+
+/// Reads a status, or weighted ones of which one is drawn.
+fn weighted_status(text: &str, random: &mut Rng) -> Option<Status> {
+    if !text.contains(':') {
+        return status(text);
+    }
+    let read = |part: &str| {
+        let (code, weight) = part.split_once(':')?;
+        Some((status(code.trim())?, weight.trim().parse::<u32>().ok()?))
+    };
+    let total = text
+        .split(',')
+        .try_fold(0u64, |sum, part| Some(sum + u64::from(read(part)?.1)))?;
+    let mut left = random.u64(..total.max(1));
+    text.split(',')
+        .filter_map(read)
+        .find_map(|(status, weight)| {
+            let drawn = left < u64::from(weight);
+            left = left.saturating_sub(weight.into());
+            drawn.then_some(status)
+        })
+}
+
+/// Reads a delay, or a range from which one is drawn.
+fn delay(text: &str, random: &mut Rng) -> Option<Duration> {
+    let read = |text| units::parse_duration(text).filter(|delay| *delay <= limits::DELAY);
+    let Some((min, max)) = text.split_once("..") else {
+        return read(text);
+    };
+    let (min, max) = (read(min)?, read(max)?);
+    (min <= max).then(|| uniform(min, max, random))
+}
+
+/// A random duration, uniform in microseconds between two bounds, the bounds included.
+pub fn uniform(min: Duration, max: Duration, random: &mut Rng) -> Duration {
+    let micros = |duration: Duration| crate::http::decimal::micros(duration);
+    Duration::from_micros(random.u64(micros(min)..=micros(max)))
+}
+
+fn fault(text: &str) -> Option<ResponseFault> {
+    match text {
+        "empty" => Some(ResponseFault::Empty),
+        "truncate" => Some(ResponseFault::Truncate),
+        "stall" => Some(ResponseFault::Stall),
+        _ => None,
+    }
+}
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "" | "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(target: &str, fields: &str) -> Request {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let mut request = Request::default();
+        assert!(request.parse(head.as_bytes(), 1 << 20).unwrap().is_some());
+        request
+    }
+
+    #[track_caller]
+    fn check(target: &str, fields: &str, expected: Result<Controls, &str>) {
+        let request = request(target, fields);
+        let controls = Controls::read(&request, &mut Rng::with_seed(7));
+        assert_eq!(
+            controls.map_err(|refusal| refusal.name),
+            expected,
+            "{target} {fields}"
+        );
+    }
+
+    #[test]
+    fn controls() {
+        let status = |code| Controls {
+            status: Status::from_code(code),
+            ..Controls::default()
+        };
+        let delay = |millis| Controls {
+            delay: Some(Duration::from_millis(millis)),
+            ..Controls::default()
+        };
+        let fault = |fault| Controls {
+            fault: Some(fault),
+            ..Controls::default()
+        };
+        let close = Controls {
+            close: true,
+            ..Controls::default()
+        };
+        check("/a?b=echo", "", Ok(Controls::default()));
+        check("/?echo-status=503", "", Ok(status(503)));
+        check(
+            "/?a&echo-status=503",
+            "Echo-Status: 404\r\n",
+            Ok(status(503)),
+        );
+        check("/", "Echo-Status: 404\r\n", Ok(status(404)));
+        check("/?echo-status=200%3A0%2C503:7", "", Ok(status(503)));
+        check("/?echo-delay=1s", "", Ok(delay(1000)));
+        check("/?echo-delay=5ms..5ms", "", Ok(delay(5)));
+        check("/?echo-fault=stall", "", Ok(fault(ResponseFault::Stall)));
+        check("/?echo-close", "", Ok(close));
+        check("/", "echo-close: true\r\n", Ok(close));
+        check("/?echo-close=false", "", Ok(Controls::default()));
+        for (target, name) in [
+            ("/?echo-status=99", "echo-status"),
+            ("/?echo-status", "echo-status"),
+            ("/?echo-status=200:80,x:20", "echo-status"),
+            ("/?echo-status=200:0", "echo-status"),
+            ("/?echo-status=%zz", "echo-status"),
+            ("/?echo-delay=61s", "echo-delay"),
+            ("/?echo-delay=2s..1s", "echo-delay"),
+            ("/?echo-delay=3", "echo-delay"),
+            ("/?echo-fault=boom", "echo-fault"),
+            ("/?echo-close=maybe", "echo-close"),
+        ] {
+            check(target, "", Err(name));
+        }
+        let long = format!("/?echo-status={}", "1".repeat(VALUE_BYTES + 1));
+        check(&long, "", Err("echo-status"));
+    }
+
+    #[test]
+    fn draws_by_weight_and_from_ranges() {
+        let mut random = Rng::with_seed(7);
+        let request = request("/?echo-status=200:80,503:20&echo-delay=100ms..2s", "");
+        let drawn: Vec<Controls> = (0..10_000)
+            .map(|_| Controls::read(&request, &mut random).unwrap())
+            .collect();
+        let failed = drawn
+            .iter()
+            .filter(|c| c.status == Status::from_code(503))
+            .count();
+        assert!((1_800..2_200).contains(&failed), "{failed}");
+        let delays = drawn
+            .iter()
+            .filter_map(|c| c.delay)
+            .map(|delay| delay.as_millis());
+        let (min, max) = (delays.clone().min(), delays.max());
+        assert!(min >= Some(100) && min < Some(110) && max > Some(1990) && max <= Some(2000));
+    }
+}

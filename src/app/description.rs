@@ -1,0 +1,199 @@
+//! The body of the echo: a description of the request as it arrived, as text or as JSON.
+//!
+//! The description is produced twice, once to count its length and once to write it, so it needs no
+//! memory of its own. Text is the facts, an empty line, the request's head exactly as it arrived,
+//! then the body. JSON has the same facts and loses nothing either: a value that is not UTF-8
+//! stands as ISO-8859-1, a body that is not UTF-8 as base64.
+
+use std::time::Duration;
+
+use crate::app::Exchange;
+use crate::app::notes::Notes;
+use crate::http::decimal;
+use crate::observe::escape::{self, json_string};
+
+/// Puts out the description as text.
+pub fn text(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
+    let request = exchange.request;
+    for (name, value) in [
+        ("method: ", request.method_text()),
+        ("\ntarget: ", request.target()),
+        ("\nprotocol: ", request.version.label()),
+        ("\nclient: ", exchange.client),
+        ("\npeer: ", exchange.peer),
+        ("\nlocal: ", exchange.local),
+    ] {
+        put(name.as_bytes());
+        put(value.as_bytes());
+    }
+    for (name, value) in times(exchange) {
+        put(b"\n");
+        put(name.as_bytes());
+        put(b": ");
+        put(&decimal::seconds(value));
+    }
+    put(b"\nrequest_on_connection: ");
+    put(&decimal::decimal(exchange.connection.request_number));
+    put(b"\n");
+    put(&exchange.app.identity.facts_text);
+    notes.for_each(exchange, |pieces| {
+        put(b"note: ");
+        pieces.iter().for_each(|piece| put(piece));
+        put(b"\n");
+    });
+    put(b"\n");
+    put(request.head());
+    if str::from_utf8(exchange.body.bytes).is_ok() {
+        put(exchange.body.bytes);
+    } else {
+        put(b"(");
+        put(&decimal::decimal(exchange.body.length));
+        put(b" bytes, not UTF-8)\n");
+    }
+}
+
+/// The times that both forms tell.
+fn times(exchange: &Exchange<'_>) -> [(&'static str, Duration); 3] {
+    let connection = exchange.connection;
+    [
+        ("delay", exchange.delay),
+        ("connection_age", connection.age),
+        ("idle_before", connection.idle),
+    ]
+}
+
+/// Puts out the description as one JSON object.
+pub fn json(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
+    let request = exchange.request;
+    let mut put = |bytes: &[u8]| put(bytes);
+    for (i, (name, value)) in times(exchange).into_iter().enumerate() {
+        put(if i == 0 { b"{\"" } else { b",\"" });
+        put(name.as_bytes());
+        put(b"\":");
+        put(&decimal::seconds(value));
+    }
+    put(b",\"request_on_connection\":");
+    put(&decimal::decimal(exchange.connection.request_number));
+    let strings = [
+        ("method", request.method_text()),
+        ("target", request.target()),
+        ("protocol", request.version.label()),
+        ("client", exchange.client),
+        ("peer", exchange.peer),
+        ("local", exchange.local),
+    ];
+    let process = exchange
+        .app
+        .identity
+        .facts
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()));
+    for (name, value) in strings.into_iter().chain(process) {
+        member(name, value.as_bytes(), &mut put);
+    }
+    put(b",\"notes\":[");
+    let mut separator: &[u8] = b"\"";
+    notes.for_each(exchange, |pieces| {
+        put(separator);
+        pieces
+            .iter()
+            .for_each(|piece| escape::json(piece, &mut put));
+        put(b"\"");
+        separator = b",\"";
+    });
+    put(b"],\"headers\":");
+    pairs(request.fields(), &mut put);
+    body(exchange, &mut put);
+    put(b"}\n");
+}
+
+fn member(name: &str, value: &[u8], put: &mut impl FnMut(&[u8])) {
+    put(b",\"");
+    put(name.as_bytes());
+    put(b"\":");
+    json_string(value, put);
+}
+
+/// Puts out names and values as a list of pairs.
+fn pairs<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>, put: &mut impl FnMut(&[u8])) {
+    put(b"[");
+    for (i, (name, value)) in fields.enumerate() {
+        put(if i == 0 { b"[" } else { b",[" });
+        json_string(name, put);
+        put(b",");
+        json_string(value, put);
+        put(b"]");
+    }
+    put(b"]");
+}
+
+fn body(exchange: &Exchange<'_>, put: &mut impl FnMut(&[u8])) {
+    let body = &exchange.body;
+    if str::from_utf8(body.bytes).is_ok() {
+        member("body", body.bytes, put);
+    } else {
+        put(b",\"body\":null,\"body_base64\":\"");
+        base64(body.bytes, put);
+        put(b"\"");
+    }
+    put(b",\"body_bytes\":");
+    put(&decimal::decimal(body.length));
+    put(b",\"trailers\":");
+    pairs(trailers(body.trailers), put);
+}
+
+/// Names and values of trailer lines, whose syntax the decoder has checked.
+fn trailers(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let lines = lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    lines.map(|line| {
+        let colon = line
+            .iter()
+            .position(|byte| *byte == b':')
+            .unwrap_or(line.len());
+        let value = line.get(colon + 1..).unwrap_or_default();
+        (&line[..colon], value.trim_ascii())
+    })
+}
+
+/// Puts out bytes in base64 (RFC 4648 section 4).
+fn base64(bytes: &[u8], put: &mut impl FnMut(&[u8])) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for group in bytes.chunks(3) {
+        let byte = |place: usize| u32::from(group.get(place).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let mut digits = [18, 12, 6, 0].map(|shift| ALPHABET[(bits >> shift & 63) as usize]);
+        digits[group.len() + 1..].fill(b'=');
+        put(&digits);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_of_rfc_4648() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            let mut out = Vec::new();
+            base64(bytes.as_bytes(), &mut |digits| {
+                out.extend_from_slice(digits)
+            });
+            assert_eq!(out, text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn trailer_lines() {
+        let lines: Vec<_> = trailers(b"A: b \r\nC:\r\n").collect();
+        assert_eq!(lines, [(&b"A"[..], &b"b"[..]), (b"C", b"")]);
+        assert_eq!(trailers(b"").count(), 0);
+    }
+}

@@ -1,0 +1,304 @@
+//! The echo: which request fields are copied into the response, and the response itself.
+//!
+//! A field is copied unless it would change what the response means to a cache, a browser, a proxy
+//! or the framing. The one table below says which those are. Fields to copy stand in the head as
+//! runs of lines and are copied run by run.
+
+use std::ops::Range;
+
+use crate::app::controls::{Controls, ResponseFault};
+use crate::app::negotiation::{self, Form};
+use crate::app::{Exchange, description, handlers, notes};
+use crate::http::field;
+use crate::http::output::OutputBuffer;
+use crate::http::request::{Method, Request};
+use crate::http::response::{After, Head, JSON, Sent, TEXT};
+use crate::http::status::Status;
+
+/// The longest name or prefix in the table, in bytes.
+const LONGEST_NAME: usize = 48;
+
+/// Whether a name, in lower case, is one that is not copied.
+#[rustfmt::skip]
+fn is_withheld(name: &str) -> bool {
+    match name {
+        // They speak of this connection or of the transfer (RFC 9110 section 7.6.1).
+        "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade"
+        // They describe a representation, or how long it stays fresh.
+        | "etag" | "last-modified" | "age" | "expires" | "vary" | "pragma" | "cache-tag"
+        | "cache-tags" | "x-cache-tags" | "xkey" | "cache-groups" | "accept-ranges" | "digest"
+        | "repr-digest"
+        // By these a server commands a browser, which would obey whoever made it send the request.
+        | "set-cookie" | "set-cookie2" | "location" | "refresh" | "link" | "clear-site-data"
+        | "strict-transport-security" | "permissions-policy" | "referrer-policy"
+        | "x-frame-options" | "nel" | "report-to" | "reporting-endpoints"
+        | "service-worker-allowed" | "sourcemap" | "x-sourcemap" | "timing-allow-origin"
+        | "critical-ch" | "set-login" | "activate-storage-access" | "origin-trial"
+        | "origin-agent-cluster" | "feature-policy" | "speculation-rules"
+        | "supports-loading-mode" | "no-vary-search" | "use-as-dictionary"
+        | "x-dns-prefetch-control" | "observe-browsing-topics" | "shared-storage-write"
+        | "x-xss-protection" | "x-robots-tag" | "x-ua-compatible" | "x-download-options"
+        | "x-permitted-cross-domain-policies" | "x-content-security-policy" | "x-webkit-csp"
+        | "allow" | "warning" | "deprecation" | "sunset" | "alt-svc" | "www-authenticate"
+        | "authentication-info" | "retry-after"
+        // By these a server commands a proxy.
+        | "cf-edge-cache" | "x-compress-hint"
+        // The server sets these itself.
+        | "version" | "date" | "server" | "server-timing" | "x-content-type-options"
+        | "x-request-id" | "sec-websocket-accept" | "sec-websocket-version" => true,
+        _ => WITHHELD_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            || name.ends_with("cache-control"),
+    }
+}
+
+/// Names that begin with one of these are not copied either, for the reasons above. One of them
+/// lets a client eject the pod from an Envoy cluster, another lets a cache keep the response.
+const WITHHELD_PREFIXES: [&str; 38] = [
+    "proxy-",
+    "content-",
+    "surrogate-",
+    "access-control-",
+    "cross-origin-",
+    "accept-ch",
+    "document-policy",
+    "integrity-policy",
+    "attribution-reporting-",
+    "ad-auction-",
+    "sec-session-",
+    "secure-session-",
+    "public-key-pins",
+    "x-accel-",
+    "x-sendfile",
+    "x-lighttpd-",
+    "x-litespeed-",
+    "x-reproxy-",
+    "x-envoy-",
+    "grpc-",
+    "endpoint-load-metrics",
+    "edge-",
+    "cache-group-",
+    "x-esi",
+    "x-accelerator-",
+    "netlify-",
+    "cdn-",
+    "fastly-",
+    "l5d-",
+    "x-middleware-",
+    "x-content-security-policy",
+    "x-webkit-csp",
+    "x-lsadc-",
+    "x-litespeed",
+    "x-drupal-cache-",
+    "x-varnish-",
+    "x-akamai-",
+    "akamai-",
+];
+
+/// Whether a field is copied into the response.
+fn is_copied(name: &[u8]) -> bool {
+    let mut lower = [0; LONGEST_NAME];
+    let length = name.len().min(LONGEST_NAME);
+    lower[..length].copy_from_slice(&name[..length]);
+    lower[..length].make_ascii_lowercase();
+    // A longer name can only match a prefix; the start of it suffices for that.
+    let long_suffix = name.len() > LONGEST_NAME && ends_with(name, b"cache-control");
+    !long_suffix && str::from_utf8(&lower[..length]).is_ok_and(|name| !is_withheld(name))
+}
+
+fn ends_with(name: &[u8], end: &[u8]) -> bool {
+    let start = name.len().saturating_sub(end.len());
+    name[start..].eq_ignore_ascii_case(end)
+}
+
+/// Hands on the runs of fields to copy, in the order they came.
+fn copied_runs(request: &Request, mut put: impl FnMut(Range<usize>)) {
+    let (mut start, mut count) = (0, 0);
+    for (place, (name, _)) in request.fields().enumerate() {
+        count = place + 1;
+        if !is_copied(name) || (request.names_fields && is_named_by_connection(request, name)) {
+            if start < place {
+                put(start..place);
+            }
+            start = place + 1;
+        }
+    }
+    if start < count {
+        put(start..count);
+    }
+}
+
+/// Whether a `Connection` field names a field, which then ends at this hop.
+fn is_named_by_connection(request: &Request, name: &[u8]) -> bool {
+    let mut options = request.values("connection").flat_map(field::list);
+    options.any(|option| option.eq_ignore_ascii_case(name))
+}
+
+/// Writes the echo with the status, the fault and the close that the controls ask for.
+pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuffer<'_>) -> Sent {
+    let status = controls.status.unwrap_or(Status::OK);
+    let head = if controls.close || controls.fault.is_some() {
+        exchange.closing_head(status, out)
+    } else {
+        exchange.head(status, out)
+    };
+    let head = with_fields(exchange, head, status);
+    let (request, found) = (exchange.request, notes::find(exchange));
+    let form = negotiation::preferred(request.values("accept"));
+    let content_type = if form == Form::Json { JSON } else { TEXT };
+    if request.method == Method::Head {
+        return head.no_body(content_type);
+    }
+    let describe = |put: &mut dyn FnMut(&[u8])| match form {
+        Form::Json => description::json(exchange, found, put),
+        _ => description::text(exchange, found, put),
+    };
+    let mut length = 0;
+    describe(&mut |bytes| length += bytes.len() as u64);
+    let Some(fault) = controls.fault else {
+        return head.sized_body(content_type, length, |out| {
+            describe(&mut |bytes| out.put(bytes))
+        });
+    };
+    let mut stream = head.stream(content_type, Some(length));
+    if fault == ResponseFault::Truncate {
+        let mut left = (length / 2) as usize;
+        describe(&mut |bytes| {
+            let piece = field::truncated(bytes, left);
+            left -= piece.len();
+            stream.write(piece);
+        });
+    }
+    let stalls = fault == ResponseFault::Stall;
+    stream.break_off(if stalls { After::Stall } else { After::Abort })
+}
+
+/// Adds the copied fields, the fields that the status demands, and the delay.
+fn with_fields<'o, 'w>(
+    exchange: &Exchange<'_>,
+    mut head: Head<'o, 'w>,
+    status: Status,
+) -> Head<'o, 'w> {
+    let request = exchange.request;
+    copied_runs(request, |run| head.lines(request.lines(run)));
+    if request.method == Method::Options {
+        head = head.field("Allow", exchange.route.allow(exchange.parameter));
+    }
+    handlers::required_fields(head, status, exchange).server_timing(exchange.delay)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(fields: &str, copied: &str) {
+        let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+        let mut request = Request::default();
+        assert!(request.parse(head.as_bytes(), 1 << 20).unwrap().is_some());
+        let mut lines = Vec::new();
+        copied_runs(&request, |run| {
+            lines.extend_from_slice(request.lines(run).bytes())
+        });
+        assert_eq!(String::from_utf8(lines).unwrap(), copied);
+    }
+
+    #[test]
+    fn copies_in_runs() {
+        check("Host: a\r\n", "Host: a\r\n");
+        let fields = "X-A: 1\r\nHost:a\r\nx-a:  2 \r\n";
+        check(fields, fields);
+        let withheld = "ETag: x\r\nHost: a\r\nTE: x\r\nAge: 1\r\nAccept: b\r\nLink: x\r\n";
+        check(withheld, "Host: a\r\nAccept: b\r\n");
+        check(
+            "Connection: x-a, close\r\nHost: a\r\nX-A: 1\r\nX-B: 2\r\n",
+            "Host: a\r\nX-B: 2\r\n",
+        );
+        let named = "Host: a\r\nConnection: x\r\nConnection: y\r\nX: 1\r\nY: 2\r\nZ: 3\r\n";
+        check(named, "Host: a\r\nZ: 3\r\n");
+    }
+
+    #[test]
+    fn withholds_what_commands_others() {
+        let long = format!("{}-Cache-Control", "x".repeat(LONGEST_NAME));
+        for name in [
+            "Connection",
+            "Keep-Alive",
+            "Proxy-Authenticate",
+            "TE",
+            "Trailer",
+            "Upgrade",
+            "Content-Type",
+            "Content-Security-Policy",
+            "ETag",
+            "Pragma",
+            "Cache-Control",
+            "CDN-Cache-Control",
+            "Surrogate-Key",
+            "Cache-Tag",
+            "Repr-Digest",
+            "Set-Cookie",
+            "Access-Control-Allow-Origin",
+            "Accept-CH",
+            "Accept-CH-Lifetime",
+            "Alt-Svc",
+            "Public-Key-Pins-Report-Only",
+            "X-Content-Security-Policy",
+            "X-WebKit-CSP",
+            "Allow",
+            "Retry-After",
+            "X-Accel-Redirect",
+            "X-Sendfile",
+            "X-Sendfile2",
+            "X-Envoy-Upstream",
+            "grpc-status",
+            "endpoint-load-metrics-bin",
+            "Edge-Control",
+            "Cache-Groups",
+            "Cache-Group-Invalidation",
+            "Xkey",
+            "Netlify-Vary",
+            "Cf-Edge-Cache",
+            "Fastly-Debug",
+            "l5d-success-class",
+            "X-Compress-Hint",
+            "X-Middleware-Next",
+            "X-Esi",
+            "Version",
+            "Date",
+            "Server-Timing",
+            "X-Request-Id",
+            "Attribution-Reporting-Register-Source",
+            "Sec-Session-Registration",
+            "Integrity-Policy-Report-Only",
+            long.as_str(),
+        ] {
+            assert!(!is_copied(name.as_bytes()), "{name}");
+            assert!(!is_copied(name.to_uppercase().as_bytes()), "{name}");
+        }
+        for name in [
+            "Host",
+            "Accept",
+            "Accept-Encoding",
+            "If-Match",
+            "Range",
+            "User-Agent",
+            "Cookie",
+            "Authorization",
+            "X-Forwarded-For",
+            "Origin",
+            "Referer",
+            "a",
+            "l",
+            "Via",
+            "X-Accel",
+            "Proxy",
+            "Serve",
+            "Sec-Fetch-Mode",
+            "Forwarded",
+            "traceparent",
+            "Expect",
+        ] {
+            assert!(is_copied(name.as_bytes()), "{name}");
+        }
+    }
+}

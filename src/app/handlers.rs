@@ -1,0 +1,502 @@
+//! What is to be done for a request, and one function for each route that does it.
+//!
+//! [`decide`] looks at the head alone. [`respond`] carries the decision out, with the body at hand;
+//! it ends in [`Sent`], which only a framed response gives.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::app::controls::{self, Controls, Refusal, ResponseFault};
+use crate::app::streams::{self, Bytes, Events};
+use crate::app::{App, Exchange, admin, echo, notes};
+use crate::config::settings::{RuntimeSettings, Setting};
+use crate::config::units;
+use crate::http::error::{Cause, RequestError};
+use crate::http::output::OutputBuffer;
+use crate::http::request::{Method, Request};
+use crate::http::response::{Head, JSON, Sent, TEXT};
+use crate::http::route::Route;
+use crate::http::status::Status;
+use crate::limits;
+use crate::observe::metrics::{self, Fault};
+
+/// What is to be done for a request.
+#[derive(Clone, Copy)]
+pub enum Action<'a> {
+    /// Send the echo, changed by the controls.
+    Echo(Controls),
+    /// Answer 500 because of the error rate.
+    FailByRate,
+    /// Use a core for so long, then send the echo.
+    Burn(Duration),
+    /// Say whether the process is alive.
+    Healthz,
+    /// Say whether it wants requests.
+    Readyz,
+    /// Send the metrics.
+    Metrics,
+    /// Say what runs here.
+    Version,
+    /// Send this status.
+    Status(Status),
+    /// Send bytes.
+    Bytes(Bytes),
+    /// Read and drop the body, and say how fast it came.
+    Upload,
+    /// Send events.
+    Events(Events),
+    /// Say that there is no icon.
+    NoIcon,
+    /// Say which methods there are.
+    Options,
+    /// List the settings that can be changed.
+    ListSettings,
+    /// Change this setting to the value in the body.
+    ChangeSetting(&'static Setting),
+    /// List the last requests.
+    ListRequests,
+    /// Refuse.
+    Refuse(Refusal<'a>),
+}
+
+/// Where a request goes and what is to be done there.
+#[derive(Clone, Copy)]
+pub struct Decision<'a> {
+    /// Its route; none for a request that is shed.
+    pub route: Route,
+    /// The parameter in its path.
+    pub parameter: &'a str,
+    /// What is to be done.
+    pub action: Action<'a>,
+    /// The delay before the response.
+    pub delay: Duration,
+    /// Whether the delay was drawn from the settings, and is measured.
+    pub delay_is_random: bool,
+}
+
+impl<'a> Decision<'a> {
+    fn now(route: Route, parameter: &'a str, action: Action<'a>) -> Decision<'a> {
+        Decision {
+            route,
+            parameter,
+            action,
+            delay: Duration::ZERO,
+            delay_is_random: false,
+        }
+    }
+
+    /// A refusal.
+    pub fn refuse(route: Route, parameter: &'a str, refusal: impl Into<Refusal<'a>>) -> Self {
+        Decision::now(route, parameter, Action::Refuse(refusal.into()))
+    }
+
+    /// Why the request is refused, if it is.
+    pub fn refused(&self) -> Option<RequestError> {
+        match self.action {
+            Action::Refuse(refusal) => Some(refusal.error),
+            _ => None,
+        }
+    }
+
+    /// Whether the response may wait for a long time between its first and its last byte.
+    pub fn streams(&self) -> bool {
+        matches!(
+            self.action,
+            Action::Bytes(_) | Action::Events(_) | Action::Burn(_)
+        )
+    }
+
+    /// The status that the client asked for.
+    pub fn asked_for_status(&self) -> bool {
+        match self.action {
+            Action::Status(_) => true,
+            Action::Echo(controls) => controls.status.is_some(),
+            _ => false,
+        }
+    }
+
+    /// The fault that is injected, for metrics and the log line. Of several, the one that changes
+    /// the response most.
+    pub fn fault(&self) -> Option<Fault> {
+        match self.action {
+            Action::FailByRate => Some(Fault::ErrorRate),
+            Action::Echo(controls) => match controls {
+                Controls {
+                    fault: Some(ResponseFault::Empty),
+                    ..
+                } => Some(Fault::Empty),
+                Controls {
+                    fault: Some(ResponseFault::Truncate),
+                    ..
+                } => Some(Fault::Truncate),
+                Controls {
+                    fault: Some(ResponseFault::Stall),
+                    ..
+                } => Some(Fault::Stall),
+                Controls {
+                    status: Some(_), ..
+                } => Some(Fault::Status),
+                Controls { delay: Some(_), .. } => Some(Fault::Delay),
+                Controls { close: true, .. } => Some(Fault::Close),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Decides by the head of a request what is to be done. `shed` says that the connection has only
+/// an overflow slot.
+pub fn decide<'a>(
+    app: &App,
+    settings: &RuntimeSettings,
+    request: &'a Request,
+    shed: bool,
+    random: &mut Rng,
+) -> Decision<'a> {
+    let (route, parameter) = app.routes.find(request.path());
+    if shed && !route.is_probe() {
+        return Decision::refuse(Route::None, "", RequestError::Shed);
+    }
+    if let Err(error) = check_access(app, request, route, parameter) {
+        return Decision::refuse(route, parameter, error);
+    }
+    if request.method == Method::Options && has_options(route) {
+        return Decision::now(route, parameter, Action::Options);
+    }
+    let decided = match route {
+        Route::Echo | Route::None => decide_echo(settings, request, route, random),
+        Route::Delay => decide_delay(request, parameter, random),
+        _ => {
+            action(route, parameter, request).map(|action| Decision::now(route, parameter, action))
+        }
+    };
+    decided.unwrap_or_else(|refusal| Decision::refuse(route, parameter, refusal))
+}
+
+/// Whether OPTIONS is answered with the methods of the route. The echo shows what came instead, and
+/// the probes answer OPTIONS as they answer GET, because HAProxy's default check sends it.
+fn has_options(route: Route) -> bool {
+    !matches!(route, Route::Echo | Route::Healthz | Route::Readyz)
+}
+
+/// Whether the route takes the request at all.
+fn check_access(
+    app: &App,
+    request: &Request,
+    route: Route,
+    parameter: &str,
+) -> Result<(), RequestError> {
+    if route == Route::Admin {
+        if !admin::is_authorized(request, app.config.admin_token.as_bytes()) {
+            return Err(RequestError::Unauthorized);
+        }
+        if admin_action(parameter).is_none() {
+            return Err(RequestError::NotFound);
+        }
+    }
+    if route.takes(request.method, parameter) {
+        Ok(())
+    } else {
+        Err(RequestError::Method)
+    }
+}
+
+fn decide_echo<'a>(
+    settings: &RuntimeSettings,
+    request: &'a Request,
+    route: Route,
+    random: &mut Rng,
+) -> Result<Decision<'a>, Refusal<'a>> {
+    let controls = Controls::read(request, random)?;
+    // A health check is neither delayed nor failed at random, whatever path it asks for.
+    let random_applies = !notes::is_health_check(request);
+    let delay_is_random = controls.delay.is_none() && random_applies;
+    let delay = match controls.delay {
+        Some(delay) => delay,
+        None if delay_is_random && !settings.delay_max.is_zero() => {
+            controls::uniform(settings.delay_min, settings.delay_max, random)
+        }
+        None => Duration::ZERO,
+    };
+    let plain = controls.status.is_none() && controls.fault.is_none() && random_applies;
+    let fails = plain && settings.error_rate > 0.0 && random.f64() < settings.error_rate;
+    let action = if fails {
+        Action::FailByRate
+    } else {
+        Action::Echo(controls)
+    };
+    Ok(Decision {
+        route,
+        parameter: "",
+        action,
+        delay,
+        delay_is_random,
+    })
+}
+
+fn decide_delay<'a>(
+    request: &'a Request,
+    parameter: &'a str,
+    random: &mut Rng,
+) -> Result<Decision<'a>, Refusal<'a>> {
+    let controls = Controls::read(request, random)?;
+    let delay = units::parse_duration(parameter).filter(|delay| *delay <= limits::DELAY);
+    let delay = delay.ok_or_else(|| {
+        let expected = "a duration such as 250ms, 2s, 1.5s or 1m, up to 60s";
+        Refusal::bad_value("delay", parameter.as_bytes(), expected)
+    })?;
+    let action = Action::Echo(controls);
+    Ok(Decision {
+        delay,
+        ..Decision::now(Route::Delay, parameter, action)
+    })
+}
+
+/// What a route without a delay does.
+fn action<'a>(
+    route: Route,
+    parameter: &'a str,
+    request: &'a Request,
+) -> Result<Action<'a>, Refusal<'a>> {
+    Ok(match route {
+        Route::Healthz => Action::Healthz,
+        Route::Readyz => Action::Readyz,
+        Route::Metrics => Action::Metrics,
+        Route::Version => Action::Version,
+        Route::Upload => Action::Upload,
+        Route::Favicon => Action::NoIcon,
+        Route::Status => {
+            let expected = "a status from 200 to 599";
+            let bad = || Refusal::bad_value("status", parameter.as_bytes(), expected);
+            Action::Status(controls::status(parameter).ok_or_else(bad)?)
+        }
+        Route::Bytes => Action::Bytes(bytes(parameter, request)?),
+        Route::Events => Action::Events(events(request)?),
+        Route::Burn => {
+            let expected = "a duration such as 500ms or 2s, up to 10s";
+            let bad = || Refusal::bad_value("burn", parameter.as_bytes(), expected);
+            let duration = units::parse_duration(parameter).filter(|burn| *burn <= limits::BURN);
+            Action::Burn(duration.ok_or_else(bad)?)
+        }
+        Route::Admin => admin_action(parameter).ok_or(RequestError::NotFound)?,
+        Route::Asterisk => Action::Options,
+        Route::Echo | Route::Delay | Route::None => Action::Echo(Controls::default()),
+    })
+}
+
+fn admin_action(parameter: &str) -> Option<Action<'static>> {
+    match parameter {
+        "settings" => Some(Action::ListSettings),
+        "requests" => Some(Action::ListRequests),
+        _ => {
+            let name = parameter.strip_prefix("settings/")?;
+            Setting::from_runtime_name(name).map(Action::ChangeSetting)
+        }
+    }
+}
+
+fn bytes<'a>(parameter: &'a str, request: &'a Request) -> Result<Bytes, Refusal<'a>> {
+    let expected = "a size such as 512, 64Ki, 64KiB, 1MiB or 10M, up to 1GiB";
+    let size = units::parse_size(parameter).filter(|size| *size <= limits::STREAM_BYTES);
+    let size = size.ok_or_else(|| Refusal::bad_value("bytes", parameter.as_bytes(), expected))?;
+    let over = query_duration(
+        request,
+        "over",
+        Duration::ZERO,
+        limits::PACE,
+        "a duration up to 10m",
+    )?;
+    Ok(Bytes {
+        size,
+        chunked: controls::parameter(request.query(), "chunked").is_some(),
+        over,
+    })
+}
+
+fn events(request: &Request) -> Result<Events, Refusal<'_>> {
+    let (min, max) = (limits::EVENT_INTERVAL, limits::EVENT_INTERVAL_MAX);
+    let interval = query_duration(request, "interval", min, max, "a duration from 100ms to 1h")?;
+    let count = match controls::parameter(request.query(), "count") {
+        None => None,
+        Some(value) => {
+            let number = str::from_utf8(value)
+                .ok()
+                .and_then(|text| text.parse().ok());
+            let bad = || Refusal::bad_value("count", value, "a whole number");
+            Some(number.ok_or_else(bad)?)
+        }
+    };
+    Ok(Events {
+        interval: interval.unwrap_or(Duration::from_secs(1)),
+        count,
+    })
+}
+
+/// A duration in the query, within bounds.
+fn query_duration<'a>(
+    request: &'a Request,
+    name: &'static str,
+    min: Duration,
+    max: Duration,
+    expected: &'static str,
+) -> Result<Option<Duration>, Refusal<'a>> {
+    let Some(value) = controls::parameter(request.query(), name) else {
+        return Ok(None);
+    };
+    let duration = str::from_utf8(value).ok().and_then(units::parse_duration);
+    let duration = duration.filter(|duration| (min..=max).contains(duration));
+    duration
+        .map(Some)
+        .ok_or_else(|| Refusal::bad_value(name, value, expected))
+}
+
+/// Carries out a decision on a test's behalf: a test may bring one of its own.
+pub type Respond = fn(&Exchange<'_>, &Action<'_>, &mut OutputBuffer<'_>) -> Sent;
+
+/// Writes the response.
+pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuffer<'_>) -> Sent {
+    let app = exchange.app;
+    match *action {
+        Action::Echo(controls) => echo::respond(exchange, controls, out),
+        Action::FailByRate => {
+            let head = exchange.head(Status::INTERNAL_SERVER_ERROR, out);
+            let text = b"500 Internal Server Error: injected by the error rate\n";
+            head.server_timing(exchange.delay).body(TEXT, text)
+        }
+        Action::Burn(duration) => {
+            streams::burn(exchange, duration);
+            echo::respond(exchange, Controls::default(), out)
+        }
+        Action::Healthz => probe(exchange, out, exchange.settings.live, "ok\n", "not alive\n"),
+        Action::Readyz => {
+            let draining = exchange.host.draining();
+            let not_ready = if draining {
+                "draining\n"
+            } else {
+                "not ready\n"
+            };
+            probe(
+                exchange,
+                out,
+                exchange.settings.ready && !draining,
+                "ready\n",
+                not_ready,
+            )
+        }
+        Action::Metrics => {
+            let metrics = app.metrics.render(&exchange.host.snapshot());
+            exchange
+                .head(Status::OK, out)
+                .body(metrics::CONTENT_TYPE, &metrics)
+        }
+        Action::Version => exchange
+            .head(Status::OK, out)
+            .body(JSON, &app.identity.version_json),
+        Action::Status(status) => with_status(exchange, status, out),
+        Action::Bytes(bytes) => streams::bytes(exchange, bytes, out),
+        Action::Upload => streams::upload(exchange, out),
+        Action::Events(events) => streams::events(exchange, events, out),
+        Action::NoIcon => streams::no_icon(exchange, out),
+        Action::Options => {
+            let allow = exchange.route.allow(exchange.parameter);
+            exchange
+                .head(Status::OK, out)
+                .field("Allow", allow)
+                .body(TEXT, b"")
+        }
+        Action::ListSettings => admin::list_settings(exchange, out),
+        Action::ChangeSetting(setting) => admin::change_setting(exchange, setting, out),
+        Action::ListRequests => admin::list_requests(exchange, out),
+        Action::Refuse(refusal) => {
+            let allow = exchange.route.allow(exchange.parameter);
+            refuse(exchange.head(refusal.error.status(), out), &refusal, allow)
+        }
+    }
+}
+
+fn probe(
+    exchange: &Exchange<'_>,
+    out: &mut OutputBuffer<'_>,
+    well: bool,
+    yes: &'static str,
+    no: &'static str,
+) -> Sent {
+    let (status, text) = if well {
+        (Status::OK, yes)
+    } else {
+        (Status::SERVICE_UNAVAILABLE, no)
+    };
+    exchange.head(status, out).body(TEXT, text.as_bytes())
+}
+
+fn with_status(exchange: &Exchange<'_>, status: Status, out: &mut OutputBuffer<'_>) -> Sent {
+    let text = format!("{} {}\n", status.code(), status.reason());
+    required_fields(exchange.head(status, out), status, exchange).body(TEXT, text.as_bytes())
+}
+
+/// Adds the fields that the definition of a status demands (RFC 9110 section 15).
+pub fn required_fields<'o, 'w>(
+    head: Head<'o, 'w>,
+    status: Status,
+    exchange: &Exchange<'_>,
+) -> Head<'o, 'w> {
+    match status.code() {
+        206 => head.field("Content-Range", "bytes 0-19/20"),
+        300..=303 | 305..=399 => head.field("Location", "/"),
+        401 => head.field("WWW-Authenticate", "Bearer"),
+        405 => head.field("Allow", exchange.route.allow(exchange.parameter)),
+        407 => head.field("Proxy-Authenticate", "Basic"),
+        416 => head.field("Content-Range", "bytes */0"),
+        426 => head
+            .field("Upgrade", "HTTP/2.0")
+            .field("Connection", "upgrade"),
+        _ => head,
+    }
+}
+
+/// Ends a response that refuses: the fields that the refusal asks for, and the reason in words.
+/// `allow` are the methods that the route takes.
+pub fn refuse(head: Head<'_, '_>, refusal: &Refusal<'_>, allow: &'static str) -> Sent {
+    let Refusal {
+        error,
+        name,
+        value,
+        expected,
+    } = *refusal;
+    let head = match error {
+        RequestError::Method => head.field("Allow", allow),
+        RequestError::Unauthorized => head.field("WWW-Authenticate", "Bearer realm=\"admin\""),
+        RequestError::WebSocketVersion => head
+            .field("Sec-WebSocket-Version", "13")
+            .field("Upgrade", "websocket")
+            .field("Connection", "Upgrade"),
+        _ if error.cause() == Cause::Load => head.field("Retry-After", "1"),
+        _ => head,
+    };
+    let status = error.status();
+    let code = crate::http::decimal::decimal(status.code().into());
+    let start: [&[u8]; 4] = [&code, b" ", status.reason().as_bytes(), b": "];
+    let [a, b, c, d] = start;
+    if expected.is_empty() {
+        return head.pieces(TEXT, &[a, b, c, d, error.reason().as_bytes(), b"\n"]);
+    }
+    let name = name.as_bytes();
+    let (quote, not_usable) = (&b" \""[..], &b"\" is not usable: expected "[..]);
+    head.pieces(
+        TEXT,
+        &[
+            a,
+            b,
+            c,
+            d,
+            name,
+            quote,
+            value,
+            not_usable,
+            expected.as_bytes(),
+            b"\n",
+        ],
+    )
+}

@@ -1,0 +1,247 @@
+//! What is answered: routes, the echo, admin. It knows no socket and no slots.
+//!
+//! [`App`] owns what every request needs. A request becomes a [`Decision`] by its head alone
+//! (`decide`), so that a client which waits for a 100 response is refused before it sends its body.
+//! The server then reads the body, waits out the delay, and has a handler write the response for
+//! the [`Exchange`].
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::config::level::Level;
+use crate::config::settings::{Config, RuntimeSettings};
+use crate::http::date::Dates;
+use crate::http::output::OutputBuffer;
+use crate::http::request::{Method, Request};
+use crate::http::response::{Head, Preamble};
+use crate::http::route::{Route, Routes};
+use crate::http::status::Status;
+use crate::observe::diagnostics::Diagnostics;
+use crate::observe::log::Log;
+use crate::observe::metrics::{Metrics, Snapshot};
+
+pub mod identity;
+
+pub mod negotiation;
+
+pub mod controls;
+
+pub mod notes;
+
+pub mod description;
+
+pub mod echo;
+
+pub mod admin;
+
+pub mod streams;
+
+pub mod handlers;
+
+use admin::RecentRequests;
+use identity::Identity;
+
+/// What every request needs.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// Which optional routes exist.
+    pub routes: Routes,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// The access log.
+    pub log: &'static Log,
+    /// The diagnostics on stderr.
+    pub diagnostics: Diagnostics,
+    /// What stays the same for the whole process.
+    pub identity: Identity,
+    /// The last requests, where `/admin` can ask for them.
+    pub recent: RecentRequests,
+    /// The counts that the drain's last line tells.
+    pub totals: Totals,
+    runtime: RwLock<RuntimeSettings>,
+}
+
+impl App {
+    /// An app with this configuration that writes to these logs; `environment` tells pod,
+    /// namespace and node.
+    pub fn new(
+        config: Config,
+        log: &'static Log,
+        diagnostics: Diagnostics,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> prometheus::Result<App> {
+        let routes = Routes {
+            admin: !config.admin_token.is_empty(),
+            burn: config.allow_burn,
+            prefix: config.path_prefix.clone(),
+        };
+        Ok(App {
+            identity: Identity::new(&config, environment),
+            metrics: Metrics::new(&identity::build_labels(&config.version))?,
+            runtime: RwLock::new(config.runtime),
+            recent: RecentRequests::new(routes.admin),
+            totals: Totals::default(),
+            routes,
+            log,
+            diagnostics,
+            config,
+        })
+    }
+
+    /// What `/admin` can change, as it is now.
+    pub fn runtime(&self) -> RuntimeSettings {
+        *self.runtime.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a line of diagnostics to stderr, if the log's level shows it.
+    pub fn say(&self, level: Level, message: fmt::Arguments<'_>) {
+        if level <= self.runtime().log_level {
+            self.diagnostics.say(level, message);
+        }
+    }
+}
+
+/// Counts of requests that the drain's last line tells.
+#[derive(Debug, Default)]
+pub struct Totals {
+    requests: AtomicU64,
+    not_logged: AtomicU64,
+    completed: AtomicU64,
+}
+
+impl Totals {
+    /// Counts a request, and whether it has a line in the access log.
+    pub fn request(&self, logged: bool) {
+        self.requests.fetch_add(1, Relaxed);
+        if !logged {
+            self.not_logged.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts responses that were taken whole.
+    pub fn completed(&self, count: usize) {
+        self.completed.fetch_add(count as u64, Relaxed);
+    }
+
+    /// Requests, those of them without a line, and responses that were taken whole.
+    pub fn read(&self) -> (u64, u64, u64) {
+        let [requests, not_logged, completed] =
+            [&self.requests, &self.not_logged, &self.completed].map(|count| count.load(Relaxed));
+        (requests, not_logged, completed)
+    }
+}
+
+/// What the server offers to a handler.
+pub trait Host {
+    /// Whether the drain has begun.
+    fn draining(&self) -> bool;
+
+    /// Counts of connections and requests at this time.
+    fn snapshot(&self) -> Snapshot;
+
+    /// Waits this long, or until the shutdown ends the sleep; the time that has passed.
+    fn sleep(&self, duration: Duration, ends: SleepEnds) -> Duration;
+
+    /// Whether the drain has ended all delays.
+    fn delays_ended(&self) -> bool;
+}
+
+/// When a shutdown ends a sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SleepEnds {
+    /// When the drain begins.
+    AtDrain,
+    /// When the drain's time limit has passed.
+    AtDrainLimit,
+}
+
+/// What is known of a connection when a request comes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionFacts {
+    /// The number of the request on its connection, from 1.
+    pub request_number: u64,
+    /// How long the connection has been open.
+    pub age: Duration,
+    /// How long the connection was idle before this request.
+    pub idle: Duration,
+}
+
+/// The body of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Body<'a> {
+    /// Its bytes; empty where it was dropped while it was read.
+    pub bytes: &'a [u8],
+    /// Its length in bytes.
+    pub length: u64,
+    /// How long it took to arrive.
+    pub duration: Duration,
+    /// Its trailer lines as they came.
+    pub trailers: &'a [u8],
+}
+
+/// One request with all that its handler may look at.
+pub struct Exchange<'a> {
+    /// The app.
+    pub app: &'a App,
+    /// What the server offers.
+    pub host: &'a dyn Host,
+    /// The runtime settings that hold for this request.
+    pub settings: RuntimeSettings,
+    /// The request.
+    pub request: &'a Request,
+    /// Where it goes.
+    pub route: Route,
+    /// The parameter in its path.
+    pub parameter: &'a str,
+    /// Its body.
+    pub body: Body<'a>,
+    /// The address of the client.
+    pub client: &'a str,
+    /// The address and port of the peer.
+    pub peer: &'a str,
+    /// Whether the peer is a trusted proxy.
+    pub peer_trusted: bool,
+    /// The address and port that the peer connected to.
+    pub local: &'a str,
+    /// The id of the request.
+    pub request_id: &'a [u8],
+    /// The time of the response.
+    pub dates: &'a Dates,
+    /// What is known of the connection.
+    pub connection: ConnectionFacts,
+    /// The injected delay, as long as it really was.
+    pub delay: Duration,
+    /// Whether the connection ends after this response.
+    pub close: bool,
+}
+
+impl Exchange<'_> {
+    /// Begins the response.
+    pub fn head<'o, 'w>(&self, status: Status, out: &'o mut OutputBuffer<'w>) -> Head<'o, 'w> {
+        Head::new(out, status, &self.preamble(self.close))
+    }
+
+    /// Begins a response after which the connection closes.
+    pub fn closing_head<'o, 'w>(
+        &self,
+        status: Status,
+        out: &'o mut OutputBuffer<'w>,
+    ) -> Head<'o, 'w> {
+        Head::new(out, status, &self.preamble(true))
+    }
+
+    fn preamble(&self, close: bool) -> Preamble<'_> {
+        Preamble {
+            common: &self.app.identity.common_fields,
+            date: self.dates.http(),
+            request_id: self.request_id,
+            keep_alive: &self.app.identity.keep_alive_field,
+            version: self.request.version,
+            head_only: self.request.method == Method::Head,
+            close,
+        }
+    }
+}

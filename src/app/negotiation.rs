@@ -1,0 +1,143 @@
+//! Which form of the echo an `Accept` field prefers (RFC 9110 section 12.5.1).
+//!
+//! Several `Accept` fields are one list (RFC 9110 section 5.3). A range such as `*/*` asks for no
+//! form in particular, so it gets text; HTML is for clients that name `text/html`.
+
+use crate::http::field;
+
+/// A form of the echo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `text/plain`.
+    Text,
+    /// `application/json`.
+    Json,
+    /// `text/html`.
+    Html,
+}
+
+/// What the list says of one form, by the most specific range that matches it.
+#[derive(Clone, Copy)]
+struct Preference {
+    form: Form,
+    /// 0 for the type itself, 1 for `type/*`, 2 for `*/*`, more for no match.
+    rank: usize,
+    /// In thousandths.
+    weight: u32,
+    /// The place of the range in the list.
+    place: usize,
+}
+
+/// The form that the values of `Accept` prefer. At equal weight the one that is named first wins.
+pub fn preferred<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Form {
+    let unnamed = |form| Preference {
+        form,
+        rank: 3,
+        weight: 0,
+        place: usize::MAX,
+    };
+    let mut preferences = [Form::Text, Form::Json, Form::Html].map(unnamed);
+    let ranges = accept.flat_map(field::list);
+    for (place, range) in ranges.enumerate().filter(|(_, range)| *range != b"*/*") {
+        for preference in &mut preferences {
+            preference.note(range, place);
+        }
+    }
+    let [text, json, html] = preferences;
+    let best = if json.beats(&text) { json } else { text };
+    if html.rank == 0 && html.beats(&best) {
+        Form::Html
+    } else {
+        best.form
+    }
+}
+
+impl Preference {
+    /// Takes note of a range, if it says more of this form than those before.
+    fn note(&mut self, range: &[u8], place: usize) {
+        let end = range
+            .iter()
+            .position(|byte| *byte == b';')
+            .unwrap_or(range.len());
+        let (name, parameters) = range.split_at(end);
+        let names: [&[u8]; 3] = match self.form {
+            Form::Text => [b"text/plain", b"text/*", b"*/*"],
+            Form::Json => [b"application/json", b"application/*", b"*/*"],
+            Form::Html => [b"text/html", b"text/*", b"*/*"],
+        };
+        let name = name.trim_ascii_end();
+        let rank = names
+            .iter()
+            .position(|known| known.eq_ignore_ascii_case(name));
+        if let Some(rank) = rank.filter(|rank| *rank < self.rank) {
+            (self.rank, self.weight) = (rank, weight(parameters));
+            self.place = if rank < 2 { place } else { usize::MAX };
+        }
+    }
+
+    fn beats(&self, other: &Preference) -> bool {
+        self.weight > other.weight
+            || (self.weight == other.weight && self.weight > 0 && self.place < other.place)
+    }
+}
+
+/// The weight of a range in thousandths; 1000 without one, 0 for a malformed one.
+fn weight(parameters: &[u8]) -> u32 {
+    let mut parameters = parameters
+        .split(|byte| *byte == b';')
+        .map(<[u8]>::trim_ascii);
+    let weight = parameters.find_map(|p| p.strip_prefix(b"q=").or_else(|| p.strip_prefix(b"Q=")));
+    match weight {
+        None | Some([b'1', ..]) => 1000,
+        Some([b'0', b'.', digits @ ..]) if digits.len() <= 3 => thousandths(digits).unwrap_or(0),
+        Some(_) => 0,
+    }
+}
+
+fn thousandths(digits: &[u8]) -> Option<u32> {
+    let digit = |place| {
+        digits
+            .get(place)
+            .map_or(Some(0), |byte| char::from(*byte).to_digit(10))
+    };
+    (0..3).try_fold(0, |sum, place| Some(sum * 10 + digit(place)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        for (accept, form) in [
+            ("", Form::Text),
+            ("*/*", Form::Text),
+            ("application/json", Form::Json),
+            ("APPLICATION/JSON", Form::Json),
+            ("application/*", Form::Json),
+            ("application/json, text/plain, */*", Form::Json),
+            ("text/plain, application/json", Form::Text),
+            ("text/plain;q=0.5, application/json", Form::Json),
+            ("application/json;q=0.5, text/plain", Form::Text),
+            ("application/json;q=0", Form::Text),
+            ("application/json;q=0.001", Form::Json),
+            ("application/json;q=x", Form::Text),
+            ("*/*;q=0.1, application/json;q=0.2", Form::Json),
+            ("text/*, application/json;q=0.9", Form::Text),
+            ("text/*", Form::Text),
+            ("text/html", Form::Html),
+            ("text/html, */*;q=0.8", Form::Html),
+            ("text/html;q=0.5, application/json", Form::Json),
+            ("text/html;q=0.5, text/plain", Form::Text),
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+                Form::Html,
+            ),
+        ] {
+            assert_eq!(preferred([accept.as_bytes()].into_iter()), form, "{accept}");
+        }
+        let lines: [&[u8]; 2] = [b"text/plain;q=0.1", b"application/json"];
+        assert_eq!(preferred(lines.into_iter()), Form::Json);
+        assert_eq!(preferred(lines.into_iter().rev()), Form::Json);
+    }
+}

@@ -1,0 +1,498 @@
+//! What `watch` prints: a line for each second and a summary, as text or as JSON.
+//!
+//! Text and JSON tell the same. Times of day are UTC; in JSON they are Unix times in seconds, and
+//! durations are seconds with a fraction.
+
+use std::time::Duration;
+
+use super::http::Url;
+use super::json;
+use super::tally::{Kind, Names, Seen, Tally};
+
+/// Above this, the summary tells how late requests were started.
+const LATE: Duration = Duration::from_millis(50);
+/// The percentiles of the summary, in thousandths.
+const PERCENTILES: [(&str, u64); 4] = [("p50", 500), ("p90", 900), ("p99", 990), ("p999", 999)];
+
+/// A run at its end.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// What was asked.
+    pub url: &'a Url,
+    /// Requests a second.
+    pub rate: u32,
+    /// The Unix time of the first and of the last second.
+    pub seconds: (u64, u64),
+    /// How long requests were sent.
+    pub length: Duration,
+    /// All outcomes.
+    pub total: &'a Tally,
+    /// The longest time without an ok.
+    pub gap: Duration,
+    /// The Unix time of its begin.
+    pub gap_from: u64,
+    /// Requests whose end nobody waited for.
+    pub unfinished: u64,
+    /// Lines that were dropped because nobody read the output.
+    pub dropped_lines: u64,
+}
+
+/// The line of a second, a Unix time.
+pub fn second(tally: &Tally, second: u64, as_json: bool) -> String {
+    if as_json {
+        second_json(tally, second)
+    } else {
+        second_text(tally, second)
+    }
+}
+
+/// The summary of a run.
+pub fn summary(run: &Run<'_>, as_json: bool) -> String {
+    if as_json {
+        summary_json(run)
+    } else {
+        summary_text(run)
+    }
+}
+
+fn second_text(tally: &Tally, second: u64) -> String {
+    let percentile = |per_mille| {
+        tally
+            .latencies
+            .per_mille(per_mille)
+            .map_or("-".into(), show)
+    };
+    let mut line = format!(
+        "{}  ok {:>4}  lost {:>4}  p50 {:>7}  p99 {:>7}",
+        time_of_day(second),
+        tally.count(Kind::Ok),
+        tally.lost(),
+        percentile(500),
+        percentile(990)
+    );
+    for (kind, count) in losses(tally).filter(|(_, count)| *count > 0) {
+        line += &format!("  {} {count}", kind.label());
+    }
+    // An httpserver is told by its version; of another server only the statuses are known.
+    if tally.versions.is_empty() || tally.count(Kind::Status) > 0 {
+        line += &counts("status", &tally.statuses);
+    }
+    line + &counts("version", &tally.versions) + &counts("pod", &tally.pods) + "\n"
+}
+
+/// Names and their counts for a line: `  version 1.0.0:7 1.1.0:13`.
+fn counts(title: &str, names: &Names) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let list: Vec<String> = names
+        .iter()
+        .map(|(name, seen)| format!("{name}:{}", seen.count))
+        .collect();
+    format!("  {title} {}", list.join(" "))
+}
+
+fn losses(tally: &Tally) -> impl Iterator<Item = (Kind, u64)> {
+    Kind::ALL
+        .into_iter()
+        .filter(|kind| *kind != Kind::Ok)
+        .map(|kind| (kind, tally.count(kind)))
+}
+
+fn summary_text(run: &Run<'_>) -> String {
+    let total = run.total;
+    let mut text = format!(
+        "\n{}: {} a second for {}\n\n",
+        run.url,
+        run.rate,
+        show(run.length)
+    );
+    text += "                  all       new      kept  connections\n";
+    text += &row(
+        "requests",
+        total.requests(),
+        total.requests_on(false),
+        total.requests_on(true),
+    );
+    for kind in Kind::ALL
+        .into_iter()
+        .filter(|kind| *kind == Kind::Ok || total.count(*kind) > 0)
+    {
+        text += &row(
+            kind.label(),
+            total.count(kind),
+            total.count_on(false, kind),
+            total.count_on(true, kind),
+        );
+    }
+    text += "\nlatency      ";
+    for (name, per_mille) in PERCENTILES {
+        text += &format!(
+            "{name} {}  ",
+            total
+                .latencies
+                .per_mille(per_mille)
+                .map_or("-".into(), show)
+        );
+    }
+    text += &format!("max {}\n", total.latencies.max().map_or("-".into(), show));
+    text += &format!(
+        "longest gap  {} without an ok, from {}\n",
+        show(run.gap),
+        time_of_day(run.gap_from)
+    );
+    text += &format!(
+        "connections  {} opened; {} kept ones ended between two requests, which is no loss\n",
+        total.opened, total.ended_idle
+    );
+    for (title, names) in groups(total) {
+        text += &rows(title, names);
+    }
+    text + &notes(run) + &format!("\nverdict: {}\n", verdict(run))
+}
+
+/// What is told name by name.
+fn groups(total: &Tally) -> [(&'static str, &Names); 4] {
+    let (statuses, versions) = (("status", &total.statuses), ("version", &total.versions));
+    [
+        statuses,
+        versions,
+        ("pod", &total.pods),
+        ("lost", &total.causes),
+    ]
+}
+
+fn row(title: &str, all: u64, new: u64, kept: u64) -> String {
+    format!("{title:<12}{all:>9} {new:>9} {kept:>9}\n")
+}
+
+/// A table of names with their counts and the times of the first and the last.
+fn rows(title: &str, names: &Names) -> String {
+    let width = names
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0);
+    let row = |(name, seen): (&str, Seen)| {
+        let (first, last) = (time_of_day(seen.first), time_of_day(seen.last));
+        format!(
+            "{title:<12} {name:<width$}  {:>7}  {first} to {last}\n",
+            seen.count
+        )
+    };
+    names.iter().map(row).collect()
+}
+
+/// What the reader of the figures has to know about this host.
+fn notes(run: &Run<'_>) -> String {
+    let mut text = String::new();
+    if run.total.late > LATE {
+        let late = show(run.total.late);
+        text +=
+            &format!("note: requests were started up to {late} late, because this host was busy\n");
+    }
+    if run.dropped_lines > 0 {
+        text += &format!(
+            "note: {} lines were dropped, because nobody read the output\n",
+            run.dropped_lines
+        );
+    }
+    text
+}
+
+fn verdict(run: &Run<'_>) -> String {
+    let (requests, lost) = (run.total.requests(), run.total.lost());
+    let mut text = if lost == 0 {
+        format!("nothing lost of {requests}")
+    } else {
+        let kinds = losses(run.total).filter(|(_, count)| *count > 0);
+        let kinds: Vec<String> = kinds
+            .map(|(kind, count)| format!("{count} {}", kind.label()))
+            .collect();
+        format!("lost {lost} of {requests}: {}", kinds.join(", "))
+    };
+    if run.unfinished > 0 {
+        text += &format!(
+            "; {} more were in flight and not waited for",
+            run.unfinished
+        );
+    }
+    text
+}
+
+fn second_json(tally: &Tally, second: u64) -> String {
+    let (p50, p99) = (
+        tally.latencies.per_mille(500),
+        tally.latencies.per_mille(990),
+    );
+    let seen = |seen: Seen| seen.count.to_string();
+    format!(
+        "{{\"type\":\"second\",\"time\":{second},{},\"p50_seconds\":{},\"p99_seconds\":{},{},{},{}}}\n",
+        kinds_json(|kind| tally.count(kind)),
+        seconds(p50),
+        seconds(p99),
+        names_json("statuses", &tally.statuses, seen),
+        names_json("versions", &tally.versions, seen),
+        names_json("pods", &tally.pods, seen)
+    )
+}
+
+fn summary_json(run: &Run<'_>) -> String {
+    let total = run.total;
+    let use_of = |kept| format!("{{{}}}", kinds_json(|kind| total.count_on(kept, kind)));
+    let mut members = vec![
+        "\"type\":\"summary\"".to_owned(),
+        format!("\"url\":{}", json::string(&run.url.to_string())),
+        format!(
+            "\"rate\":{},\"first\":{},\"last\":{}",
+            run.rate, run.seconds.0, run.seconds.1
+        ),
+        format!("\"seconds\":{}", seconds(Some(run.length))),
+        format!(
+            "\"requests\":{},\"lost\":{}",
+            total.requests(),
+            total.lost()
+        ),
+        kinds_json(|kind| total.count(kind)),
+        format!("\"unfinished\":{}", run.unfinished),
+        format!(
+            "\"new_connections\":{},\"kept_connections\":{}",
+            use_of(false),
+            use_of(true)
+        ),
+        format!("\"connections_opened\":{}", total.opened),
+        format!("\"connections_ended_idle\":{}", total.ended_idle),
+    ];
+    for (name, per_mille) in PERCENTILES {
+        members.push(format!(
+            "\"{name}_seconds\":{}",
+            seconds(total.latencies.per_mille(per_mille))
+        ));
+    }
+    members.push(format!(
+        "\"max_seconds\":{}",
+        seconds(total.latencies.max())
+    ));
+    members.push(format!(
+        "\"gap_seconds\":{},\"gap_from\":{}",
+        seconds(Some(run.gap)),
+        run.gap_from
+    ));
+    members.push(format!("\"late_seconds\":{}", seconds(Some(total.late))));
+    members.push(format!("\"dropped_lines\":{}", run.dropped_lines));
+    for (name, names) in ["statuses", "versions", "pods", "causes"]
+        .into_iter()
+        .zip(groups(total).map(|group| group.1))
+    {
+        members.push(names_json(name, names, |seen| {
+            format!(
+                "{{\"count\":{},\"first\":{},\"last\":{}}}",
+                seen.count, seen.first, seen.last
+            )
+        }));
+    }
+    members.push(format!("\"verdict\":{}", json::string(&verdict(run))));
+    format!("{{{}}}\n", members.join(","))
+}
+
+fn kinds_json(count: impl Fn(Kind) -> u64) -> String {
+    Kind::ALL
+        .map(|kind| format!("\"{}\":{}", kind.label(), count(kind)))
+        .join(",")
+}
+
+fn names_json(title: &str, names: &Names, value: impl Fn(Seen) -> String) -> String {
+    let member = |(name, seen)| format!("{}:{}", json::string(name), value(seen));
+    format!(
+        "\"{title}\":{{{}}}",
+        names.iter().map(member).collect::<Vec<_>>().join(",")
+    )
+}
+
+/// A duration in seconds, exact to the microsecond.
+fn seconds(duration: Option<Duration>) -> String {
+    let number = |time: Duration| format!("{}.{:06}", time.as_secs(), time.subsec_micros());
+    duration.map_or("null".into(), number)
+}
+
+/// A duration with three digits or more, as a person reads it.
+fn show(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    let (millis, secs) = (micros / 1000, duration.as_secs());
+    match micros {
+        0..10_000 => format!("{millis}.{:02}ms", micros % 1000 / 10),
+        10_000..1_000_000 => format!("{millis}.{}ms", micros % 1000 / 100),
+        1_000_000..60_000_000 => format!("{secs}.{:02}s", millis % 1000 / 10),
+        60_000_000..3_600_000_000 => format!("{}m{:02}s", secs / 60, secs % 60),
+        _ => format!("{}h{:02}m", secs / 3600, secs / 60 % 60),
+    }
+}
+
+/// The time of day of a Unix time, in UTC.
+fn time_of_day(unix: u64) -> String {
+    format!(
+        "{:02}:{:02}:{:02}",
+        unix / 3600 % 24,
+        unix / 60 % 60,
+        unix % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tally::Outcome;
+    use super::super::target::Request;
+    use super::*;
+    use std::time::Instant;
+
+    const NOON: u64 = 1_700_049_600;
+
+    fn outcome(kind: Kind, kept: bool, millis: u64) -> Outcome {
+        let due = Instant::now();
+        let finished = due + Duration::from_millis(millis);
+        Outcome {
+            kind,
+            finished,
+            ..Outcome::of_request(Request { kept, due })
+        }
+    }
+
+    fn tally(with_names: bool) -> Tally {
+        let mut tally = Tally::default();
+        let named = |name: &str| with_names.then(|| name.to_owned());
+        for (kept, version) in [(false, "1.0"), (true, "1.1")] {
+            let (version, pod) = (named(version), named("pod-1"));
+            let outcome = outcome(Kind::Ok, kept, 20);
+            tally.add(
+                &Outcome {
+                    status: Some(200),
+                    version,
+                    pod,
+                    opened: true,
+                    ..outcome
+                },
+                NOON,
+            );
+        }
+        tally.add(
+            &Outcome {
+                cause: Some("no".into()),
+                ..outcome(Kind::Refused, false, 1)
+            },
+            NOON + 1,
+        );
+        tally
+    }
+
+    fn run<'a>(url: &'a Url, total: &'a Tally) -> Run<'a> {
+        let (gap, length) = (Duration::from_millis(1234), Duration::from_secs(90));
+        let (seconds, gap_from) = ((NOON, NOON + 90), NOON + 3);
+        Run {
+            url,
+            rate: 2,
+            seconds,
+            length,
+            total,
+            gap,
+            gap_from,
+            unfinished: 0,
+            dropped_lines: 0,
+        }
+    }
+
+    #[test]
+    fn a_second_as_text() {
+        assert_eq!(
+            second(&tally(true), NOON, false),
+            "12:00:00  ok    2  lost    1  p50  20.0ms  p99  20.0ms  refused 1  version 1.0:1 1.1:1  pod pod-1:2\n"
+        );
+        assert_eq!(
+            second(&tally(false), NOON, false),
+            "12:00:00  ok    2  lost    1  p50  20.0ms  p99  20.0ms  refused 1  status 200:2\n"
+        );
+        assert_eq!(
+            second(&Tally::default(), NOON + 3661, false),
+            "13:01:01  ok    0  lost    0  p50       -  p99       -\n"
+        );
+    }
+
+    #[test]
+    fn a_summary_as_text() {
+        let url = Url::parse("http://a/").unwrap();
+        let (total, nothing) = (tally(true), Tally::default());
+        let text = summary(&run(&url, &total), false);
+        for line in [
+            "http://a/: 2 a second for 1m30s",
+            "requests            3         2         1",
+            "ok                  2         1         1",
+            "refused             1         1         0",
+            "latency      p50 20.0ms  p90 20.0ms  p99 20.0ms  p999 20.0ms  max 20.0ms",
+            "longest gap  1.23s without an ok, from 12:00:03",
+            "connections  2 opened; 0 kept ones ended between two requests, which is no loss",
+            "version      1.1        1  12:00:00 to 12:00:00",
+            "pod          pod-1        2  12:00:00 to 12:00:00",
+            "lost         refused: no        1  12:00:01 to 12:00:01",
+            "verdict: lost 1 of 3: 1 refused",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line:?} in {text}"
+            );
+        }
+        assert!(!text.contains("note:"));
+        let quiet = Run {
+            unfinished: 2,
+            dropped_lines: 5,
+            ..run(&url, &nothing)
+        };
+        let text = summary(&quiet, false);
+        assert!(
+            text.ends_with(
+                "verdict: nothing lost of 0; 2 more were in flight and not waited for\n"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("note: 5 lines were dropped"));
+    }
+
+    #[test]
+    fn the_same_as_json() {
+        assert_eq!(
+            second(&tally(true), NOON, true),
+            "{\"type\":\"second\",\"time\":1700049600,\"ok\":2,\"status\":0,\"refused\":1,\"reset\":0,\"closed\":0,\
+             \"timeout\":0,\"bad\":0,\"unsent\":0,\"p50_seconds\":0.020000,\"p99_seconds\":0.020000,\
+             \"statuses\":{\"200\":2},\"versions\":{\"1.0\":1,\"1.1\":1},\"pods\":{\"pod-1\":2}}\n"
+        );
+        let (url, total) = (Url::parse("http://a/").unwrap(), tally(true));
+        let text = summary(&run(&url, &total), true);
+        for part in [
+            "{\"type\":\"summary\",\"url\":\"http://a/\",\"rate\":2,\"first\":1700049600,\"last\":1700049690,",
+            "\"requests\":3,\"lost\":1,\"ok\":2,\"status\":0,\"refused\":1,",
+            "\"new_connections\":{\"ok\":1,\"status\":0,\"refused\":1,",
+            "\"gap_seconds\":1.234000,\"gap_from\":1700049603",
+            "\"causes\":{\"refused: no\":{\"count\":1,\"first\":1700049601,\"last\":1700049601}}",
+            "\"verdict\":\"lost 1 of 3: 1 refused\"}\n",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(second(&Tally::default(), NOON, true).contains("\"p50_seconds\":null"));
+    }
+
+    #[test]
+    fn durations_as_people_read_them() {
+        for (micros, text) in [
+            (0, "0.00ms"),
+            (1_239, "1.23ms"),
+            (9_999, "9.99ms"),
+            (10_000, "10.0ms"),
+            (999_999, "999.9ms"),
+            (1_000_000, "1.00s"),
+            (59_999_999, "59.99s"),
+            (60_000_000, "1m00s"),
+            (3_599_000_000, "59m59s"),
+            (3_660_000_000, "1h01m"),
+        ] {
+            assert_eq!(show(Duration::from_micros(micros)), text);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! What `watch` asks: one request and its outcome, over a new or over a kept connection.
+//!
+//! A kept connection that the server closed between two requests, or has announced to close, is
+//! replaced and costs nothing; one that ends after the request was sent costs the request. When
+//! every kept connection is busy, one more is opened: a request waits for no other. The addresses
+//! of a name are looked up again now and then, because a name can move during a failover.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::http::{Connection, Deadline, Error, Response, Url};
+use super::json;
+use super::options::Options;
+use super::tally::{Kind, Outcome};
+
+/// Addresses of a name are looked up again after this time, when a connection is opened.
+const LOOKUP_EVERY: Duration = Duration::from_secs(5);
+/// How long one lookup may take.
+pub const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
+/// Characters of a version or pod that are shown: a pod's name can have 253, the usual ones have
+/// 40.
+const NAME_SHOWN: usize = 64;
+/// The fields of each request; an httpserver tells its pod in JSON.
+const FIELDS: &str = "User-Agent: httpserver-watch\r\nAccept: application/json\r\n";
+
+/// The server under watch, shared by the threads of all requests.
+#[derive(Debug)]
+pub struct Target {
+    kept_request: Vec<u8>,
+    new_request: Vec<u8>,
+    timeout: Duration,
+    pool: Mutex<Pool>,
+    addresses: Arc<Addresses>,
+}
+
+/// A request to send: its connection's kind, and when it is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Whether it goes over a kept connection.
+    pub kept: bool,
+    /// When it has to start; its latency counts from here.
+    pub due: Instant,
+}
+
+impl Target {
+    /// The target of these options, at these addresses for now.
+    pub fn new(options: &Options, addresses: Vec<SocketAddr>) -> Target {
+        let pool = Pool {
+            idle: VecDeque::new(),
+            open: 0,
+            limit: options.connections,
+        };
+        let lookup = Lookup {
+            addresses,
+            at: Instant::now(),
+            running: false,
+        };
+        Target {
+            kept_request: options.url.get(FIELDS),
+            new_request: options.url.get(&format!("{FIELDS}Connection: close\r\n")),
+            timeout: options.timeout,
+            pool: Mutex::new(pool),
+            addresses: Arc::new(Addresses {
+                url: options.url.clone(),
+                lookup: Mutex::new(lookup),
+            }),
+        }
+    }
+
+    /// Sends a request and waits for its outcome, at most until its time-out.
+    pub fn ask(&self, request: Request) -> Outcome {
+        let started = Instant::now();
+        let deadline = Deadline::after(self.timeout * 30);
+        let mut outcome = Outcome::of_request(request);
+        outcome.late = started.saturating_duration_since(request.due);
+        let result = if request.kept {
+            self.ask_kept(deadline, &mut outcome)
+        } else {
+            self.open(deadline, &mut outcome)
+                .and_then(|mut connection| connection.exchange(&self.new_request, deadline))
+        };
+        outcome.finished = Instant::now();
+        match result {
+            Ok(response) => describe(&response, &mut outcome),
+            Err(error) => {
+                outcome.kind = Kind::of_error(&error);
+                outcome.cause = Some(error.to_string());
+            }
+        }
+        outcome
+    }
+
+    fn ask_kept(&self, deadline: Deadline, outcome: &mut Outcome) -> Result<Response, Error> {
+        let (idle, ended) = lock(&self.pool).take();
+        outcome.ended_idle = ended;
+        let connection = idle.map_or_else(|| self.open(deadline, outcome), Ok);
+        let result = connection.and_then(|mut connection| {
+            let response = connection.exchange(&self.kept_request, deadline)?;
+            Ok((response, connection))
+        });
+        let (response, connection) = match result {
+            Ok((response, connection)) => (Ok(response), Some(connection)),
+            Err(error) => (Err(error), None),
+        };
+        lock(&self.pool).put_back(connection);
+        response
+    }
+
+    fn open(&self, deadline: Deadline, outcome: &mut Outcome) -> Result<Connection, Error> {
+        let connection = Connection::open(&self.addresses.current(), deadline)?;
+        outcome.opened = true;
+        Ok(connection)
+    }
+}
+
+/// Takes over from a response what is counted of it.
+fn describe(response: &Response, outcome: &mut Outcome) {
+    let head = &response.head;
+    outcome.status = Some(head.status);
+    outcome.kind = if (200..400).contains(&head.status) {
+        Kind::Ok
+    } else {
+        Kind::Status
+    };
+    outcome.version = head.field("version").map(shown);
+    let is_ours = head
+        .field("server")
+        .is_some_and(|server| server.starts_with("httpserver"));
+    let is_json = head
+        .field("content-type")
+        .is_some_and(|of| of.starts_with("application/json"));
+    if is_ours && is_json {
+        let pod = json::member(&response.body, "pod");
+        outcome.pod = pod
+            .or_else(|| json::member(&response.body, "hostname"))
+            .as_deref()
+            .map(shown);
+    }
+}
+
+/// A name as it may stand on a terminal.
+fn shown(name: &str) -> String {
+    let visible = |char: char| if char.is_control() { '?' } else { char };
+    name.chars().take(NAME_SHOWN).map(visible).collect()
+}
+
+/// A panic elsewhere leaves none of these values half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The kept connections.
+#[derive(Debug)]
+struct Pool {
+    /// The longest idle first: each of them is used in its turn.
+    idle: VecDeque<Connection>,
+    /// Idle ones and those in use.
+    open: usize,
+    limit: usize,
+}
+
+impl Pool {
+    /// A connection to use, or none if one has to be opened; and how many had ended while they were
+    /// idle.
+    fn take(&mut self) -> (Option<Connection>, u64) {
+        let mut ended = 0;
+        // A new one while there may be more: so the requests go over all of them.
+        while self.open >= self.limit {
+            match self.idle.pop_front() {
+                Some(connection) if connection.is_reusable() => return (Some(connection), ended),
+                Some(_) => {
+                    ended += 1;
+                    self.open -= 1;
+                }
+                None => break,
+            }
+        }
+        self.open += 1;
+        (None, ended)
+    }
+
+    /// Ends the use of what `take` gave; a connection stays if it can be used again and is not one
+    /// too many.
+    fn put_back(&mut self, connection: Option<Connection>) {
+        match connection.filter(|connection| self.open <= self.limit && connection.is_reusable()) {
+            Some(connection) => self.idle.push_back(connection),
+            None => self.open -= 1,
+        }
+    }
+}
+
+/// The addresses of the host.
+#[derive(Debug)]
+struct Addresses {
+    url: Url,
+    lookup: Mutex<Lookup>,
+}
+
+#[derive(Debug)]
+struct Lookup {
+    addresses: Vec<SocketAddr>,
+    /// When the latest lookup began.
+    at: Instant,
+    running: bool,
+}
+
+impl Addresses {
+    /// The addresses as last seen; where they are old, a new lookup begins, for which nobody waits.
+    fn current(self: &Arc<Addresses>) -> Vec<SocketAddr> {
+        let mut lookup = lock(&self.lookup);
+        if self.url.has_name() && !lookup.running && lookup.at.elapsed() > LOOKUP_EVERY {
+            lookup.at = Instant::now();
+            let addresses = Arc::clone(self);
+            let thread = thread::Builder::new()
+                .name("refresh".into())
+                .spawn(move || addresses.refresh());
+            lookup.running = thread.is_ok();
+        }
+        lookup.addresses.clone()
+    }
+
+    /// Looks the name up; after a failure the addresses stay as they are, as in every cache.
+    fn refresh(&self) {
+        let found = self.url.resolve(Deadline::after(LOOKUP_LIMIT));
+        let mut lookup = lock(&self.lookup);
+        lookup.running = false;
+        if let Ok(addresses) = found {
+            lookup.addresses = addresses;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    fn target(address: SocketAddr, flags: &str) -> Target {
+        let line = format!("{flags} http://{address}/");
+        let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let options = Options::parse(&arguments).unwrap().unwrap();
+        Target::new(&options, vec![address])
+    }
+
+    fn kept() -> Request {
+        Request {
+            kept: true,
+            due: Instant::now(),
+        }
+    }
+
+    /// Reads one request head, false at the end of the stream.
+    fn read_request(stream: &mut BufReader<TcpStream>) -> Option<String> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if stream.read_line(&mut head).ok()? == 0 {
+                return None;
+            }
+        }
+        Some(head)
+    }
+
+    /// A server that answers every request on every connection with these bytes.
+    fn server(response: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                thread::spawn(move || {
+                    let mut stream = BufReader::new(stream.unwrap());
+                    while read_request(&mut stream).is_some() {
+                        stream.get_mut().write_all(response.as_bytes()).unwrap();
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+    #[test]
+    fn requests_go_over_every_kept_connection_in_turn() {
+        let target = target(server(EMPTY), "--connections 3");
+        let opened = |_| u64::from(target.ask(kept()).opened);
+        assert_eq!((0..3).map(opened).sum::<u64>(), 3);
+        assert_eq!((0..9).map(opened).sum::<u64>(), 0);
+        assert_eq!(lock(&target.pool).idle.len(), 3);
+        let new = target.ask(Request {
+            kept: false,
+            due: Instant::now(),
+        });
+        assert!(new.opened && new.kind == Kind::Ok);
+        assert_eq!(lock(&target.pool).idle.len(), 3);
+    }
+
+    #[test]
+    fn a_busy_pool_opens_one_more_and_drops_it_afterwards() {
+        let target = target(server(EMPTY), "--connections 1");
+        assert!(target.ask(kept()).opened);
+        let (busy, _) = lock(&target.pool).take();
+        assert!(busy.is_some() && target.ask(kept()).opened);
+        let mut pool = lock(&target.pool);
+        pool.put_back(busy);
+        assert_eq!((pool.idle.len(), pool.open), (1, 1));
+    }
+
+    #[test]
+    fn a_close_between_requests_is_replaced() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = target(listener.local_addr().unwrap(), "--connections 1");
+        let (close, told) = std::sync::mpsc::channel();
+        let server = thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            read_request(&mut stream).unwrap();
+            stream.get_mut().write_all(EMPTY.as_bytes()).unwrap();
+            told.recv().unwrap();
+            drop(stream);
+            listener
+        });
+        assert_eq!(target.ask(kept()).kind, Kind::Ok);
+        close.send(()).unwrap();
+        // On loopback the close is here as soon as it has been sent.
+        let listener = server.join().unwrap();
+        let server = thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            read_request(&mut stream).unwrap();
+        });
+        let outcome = target.ask(kept());
+        assert_eq!(
+            (outcome.kind, outcome.opened, outcome.ended_idle),
+            (Kind::Closed, true, 1)
+        );
+        assert_eq!(outcome.cause.as_deref(), Some("closed without a response"));
+        server.join().unwrap();
+        assert_eq!(lock(&target.pool).open, 0);
+    }
+
+    #[test]
+    fn version_and_pod_are_learned_from_an_httpserver_alone() {
+        let ours = "HTTP/1.1 200 OK\r\nServer: httpserver\r\nVersion: 1.2\u{7}\r\n\
+                    Content-Type: application/json\r\n\
+                    Content-Length: 29\r\n\r\n{\"hostname\":\"h\",\"pod\":\"pod-1\"}";
+        let outcome = target(server(ours), "").ask(kept());
+        assert_eq!(
+            (outcome.version.as_deref(), outcome.pod.as_deref()),
+            (Some("1.2?"), Some("pod-1"))
+        );
+        let other = "HTTP/1.1 404 x\r\nServer: nginx\r\nContent-Type: application/json\r\n\
+                     Content-Length: 15\r\n\r\n{\"pod\":\"pod-1\"}";
+        let outcome = target(server(other), "").ask(kept());
+        assert_eq!(
+            (outcome.status, outcome.kind, outcome.pod),
+            (Some(404), Kind::Status, None)
+        );
+    }
+
+    #[test]
+    fn latency_counts_from_the_due_time() {
+        let target = target(server(EMPTY), "");
+        let due = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
+        let outcome = target.ask(Request { kept: true, due });
+        assert!(outcome.kind == Kind::Ok && outcome.latency() >= Duration::from_secs(2));
+        assert!(outcome.late >= Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,434 @@
+//! `httpserver watch`: asks a server at a constant rate and tells what was lost.
+//!
+//! Open loop: request number n is due n/rate seconds after the start, whatever became of the
+//! others, and has a thread of its own. Its latency counts from that due time, so a server that
+//! stops for 2 s shows in every request of these 2 s. One thread starts the requests and counts
+//! their outcomes, which come as events, as signals do; it never writes, because whoever reads the
+//! output may be slow: a second thread does.
+//!
+//! Invariant: each request that was started is counted once, or told as unfinished.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::http::{self, Deadline};
+use super::options::{self, Options};
+use super::report::{self, Run};
+use super::tally::{Gap, Kind, Outcome, Tally};
+use super::target::{LOOKUP_LIMIT, Request, Target};
+
+/// Stack of a request's thread, in bytes of address space; it touches about 12 KiB of it.
+const STACK: usize = 128 << 10;
+/// What a request may take longer than its time-out, on a busy host, before nobody waits for it any
+/// more.
+const SLACK: Duration = Duration::from_secs(1);
+/// Lines that wait for whoever reads the output: an hour.
+const LINES: usize = 3600;
+/// How long a hurried exit waits for whoever reads the summary.
+const HURRY: Duration = Duration::from_millis(500);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a run has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every request was ok; also the end of `--help`.
+    NothingLost,
+    /// A request was lost, or was not waited for.
+    Lost,
+}
+
+/// Why there is no verdict.
+#[derive(Debug)]
+pub enum Error {
+    /// The command line.
+    Options(options::Error),
+    /// The host's name cannot be looked up.
+    Lookup(http::Error),
+    /// The system refuses what a run needs before it starts.
+    System(&'static str, io::Error),
+    /// The output cannot be written.
+    Output(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Options(error) => error.fmt(f),
+            Error::Lookup(error) => error.fmt(f),
+            Error::System(what, error) => write!(f, "no {what}: {error}"),
+            Error::Output(error) => write!(f, "cannot write the output: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What the thread that counts waits for.
+enum Event {
+    /// A request has ended.
+    Outcome(Outcome),
+    /// SIGINT or SIGTERM.
+    Signal,
+    /// The output has been written to its end, or nobody takes it.
+    OutputEnded(io::Result<()>),
+}
+
+/// Runs the command with the arguments behind `watch`, and writes its output to stdout.
+pub fn run(arguments: &[String]) -> Result<Verdict, Error> {
+    let (sender, events) = mpsc::channel();
+    let Some(options) = Options::parse(arguments).map_err(Error::Options)? else {
+        return print(&options::help());
+    };
+    bring_signals(sender.clone()).map_err(|error| Error::System("signal handlers", error))?;
+    let addresses = options
+        .url
+        .resolve(Deadline::after(LOOKUP_LIMIT))
+        .map_err(Error::Lookup)?;
+    let output = Output::start(sender.clone()).map_err(|error| Error::System("thread", error))?;
+    let target = Arc::new(Target::new(&options, addresses));
+    Watch::new(options, target, output, sender, events).run()
+}
+
+fn print(text: &str) -> Result<Verdict, Error> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::Output(error)),
+        _ => Ok(Verdict::NothingLost),
+    }
+}
+
+/// Has SIGINT and SIGTERM come as events from now on.
+fn bring_signals(events: Sender<Event>) -> io::Result<()> {
+    let (mut read_end, write_end) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::low_level::pipe::register(signal, write_end.try_clone()?)?;
+    }
+    // The handlers hold write ends for good, so this thread ends with the process.
+    let wait = move || {
+        while read_end.read_exact(&mut [0]).is_ok() && events.send(Event::Signal).is_ok() {}
+    };
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(wait)
+        .map(drop)
+}
+
+/// Converts times of the monotonic clock into Unix times.
+#[derive(Clone, Copy)]
+struct Clock {
+    start: Instant,
+    unix: Duration,
+}
+
+impl Clock {
+    fn new() -> Clock {
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Clock {
+            start: Instant::now(),
+            unix,
+        }
+    }
+
+    fn unix_second(self, time: Instant) -> u64 {
+        (self.unix + time.saturating_duration_since(self.start)).as_secs()
+    }
+}
+
+/// A run.
+struct Watch {
+    options: Options,
+    target: Arc<Target>,
+    output: Output,
+    sender: Sender<Event>,
+    events: Receiver<Event>,
+    clock: Clock,
+    total: Tally,
+    /// The outcomes since the last line.
+    second: Tally,
+    /// When the second of the next line began.
+    line_start: Instant,
+    gap: Gap,
+    /// How many requests have become due.
+    sent: u64,
+    in_flight: usize,
+    /// Since when no more requests are started.
+    stopped: Option<Instant>,
+}
+
+impl Watch {
+    fn new(
+        options: Options,
+        target: Arc<Target>,
+        output: Output,
+        sender: Sender<Event>,
+        events: Receiver<Event>,
+    ) -> Watch {
+        let clock = Clock::new();
+        Watch {
+            options,
+            target,
+            output,
+            sender,
+            events,
+            clock,
+            total: Tally::default(),
+            second: Tally::default(),
+            line_start: clock.start,
+            gap: Gap::new(clock.start),
+            sent: 0,
+            in_flight: 0,
+            stopped: None,
+        }
+    }
+
+    fn run(mut self) -> Result<Verdict, Error> {
+        loop {
+            let now = Instant::now();
+            self.start_due_requests(now);
+            self.write_due_lines(now);
+            if self.is_over(now) {
+                return self.finish(false);
+            }
+            let wait = self.next_time().saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(wait) {
+                Ok(Event::Outcome(outcome)) => {
+                    self.in_flight -= 1;
+                    self.count(&outcome);
+                }
+                Ok(Event::Signal) if self.stopped.is_some() => return self.finish(true),
+                Ok(Event::Signal) => self.stopped = Some(Instant::now()),
+                Ok(Event::OutputEnded(result)) => return self.end_without_output(result),
+                // The time has come; the channel stays open, because this thread has a sender
+                // itself.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// When request number `sent` is due.
+    fn next_due(&self) -> Instant {
+        let nanos = u128::from(self.sent) * 1_000_000_000 / u128::from(self.options.rate);
+        self.clock.start + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    fn start_due_requests(&mut self, now: Instant) {
+        while self.stopped.is_none() {
+            let due = self.next_due();
+            let end = self.options.length.map(|length| self.clock.start + length);
+            if end.is_some_and(|end| due >= end) {
+                // The last request has its interval too, so that a run is as long as it was asked
+                // to be.
+                if now >= due {
+                    self.stopped = Some(due);
+                }
+                return;
+            }
+            if due > now {
+                return;
+            }
+            // Every other request has a connection of its own.
+            self.start(
+                Request {
+                    kept: self.sent % 2 == 1,
+                    due,
+                },
+                now,
+            );
+            self.sent += 1;
+        }
+    }
+
+    /// Starts a request in a thread of its own, or tells at once why it cannot be sent.
+    fn start(&mut self, request: Request, now: Instant) {
+        if now > request.due + self.options.timeout {
+            return self.count_unsent(request, "this process was stopped or had no processor time");
+        }
+        if self.in_flight >= self.options.max_in_flight() {
+            return self.count_unsent(request, "too many requests are in flight");
+        }
+        let (target, sender) = (Arc::clone(&self.target), self.sender.clone());
+        // Nobody may wait any more when the request ends.
+        let task = move || drop(sender.send(Event::Outcome(target.ask(request))));
+        match thread::Builder::new().stack_size(STACK).spawn(task) {
+            Ok(_) => self.in_flight += 1,
+            Err(error) => self.count_unsent(request, &format!("no thread: {error}")),
+        }
+    }
+
+    fn count_unsent(&mut self, request: Request, cause: &str) {
+        let cause = Some(cause.to_owned());
+        self.count(&Outcome {
+            cause,
+            finished: Instant::now(),
+            ..Outcome::of_request(request)
+        });
+    }
+
+    fn count(&mut self, outcome: &Outcome) {
+        if outcome.kind == Kind::Ok {
+            self.gap.end(outcome.finished);
+        }
+        let second = self.clock.unix_second(outcome.finished);
+        self.second.add(outcome, second);
+        self.total.add(outcome, second);
+    }
+
+    fn write_due_lines(&mut self, now: Instant) {
+        while self.line_start + SECOND <= now {
+            self.write_line();
+        }
+    }
+
+    /// Writes the line of the present second and begins the next.
+    fn write_line(&mut self) {
+        let second = self.clock.unix_second(self.line_start);
+        self.output
+            .line(report::second(&self.second, second, self.options.json));
+        self.second = Tally::default();
+        self.line_start += SECOND;
+    }
+
+    /// The end of everything that may still be in flight, once no more requests are started.
+    fn last_end(&self) -> Option<Instant> {
+        self.stopped
+            .map(|stopped| stopped + self.options.timeout + SLACK)
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.last_end()
+            .is_some_and(|end| self.in_flight == 0 || now >= end)
+    }
+
+    /// When there is something to do even if no event comes.
+    fn next_time(&self) -> Instant {
+        (self.line_start + SECOND).min(self.last_end().unwrap_or_else(|| self.next_due()))
+    }
+
+    /// Writes the rest and the summary, and waits until they have been read, in a hurry not for
+    /// long.
+    fn finish(mut self, hurry: bool) -> Result<Verdict, Error> {
+        if self.second.requests() > 0 {
+            self.write_line();
+        }
+        let now = Instant::now();
+        self.gap.end(self.stopped.unwrap_or(now).min(now));
+        let stopped = self.stopped.unwrap_or(now);
+        let run = Run {
+            url: &self.options.url,
+            rate: self.options.rate,
+            seconds: (
+                self.clock.unix_second(self.clock.start),
+                self.clock.unix_second(now),
+            ),
+            length: stopped.saturating_duration_since(self.clock.start),
+            total: &self.total,
+            gap: self.gap.longest,
+            gap_from: self.clock.unix_second(self.gap.from),
+            unfinished: self.in_flight as u64,
+            dropped_lines: self.output.dropped,
+        };
+        self.output.finish(report::summary(&run, self.options.json));
+        let verdict = self.verdict();
+        wait_for_output(&self.events, hurry).map(|()| verdict)
+    }
+
+    fn verdict(&self) -> Verdict {
+        let clean = self.total.lost() == 0 && self.in_flight == 0;
+        if clean {
+            Verdict::NothingLost
+        } else {
+            Verdict::Lost
+        }
+    }
+
+    /// Ends a run whose output nobody takes: `watch | head` is no failure, a full disk is.
+    fn end_without_output(&self, result: io::Result<()>) -> Result<Verdict, Error> {
+        match result {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::Output(error)),
+            _ if self.total.lost() == 0 => Ok(Verdict::NothingLost),
+            _ => Ok(Verdict::Lost),
+        }
+    }
+}
+
+/// Waits until the output has been written; a signal makes it a hurry.
+fn wait_for_output(events: &Receiver<Event>, mut hurry: bool) -> Result<(), Error> {
+    loop {
+        let event = if hurry {
+            events.recv_timeout(HURRY).ok()
+        } else {
+            events.recv().ok()
+        };
+        match event {
+            Some(Event::OutputEnded(Err(error))) if error.kind() != ErrorKind::BrokenPipe => {
+                return Err(Error::Output(error));
+            }
+            Some(Event::OutputEnded(_)) | None => return Ok(()),
+            Some(Event::Signal) => hurry = true,
+            Some(Event::Outcome(_)) => {}
+        }
+    }
+}
+
+/// The lines on their way to stdout.
+struct Output {
+    lines: Option<Sender<String>>,
+    waiting: Arc<AtomicUsize>,
+    dropped: u64,
+}
+
+impl Output {
+    /// Starts the thread that writes.
+    fn start(events: Sender<Event>) -> io::Result<Output> {
+        let (lines, queue) = mpsc::channel::<String>();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&waiting);
+        let write = move || {
+            let result = queue.iter().try_for_each(|line| {
+                left.fetch_sub(1, Ordering::Relaxed);
+                let mut stdout = io::stdout().lock();
+                stdout
+                    .write_all(line.as_bytes())
+                    .and_then(|()| stdout.flush())
+            });
+            // Nobody may wait any more when the output ends.
+            drop(events.send(Event::OutputEnded(result)));
+        };
+        thread::Builder::new().name("output".into()).spawn(write)?;
+        Ok(Output {
+            lines: Some(lines),
+            waiting,
+            dropped: 0,
+        })
+    }
+
+    /// Queues a line, or drops it if nobody has read the output for an hour.
+    fn line(&mut self, line: String) {
+        if self.waiting.load(Ordering::Relaxed) < LINES {
+            self.queue(line);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Queues the last text.
+    fn finish(&mut self, text: String) {
+        self.queue(text);
+        self.lines = None;
+    }
+
+    fn queue(&mut self, text: String) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // Where the writer has ended, its event tells so.
+        let _ = self.lines.as_ref().map(|lines| lines.send(text));
+    }
+}

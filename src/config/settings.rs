@@ -1,0 +1,672 @@
+//! The settings: one table declares each of them once.
+//!
+//! `--help`, the README's table, the environment, and `/admin` all come from the table. A flag
+//! overrides its variable, which overrides the default. A value is read into its type here, so
+//! nothing after this file meets a bad one. No variable begins with `HTTPSERVER_`: Kubernetes puts
+//! `HTTPSERVER_PORT=tcp://…` and its like into pods beside a Service of that name.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::config::level::Level;
+use crate::config::units;
+use crate::http::field::FieldValue;
+use crate::http::forwarded::Network;
+
+/// The port of the default address.
+pub const DEFAULT_PORT: u16 = 8080;
+
+/// Every setting with its value.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Where to listen; the first address that can be opened is taken. Empty for the default.
+    pub listen: Vec<SocketAddr>,
+    /// What the `Version` field says.
+    pub version: String,
+    /// What `/admin` can change while the server runs, as it is at the start.
+    pub runtime: RuntimeSettings,
+    /// Whether logs are JSON rather than text.
+    pub log_json: bool,
+    /// The networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// How many connections are served at once.
+    pub max_connections: usize,
+    /// The largest request head, in bytes.
+    pub max_head: usize,
+    /// The largest request body, in bytes.
+    pub max_body: u64,
+    /// The memory for all request bodies together, in bytes.
+    pub max_body_memory: u64,
+    /// From a request's first byte to the end of its head.
+    pub header_timeout: Duration,
+    /// How long a client may take for each MiB of a request's body.
+    pub body_timeout: Duration,
+    /// How long a client may take for each MiB of a response.
+    pub write_timeout: Duration,
+    /// How long an idle kept-alive connection stays open.
+    pub idle_timeout: Duration,
+    /// After SIGTERM: how long requests are still accepted.
+    pub shutdown_delay: Duration,
+    /// After that: how long requests in flight may take.
+    pub drain_timeout: Duration,
+    /// A prefix below which every route answers too; empty without one.
+    pub path_prefix: String,
+    /// Whether `/burn` exists.
+    pub allow_burn: bool,
+    /// The bearer token that opens `/admin`; empty without one.
+    pub admin_token: String,
+}
+
+/// What `/admin` can change while the server runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RuntimeSettings {
+    /// The shortest random delay of the echo.
+    pub delay_min: Duration,
+    /// The longest random delay of the echo, not below the shortest.
+    pub delay_max: Duration,
+    /// The share of echo requests that are answered 500.
+    pub error_rate: f64,
+    /// Which lines the logs show.
+    pub log_level: Level,
+    /// Whether `/readyz` answers 200.
+    pub ready: bool,
+    /// Whether `/healthz` answers 200.
+    pub live: bool,
+}
+
+impl Default for RuntimeSettings {
+    /// No delay, no errors, ready and live.
+    fn default() -> Self {
+        RuntimeSettings {
+            delay_min: Duration::ZERO,
+            delay_max: Duration::ZERO,
+            error_rate: 0.0,
+            log_level: Level::Info,
+            ready: true,
+            live: true,
+        }
+    }
+}
+
+/// When a setting can be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    /// At the start alone.
+    Start,
+    /// At the start and by `/admin`.
+    StartAndRuntime,
+    /// By `/admin` alone.
+    Runtime,
+}
+
+/// A setting: its names, its default, and how its value is read.
+pub struct Setting {
+    /// The flag without its dashes, which is also its name for `/admin`.
+    pub name: &'static str,
+    /// The environment variable.
+    pub variable: &'static str,
+    /// The default as a user would write it; empty for none.
+    pub default: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    given: Given,
+    read: fn(&mut Config, &str) -> Result<(), Expected>,
+    show: fn(&RuntimeSettings) -> String,
+}
+
+/// What was expected instead of a bad value.
+type Expected = std::borrow::Cow<'static, str>;
+
+/// Declares [`SETTINGS`]: name, variable, default, when it can be given, help text, the step that
+/// reads the value into its place, and for runtime settings the JSON of the present value.
+macro_rules! settings {
+    (|$config:ident, $text:ident, $runtime:ident| $(
+        $name:literal $variable:literal $default:expr, $given:ident, $help:literal
+        read $read:expr;
+        $(show $show:expr;)?
+    )*) => {
+        /// Every setting, in the order of `--help`.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            name: $name,
+            variable: $variable,
+            default: $default,
+            help: $help,
+            given: Given::$given,
+            read: |$config, $text| { $read; Ok(()) },
+            show: |$runtime| { let _ = $runtime; settings!(@show $($show)?) },
+        }),*];
+    };
+    (@show) => { String::new() };
+    (@show $show:expr) => { $show };
+}
+
+settings! { |config, text, runtime|
+    "listen" "LISTEN" "[::]:8080", Start,
+    "address and port; IPv4 alone where the host has no IPv6; port 0 picks one, and the log tells it"
+    read config.listen = listen(text)?;
+
+    "" "VERSION" env!("CARGO_PKG_VERSION"), Start,
+    "what the `Version` field of every response says"
+    read config.version = version(text)?;
+
+    "delay-min" "DELAY_MIN" "0s", StartAndRuntime, "shortest random delay of the echo"
+    read config.runtime.delay_min = duration(text)?;
+    show quoted(&units::show_duration(runtime.delay_min));
+
+    "delay-max" "DELAY_MAX" "2s", StartAndRuntime, "longest random delay of the echo"
+    read config.runtime.delay_max = duration(text)?;
+    show quoted(&units::show_duration(runtime.delay_max));
+
+    "error-rate" "ERROR_RATE" "0", StartAndRuntime,
+    "share (0 to 1) of echo requests that are answered 500"
+    read config.runtime.error_rate = units::parse_rate(text).ok_or(units::RATE)?;
+    show runtime.error_rate.to_string();
+
+    "log-level" "LOG_LEVEL" "info", StartAndRuntime,
+    "`error`, `warn`, `info` or `debug`; probes and scrapes that succeed are `debug`"
+    read config.runtime.log_level = level(text)?;
+    show quoted(runtime.log_level.label());
+
+    "ready" "" "true", Runtime, "whether `/readyz` answers 200"
+    read config.runtime.ready = switch(text)?;
+    show runtime.ready.to_string();
+
+    "live" "" "true", Runtime, "whether `/healthz` answers 200"
+    read config.runtime.live = switch(text)?;
+    show runtime.live.to_string();
+
+    "log-format" "LOG_FORMAT" "text", Start, "`text` (combined log format) or `json`"
+    read config.log_json = log_json(text)?;
+
+    "trusted-proxies" "TRUSTED_PROXIES" "", Start,
+    "comma-separated networks whose `X-Forwarded-For` is believed"
+    read config.trusted_proxies = networks(text)?;
+
+    "max-connections" "MAX_CONNECTIONS" "1024", Start, "connections served at once; see Limits"
+    read config.max_connections = connections(text)?;
+
+    "max-head" "MAX_HEAD" "32KiB", Start, "larger request heads get 431; from 8KiB to 1MiB"
+    read config.max_head = head_size(text)?;
+
+    "max-body" "MAX_BODY" "1MiB", Start, "larger request bodies get 413"
+    read config.max_body = size(text)?;
+
+    "max-body-memory" "MAX_BODY_MEMORY" "16MiB", Start,
+    "memory for all request bodies together; beyond it 503 with `Retry-After`"
+    read config.max_body_memory = size(text)?;
+
+    "header-timeout" "HEADER_TIMEOUT" "10s", Start,
+    "from a request's first byte to the end of its head"
+    read config.header_timeout = time_limit(text)?;
+
+    "body-timeout" "BODY_TIMEOUT" "30s", Start,
+    "how long a client may take for each MiB of a request's body"
+    read config.body_timeout = time_limit(text)?;
+
+    "write-timeout" "WRITE_TIMEOUT" "30s", Start,
+    "how long a client may take for each MiB of a response"
+    read config.write_timeout = time_limit(text)?;
+
+    "idle-timeout" "IDLE_TIMEOUT" "75s", Start,
+    "how long an idle kept-alive connection stays open"
+    read config.idle_timeout = time_limit(text)?;
+
+    "shutdown-delay" "SHUTDOWN_DELAY" "0s", Start,
+    "after SIGTERM: how long requests are still accepted while `/readyz` answers 503"
+    read config.shutdown_delay = duration(text)?;
+
+    "drain-timeout" "DRAIN_TIMEOUT" "8s", Start,
+    "after that: how long requests in flight may take"
+    read config.drain_timeout = duration(text)?;
+
+    "path-prefix" "PATH_PREFIX" "", Start,
+    "routes also answer below it (`/app/healthz`), for an Ingress that does not rewrite paths"
+    read config.path_prefix = path_prefix(text)?;
+
+    "allow-burn" "ALLOW_BURN" "false", Start, "switches `/burn/{duration}` on"
+    read config.allow_burn = switch(text)?;
+
+    "admin-token-file" "ADMIN_TOKEN_FILE" "", Start, "a file with the token that opens `/admin`"
+    read config.admin_token = token_from_file(text)?;
+
+    "" "ADMIN_TOKEN" "", Start, "the token itself, where no file is given"
+    read config.admin_token = admin_token(text)?;
+}
+
+/// Why there is no configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// An argument that is no flag.
+    NotAFlag(String),
+    /// A flag that does not exist, and the one with the most similar name.
+    UnknownFlag(String, Option<&'static str>),
+    /// A flag without its value.
+    NoValue(String),
+    /// A flag that the health check does not take.
+    NotForHealthcheck(String),
+    /// A bad value: the setting, the value, and what was expected.
+    BadValue(String, String, Expected),
+}
+
+impl ConfigError {
+    /// The exit status, after sysexits.h: 78 for a bad value, 64 for a bad command line.
+    pub fn exit_status(&self) -> u8 {
+        if matches!(self, ConfigError::BadValue(..)) {
+            78
+        } else {
+            64
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::NotAFlag(argument) => write!(f, "{argument:?} is not a flag: see --help"),
+            ConfigError::UnknownFlag(flag, Some(similar)) => {
+                write!(
+                    f,
+                    "unknown flag \"--{flag}\": did you mean --{similar}? See --help"
+                )
+            }
+            ConfigError::UnknownFlag(flag, None) => {
+                write!(f, "unknown flag \"--{flag}\": see --help")
+            }
+            ConfigError::NoValue(flag) => write!(f, "--{flag} needs a value: see --help"),
+            ConfigError::NotForHealthcheck(flag) => {
+                write!(
+                    f,
+                    "healthcheck takes a URL or --listen, not --{flag}: see --help"
+                )
+            }
+            ConfigError::BadValue(name, value, expected) => {
+                write!(f, "{name}: {value} is not usable: expected {expected}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads flags (`--name value` or `--name=value`), then the environment, then the defaults. A
+    /// variable that is set but empty counts as not set, because compose files and charts write
+    /// `VAR=`.
+    pub fn read(
+        flags: &[String],
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Config, ConfigError> {
+        let flags = parse_flags(flags)?;
+        let mut config = Config::default();
+        for setting in SETTINGS {
+            let flag = flags.iter().rev().find(|(flag, _)| *flag == setting.name);
+            let variable = || environment(setting.variable).filter(|value| !value.is_empty());
+            let (name, value) = match flag {
+                Some((flag, value)) => (format!("--{flag}"), Some((*value).to_owned())),
+                None => (setting.variable.to_owned(), variable()),
+            };
+            let secret = setting.variable == "ADMIN_TOKEN";
+            if secret && !config.admin_token.is_empty() {
+                continue;
+            }
+            // The default of `listen` depends on the host: it is decided when the port is opened.
+            let has_default = !setting.default.is_empty() && setting.name != "listen";
+            let default = || has_default.then(|| setting.default.to_owned());
+            let Some(value) = value.or_else(default) else {
+                continue;
+            };
+            setting.apply(&mut config, &value).map_err(|expected| {
+                let shown = if secret {
+                    "(hidden)".to_owned()
+                } else {
+                    format!("{value:?}")
+                };
+                ConfigError::BadValue(name, shown, expected)
+            })?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The configuration with one runtime setting changed; an error says what was expected.
+    pub fn with_runtime(
+        &self,
+        setting: &Setting,
+        value: &str,
+        present: RuntimeSettings,
+    ) -> Result<RuntimeSettings, ConfigError> {
+        let bad =
+            |expected| ConfigError::BadValue(setting.name.into(), format!("{value:?}"), expected);
+        let mut changed = Config {
+            runtime: present,
+            ..self.clone()
+        };
+        setting.apply(&mut changed, value).map_err(bad)?;
+        changed.check()?;
+        Ok(changed.runtime)
+    }
+
+    /// Checks what only several settings together can tell.
+    fn check(&self) -> Result<(), ConfigError> {
+        let RuntimeSettings {
+            delay_min,
+            delay_max,
+            ..
+        } = self.runtime;
+        if delay_min > delay_max {
+            let expected = format!(
+                "not more than delay-max, {}",
+                units::show_duration(delay_max)
+            );
+            return Err(too_large(
+                "delay-min",
+                units::show_duration(delay_min),
+                expected,
+            ));
+        }
+        if self.max_body > self.max_body_memory {
+            let most = units::show_size(self.max_body_memory);
+            let expected = format!("not more than max-body-memory, {most}");
+            return Err(too_large(
+                "max-body",
+                units::show_size(self.max_body),
+                expected,
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn too_large(name: &str, value: String, expected: String) -> ConfigError {
+    ConfigError::BadValue(name.into(), value, expected.into())
+}
+
+impl Setting {
+    /// The setting of a name that `/admin` can change.
+    pub fn from_runtime_name(name: &str) -> Option<&'static Setting> {
+        SETTINGS
+            .iter()
+            .find(|setting| setting.name == name && setting.given != Given::Start)
+    }
+
+    /// Its present value as JSON; only for runtime settings.
+    pub fn show(&self, runtime: &RuntimeSettings) -> String {
+        (self.show)(runtime)
+    }
+
+    fn apply(&self, config: &mut Config, value: &str) -> Result<(), Expected> {
+        (self.read)(config, value)
+    }
+
+    fn is_flag(&self) -> bool {
+        !self.name.is_empty() && self.given != Given::Runtime
+    }
+
+    /// The flag as a user writes it; empty where there is none.
+    fn dashed_flag(&self) -> String {
+        if self.is_flag() {
+            format!("--{}", self.name)
+        } else {
+            String::new()
+        }
+    }
+}
+
+/// All runtime settings as one JSON object.
+pub fn runtime_json(runtime: &RuntimeSettings) -> String {
+    let settings = SETTINGS
+        .iter()
+        .filter(|setting| setting.given != Given::Start);
+    let members: Vec<String> = settings
+        .map(|setting| format!("\"{}\":{}", setting.name, setting.show(runtime)))
+        .collect();
+    format!("{{{}}}\n", members.join(","))
+}
+
+/// The addresses at which a server with these flags and this environment listens, for the command
+/// that asks it; empty for the default.
+pub fn listen_setting(
+    flags: &[String],
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<SocketAddr>, ConfigError> {
+    if let Some((flag, _)) = parse_flags(flags)?
+        .iter()
+        .find(|(flag, _)| *flag != "listen")
+    {
+        return Err(ConfigError::NotForHealthcheck((*flag).to_owned()));
+    }
+    let only_listen = |name: &str| {
+        if name == "LISTEN" {
+            environment(name)
+        } else {
+            None
+        }
+    };
+    Ok(Config::read(flags, only_listen)?.listen)
+}
+
+/// Splits arguments into flags and values; every flag has to be in the table.
+fn parse_flags(arguments: &[String]) -> Result<Vec<(&str, &str)>, ConfigError> {
+    let (mut flags, mut rest) = (Vec::new(), arguments.iter());
+    while let Some(argument) = rest.next() {
+        let name = argument.strip_prefix("--").filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| ConfigError::NotAFlag(argument.clone()))?;
+        let (name, value) = match name.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (name, None),
+        };
+        if !SETTINGS
+            .iter()
+            .any(|setting| setting.is_flag() && setting.name == name)
+        {
+            return Err(ConfigError::UnknownFlag(
+                name.to_owned(),
+                similar_flag(name),
+            ));
+        }
+        let value = value.or_else(|| rest.next().map(String::as_str));
+        flags.push((
+            name,
+            value.ok_or_else(|| ConfigError::NoValue(name.to_owned()))?,
+        ));
+    }
+    Ok(flags)
+}
+
+/// The flag whose name is most like another one, if any is alike.
+fn similar_flag(name: &str) -> Option<&'static str> {
+    let flags = SETTINGS
+        .iter()
+        .filter(|setting| setting.is_flag())
+        .map(|setting| setting.name);
+    most_similar(&name.replace('_', "-").to_lowercase(), flags)
+}
+
+/// The candidate with the fewest edits from a name, if they are few.
+pub fn most_similar(
+    name: &str,
+    candidates: impl Iterator<Item = &'static str>,
+) -> Option<&'static str> {
+    let distances = candidates.map(|candidate| (edit_distance(name, candidate), candidate));
+    let (distance, candidate) = distances.min()?;
+    (distance <= 1 + candidate.len() / 4).then_some(candidate)
+}
+
+/// How many insertions, removals and replacements of bytes make one text of the other.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// The text of `--help`.
+pub fn help() -> String {
+    let mut text = String::from(
+        "A tiny HTTP/1.1 echo server for Kubernetes.\n\n\
+         usage: httpserver [serve] [--SETTING VALUE]...   run the server\n\
+         \x20      httpserver healthcheck [URL]              exit 0 if URL answers 2xx within 3 s, else 1\n\
+         \x20      httpserver watch [--FLAG VALUE]... URL    ask URL steadily and tell what was lost\n\
+         \x20      httpserver [COMMAND] --help | --version\n\n\
+         settings (a flag overrides its variable, which overrides the default; an empty variable\n\
+         \x20         counts as not set; durations read 250ms, 2s, 1.5s, 1m30s, sizes 512, 64Ki, 1MiB, 10M):\n",
+    );
+    for setting in SETTINGS
+        .iter()
+        .filter(|setting| setting.given != Given::Runtime)
+    {
+        let default = if setting.default.is_empty() {
+            "none"
+        } else {
+            setting.default
+        };
+        let (flag, help) = (setting.dashed_flag(), setting.help.replace('`', ""));
+        text += &format!(
+            "  {flag:<20} {:<18} {help} (default: {default})\n",
+            setting.variable
+        );
+    }
+    text + "\nexit status: 0 after SIGTERM, SIGINT or SIGHUP, 64 for a bad command line, 78 for a bad value,\n\
+            \x20            1 for anything else\n"
+}
+
+/// The rows of the README's table of settings.
+pub fn readme_table() -> String {
+    let code = |text: &str| {
+        if text.is_empty() {
+            "(none)".to_owned()
+        } else {
+            format!("`{text}`")
+        }
+    };
+    let row = |setting: &Setting| {
+        let (flag, default) = (code(&setting.dashed_flag()), code(setting.default));
+        format!(
+            "| {flag} | `{}` | {default} | {} |\n",
+            setting.variable, setting.help
+        )
+    };
+    SETTINGS
+        .iter()
+        .filter(|setting| setting.given != Given::Runtime)
+        .map(row)
+        .collect()
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+fn duration(text: &str) -> Result<Duration, Expected> {
+    units::parse_duration(text).ok_or_else(|| units::DURATION.into())
+}
+
+/// A duration that a socket takes as its time limit: not zero.
+fn time_limit(text: &str) -> Result<Duration, Expected> {
+    let limit = units::parse_duration(text).filter(|limit| !limit.is_zero());
+    limit.ok_or_else(|| format!("{}, above zero", units::DURATION).into())
+}
+
+fn size(text: &str) -> Result<u64, Expected> {
+    units::parse_size(text).ok_or_else(|| units::SIZE.into())
+}
+
+fn head_size(text: &str) -> Result<usize, Expected> {
+    let fits = |size: &u64| (8 << 10..=1 << 20).contains(size);
+    let size = units::parse_size(text)
+        .filter(fits)
+        .ok_or("a size from 8KiB to 1MiB")?;
+    Ok(size as usize)
+}
+
+fn level(text: &str) -> Result<Level, Expected> {
+    let level = Level::from_label(&text.to_ascii_lowercase());
+    level.ok_or_else(|| "error, warn, info or debug".into())
+}
+
+fn log_json(text: &str) -> Result<bool, Expected> {
+    match text.to_ascii_lowercase().as_str() {
+        "json" => Ok(true),
+        "text" => Ok(false),
+        _ => Err("text or json".into()),
+    }
+}
+
+fn switch(text: &str) -> Result<bool, Expected> {
+    text.to_ascii_lowercase()
+        .parse()
+        .map_err(|_| "true or false".into())
+}
+
+/// Reads an address with a port, a name with a port, or a port alone, which means every address.
+fn listen(text: &str) -> Result<Vec<SocketAddr>, Expected> {
+    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
+    if let Ok(port) = port {
+        // IPv4 comes second, for a host that has no IPv6.
+        return Ok(vec![
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        ]);
+    }
+    let expected = "an address and port such as 0.0.0.0:8080, [::]:8080, localhost:8080 or 8080";
+    let addresses: Vec<_> = text.to_socket_addrs().map_err(|_| expected)?.collect();
+    if addresses.is_empty() {
+        Err(expected.into())
+    } else {
+        Ok(addresses)
+    }
+}
+
+fn version(text: &str) -> Result<String, Expected> {
+    let valid = text.trim() == text && FieldValue::new(text.as_bytes()).is_some();
+    let expected = "a text without control characters and without white space at its ends";
+    valid
+        .then(|| text.to_owned())
+        .ok_or_else(|| expected.into())
+}
+
+fn networks(text: &str) -> Result<Vec<Network>, Expected> {
+    Network::parse_list(text).map_err(|(part, error)| {
+        format!("networks such as 10.0.0.0/8 or fd00::/8, but {part:?} {error}").into()
+    })
+}
+
+fn connections(text: &str) -> Result<usize, Expected> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (1..=1_000_000).contains(number));
+    number.ok_or_else(|| "a number from 1 to 1000000".into())
+}
+
+/// Reads a prefix such as `/app`; a slash at its end is dropped.
+fn path_prefix(text: &str) -> Result<String, Expected> {
+    let visible = text
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
+    let valid = text.starts_with('/') && visible;
+    let prefix = valid.then(|| text.trim_end_matches('/').to_owned());
+    prefix.ok_or_else(|| "a path such as /app".into())
+}
+
+fn token_from_file(path: &str) -> Result<String, Expected> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Expected::from(format!("a readable file: {error}")))?;
+    admin_token(&text)
+}
+
+fn admin_token(text: &str) -> Result<String, Expected> {
+    let token = text.trim_ascii_end();
+    let valid = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let expected = "a token of visible ASCII characters, not an empty one";
+    valid
+        .then(|| token.to_owned())
+        .ok_or_else(|| expected.into())
+}

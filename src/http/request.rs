@@ -1,0 +1,743 @@
+//! The request: parsed once, checked, and kept in buffers that the next request uses again.
+//!
+//! [`Request::parse`] is the only parse. httparse reads the head; what it forgives (bare LF line
+//! ends, empty lines without end, any length) is refused here. The head is copied into a buffer of
+//! the request, and fields are ranges into it, so the input is free for the body while the request
+//! is in use. What a request holds afterwards has no conflict: [`Framing`] is decided here, and an
+//! absent field is an empty value.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::http::error::RequestError;
+use crate::http::field::{self, FieldLines};
+use crate::http::target;
+use crate::labelled::labelled;
+use crate::limits;
+
+labelled! {
+    /// A request method. Methods are case-sensitive; those without a role here are `Other`.
+    #[allow(missing_docs, reason = "RFC 9110 section 9.3 says what each is")]
+    Method {
+        Get "GET",
+        Head "HEAD",
+        Post "POST",
+        Put "PUT",
+        Delete "DELETE",
+        Options "OPTIONS",
+        Patch "PATCH",
+        Trace "TRACE",
+        Connect "CONNECT",
+        Other "other",
+    }
+}
+
+labelled! {
+    /// The version of a request.
+    #[allow(missing_docs, reason = "the label says what each is")]
+    Version {
+        Http11 "HTTP/1.1",
+        Http10 "HTTP/1.0",
+    }
+}
+
+/// How the length of a request's body is told (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body.
+    None,
+    /// The body has this many bytes, more than none.
+    Length(u64),
+    /// The body is a sequence of chunks up to a last one.
+    Chunked,
+}
+
+/// A header field: where its name and its value stand in the head.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    name: (u32, u32),
+    value: (u32, u32),
+}
+
+/// A request whose head is valid.
+#[derive(Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The version.
+    pub version: Version,
+    /// How the length of the body is told.
+    pub framing: Framing,
+    /// Whether the client wants the connection to stay open.
+    pub keep_alive: bool,
+    /// Whether the client waits for a 100 response before it sends the body.
+    pub expects_continue: bool,
+    /// Whether `Connection` names fields of the request.
+    pub names_fields: bool,
+    head: Vec<u8>,
+    method_length: usize,
+    target: Range<usize>,
+    path: Range<usize>,
+    query: Range<usize>,
+    spans: Vec<Span>,
+}
+
+impl Default for Request {
+    /// A request that was not parsed yet.
+    fn default() -> Self {
+        Request {
+            method: Method::Other,
+            version: Version::Http11,
+            framing: Framing::None,
+            keep_alive: false,
+            expects_continue: false,
+            names_fields: false,
+            head: Vec::new(),
+            method_length: 0,
+            target: 0..0,
+            path: 0..0,
+            query: 0..0,
+            spans: Vec::new(),
+        }
+    }
+}
+
+/// What the fields say of framing and persistence, gathered one by one.
+#[derive(Default)]
+struct Gathered {
+    hosts: usize,
+    lengths: usize,
+    length: u64,
+    codings: usize,
+    last_is_chunked: bool,
+    options: usize,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl Request {
+    /// Parses the request head that `input` begins with; the number of bytes it took, or `None`
+    /// while the head has not ended. `max_head` is its largest size in bytes.
+    pub fn parse(&mut self, input: &[u8], max_head: usize) -> Result<Option<usize>, RequestError> {
+        let skipped = empty_lines(input)?;
+        let bytes = &input[skipped..];
+        let mut places = [const { MaybeUninit::uninit() }; limits::FIELDS];
+        let mut parsed = httparse::Request::new(&mut []);
+        let length = match parsed.parse_with_uninit_headers(bytes, &mut places) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => {
+                return check_partial(bytes, max_head).map(|()| None);
+            }
+            // Only a whole request line tells what is wrong with it.
+            Err(_) if may_be_request_line(bytes) => {
+                return check_partial(bytes, max_head).map(|()| None);
+            }
+            Err(error) => return Err(explain(error, bytes)),
+        };
+        let head = &bytes[..length];
+        self.take_over(&parsed, head);
+        self.check_lines(max_head)?;
+        self.read_target()?;
+        self.read_fields()?;
+        Ok(Some(skipped + length))
+    }
+
+    /// Copies what was parsed into the request's own buffers.
+    fn take_over(&mut self, parsed: &httparse::Request<'_, '_>, head: &[u8]) {
+        let place = |part: &[u8]| {
+            let start = part.as_ptr() as usize - head.as_ptr() as usize;
+            (start as u32, (start + part.len()) as u32)
+        };
+        self.head.clear();
+        self.head.extend_from_slice(head);
+        self.spans.clear();
+        self.spans.extend(parsed.headers.iter().map(|header| Span {
+            name: place(header.name.as_bytes()),
+            value: place(header.value),
+        }));
+        let method = parsed.method.unwrap_or_default();
+        self.method = Method::from_label(method).unwrap_or(Method::Other);
+        self.method_length = method.len();
+        let target = parsed.path.unwrap_or_default();
+        self.target = method.len() + 1..method.len() + 1 + target.len();
+        let is_10 = parsed.version == Some(0);
+        self.version = if is_10 {
+            Version::Http10
+        } else {
+            Version::Http11
+        };
+    }
+
+    /// Refuses what httparse forgives: line ends other than CR LF, and any length.
+    fn check_lines(&self, max_head: usize) -> Result<(), RequestError> {
+        let ends_well = |end: usize| self.head[..end].ends_with(b"\r\n");
+        if self.line_start(0) > limits::REQUEST_LINE_BYTES + 2 {
+            return Err(RequestError::TargetTooLong);
+        }
+        if self.head.len() > max_head {
+            return Err(RequestError::HeadTooLarge);
+        }
+        let lines = (0..=self.spans.len()).all(|line| ends_well(self.line_start(line)));
+        if lines && ends_well(self.head.len()) {
+            Ok(())
+        } else {
+            Err(RequestError::LineEnd)
+        }
+    }
+
+    fn read_target(&mut self) -> Result<(), RequestError> {
+        let start = self.target.start;
+        let text = self.target();
+        let base = text.as_ptr() as usize;
+        let (path, query) = target::split(self.method, text).ok_or(RequestError::Target)?;
+        // An empty path reads as `/`, which stands nowhere in the target.
+        let place = |part: &str| {
+            let offset = (part.as_ptr() as usize).wrapping_sub(base);
+            let inside = offset + part.len() <= text.len();
+            if inside {
+                start + offset..start + offset + part.len()
+            } else {
+                0..0
+            }
+        };
+        (self.path, self.query) = (place(path), place(query));
+        Ok(())
+    }
+
+    fn read_fields(&mut self) -> Result<(), RequestError> {
+        (self.expects_continue, self.names_fields) = (false, false);
+        let mut gathered = Gathered::default();
+        for index in 0..self.spans.len() {
+            self.read_field(&mut gathered, index)?;
+        }
+        self.settle(&gathered)
+    }
+
+    /// Takes note of a field that has a meaning here.
+    fn read_field(&mut self, gathered: &mut Gathered, index: usize) -> Result<(), RequestError> {
+        let Span { name, value } = self.spans[index];
+        let name = &self.head[name.0 as usize..name.1 as usize];
+        let value = &self.head[value.0 as usize..value.1 as usize];
+        // The length tells most names apart, so few are compared.
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                gathered.hosts += 1;
+                if !target::is_host(value) {
+                    return Err(RequestError::Host);
+                }
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") && self.version == Version::Http11 => {
+                if !value.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(RequestError::Expectation);
+                }
+                self.expects_continue = true;
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.names_fields |= gathered.read_connection(value);
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                gathered.lengths += 1;
+                gathered.length = parse_length(value).ok_or(RequestError::ContentLength)?;
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                gathered.read_codings(value)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Decides what only all the fields together can tell.
+    fn settle(&mut self, gathered: &Gathered) -> Result<(), RequestError> {
+        let is_10 = self.version == Version::Http10;
+        if gathered.hosts > 1 || (gathered.hosts == 0 && !is_10) {
+            return Err(RequestError::Host);
+        }
+        // Each option is looked up among the fields, so their number needs a bound.
+        if gathered.options > limits::FIELDS {
+            return Err(RequestError::HeadTooLarge);
+        }
+        self.framing = match gathered.codings {
+            1.. if is_10 || gathered.lengths > 0 || !gathered.last_is_chunked => {
+                return Err(RequestError::Framing);
+            }
+            2.. => return Err(RequestError::CodingUnsupported),
+            1 => Framing::Chunked,
+            0 if gathered.lengths > 1 => return Err(RequestError::ContentLength),
+            0 if gathered.length == 0 => Framing::None,
+            0 => Framing::Length(gathered.length),
+        };
+        self.keep_alive = !gathered.close && (gathered.keep_alive || !is_10);
+        Ok(())
+    }
+
+    /// The head as it arrived, from the request line to the empty line.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// The method as the client wrote it.
+    pub fn method_text(&self) -> &str {
+        self.text(0..self.method_length)
+    }
+
+    /// The target as the client wrote it.
+    pub fn target(&self) -> &str {
+        self.text(self.target.clone())
+    }
+
+    /// The path of the target, or `*`.
+    pub fn path(&self) -> &str {
+        if self.path.is_empty() {
+            "/"
+        } else {
+            self.text(self.path.clone())
+        }
+    }
+
+    /// The query of the target without its `?`.
+    pub fn query(&self) -> &str {
+        self.text(self.query.clone())
+    }
+
+    /// A part of the request line. It was checked to be UTF-8, so nothing is lost.
+    fn text(&self, range: Range<usize>) -> &str {
+        str::from_utf8(&self.head[range]).unwrap_or_default()
+    }
+
+    /// The names and values of all fields in the order they came.
+    pub fn fields(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
+        let part = |(start, end): (u32, u32)| &self.head[start as usize..end as usize];
+        self.spans
+            .iter()
+            .map(move |span| (part(span.name), part(span.value)))
+    }
+
+    /// The values of all fields of a name, in the order they came.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        let same = |field: &(&[u8], &[u8])| field.0.eq_ignore_ascii_case(name.as_bytes());
+        self.fields().filter(same).map(|(_, value)| value)
+    }
+
+    /// The value of the first field of a name; empty where there is none.
+    pub fn value(&self, name: &str) -> &[u8] {
+        let mut fields = self.fields();
+        let found = fields.find(|field| field.0.eq_ignore_ascii_case(name.as_bytes()));
+        found.map_or(b"", |(_, value)| value)
+    }
+
+    /// The lines of a range of fields.
+    pub fn lines(&self, fields: Range<usize>) -> FieldLines<'_> {
+        FieldLines::checked(&self.head[self.line_start(fields.start)..self.line_start(fields.end)])
+    }
+
+    /// Where the line of a field begins in the head; after the last field, where they end.
+    fn line_start(&self, field: usize) -> usize {
+        self.spans
+            .get(field)
+            .map_or(self.head.len() - 2, |span| span.name.0 as usize)
+    }
+
+    /// How many bytes of memory the buffers take.
+    pub fn capacity(&self) -> usize {
+        self.head.capacity() + self.spans.capacity() * size_of::<Span>()
+    }
+}
+
+impl Gathered {
+    /// Reads the options of a `Connection` field; whether one of them names a field.
+    fn read_connection(&mut self, value: &[u8]) -> bool {
+        let mut names_fields = false;
+        for option in field::list_with_empty(value) {
+            self.options += 1;
+            match option {
+                b"" => {}
+                _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
+                _ if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+                _ => names_fields = true,
+            }
+        }
+        names_fields
+    }
+
+    /// RFC 9112 section 6.1: `chunked` stands last and once; this server knows no coding that is
+    /// empty or has parameters.
+    fn read_codings(&mut self, value: &[u8]) -> Result<(), RequestError> {
+        for coding in field::list_with_empty(value) {
+            if self.last_is_chunked || !field::is_token(coding) {
+                return Err(RequestError::Framing);
+            }
+            self.codings += 1;
+            self.last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+        }
+        Ok(())
+    }
+}
+
+/// How many bytes of empty lines stand in front of the request line.
+fn empty_lines(input: &[u8]) -> Result<usize, RequestError> {
+    let lines = input.chunks(2).take_while(|pair| *pair == b"\r\n").count();
+    if lines > limits::EMPTY_LINES {
+        Err(RequestError::RequestLine)
+    } else {
+        Ok(2 * lines)
+    }
+}
+
+/// Whether bytes are text whose first line has not ended.
+fn may_be_request_line(bytes: &[u8]) -> bool {
+    let text = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    text.iter().all(|byte| *byte >= b' ' && *byte != 0x7f)
+}
+
+/// Refuses a head that has not ended and can never be right.
+fn check_partial(bytes: &[u8], max_head: usize) -> Result<(), RequestError> {
+    let line_end = bytes.iter().position(|byte| *byte == b'\n');
+    match line_end {
+        None if bytes.len() > limits::REQUEST_LINE_BYTES + 2 => Err(RequestError::TargetTooLong),
+        Some(end) if end > limits::REQUEST_LINE_BYTES + 2 => Err(RequestError::TargetTooLong),
+        Some(end) if !bytes[..end].ends_with(b"\r") => Err(RequestError::LineEnd),
+        _ if bytes.len() > max_head => Err(RequestError::HeadTooLarge),
+        _ => Ok(()),
+    }
+}
+
+/// Says what is wrong with a head that httparse refused.
+fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
+    let line_end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+    let (line, rest) = bytes.split_at(line_end.unwrap_or(bytes.len()));
+    match error {
+        _ if line.len() > limits::REQUEST_LINE_BYTES => RequestError::TargetTooLong,
+        httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => {
+            if has_bare_line_end(bytes) {
+                RequestError::LineEnd
+            } else {
+                RequestError::Field
+            }
+        }
+        _ => explain_request_line(line, rest),
+    }
+}
+
+fn explain_request_line(line: &[u8], rest: &[u8]) -> RequestError {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (method, target, version) = (words.next(), words.next(), words.next());
+    let version = version.and_then(|version| version.strip_prefix(b"HTTP/"));
+    let complete = method.is_some_and(field::is_token) && target.is_some_and(|t| !t.is_empty());
+    match version {
+        Some(version) if complete && words.next().is_none() => match version {
+            [b'1', b'.', b'0' | b'1'] if !rest.is_empty() && !rest.starts_with(b"\r\n") => {
+                RequestError::LineEnd
+            }
+            [b'1', b'.', b'0' | b'1'] => RequestError::Target,
+            [a, b'.', b] if a.is_ascii_digit() && b.is_ascii_digit() => {
+                RequestError::VersionUnsupported
+            }
+            _ => RequestError::Version,
+        },
+        _ => RequestError::RequestLine,
+    }
+}
+
+/// Whether there is a CR without LF or an LF without CR.
+fn has_bare_line_end(bytes: &[u8]) -> bool {
+    let bare_cr = bytes
+        .windows(2)
+        .any(|pair| pair[0] == b'\r' && pair[1] != b'\n');
+    bare_cr
+        || bytes
+            .windows(2)
+            .any(|pair| pair[0] != b'\r' && pair[1] == b'\n')
+}
+
+/// Reads the digits of a `Content-Length`; a number beyond 64 bits is above any limit.
+fn parse_length(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| str::from_utf8(value).ok()?.parse().ok().or(Some(u64::MAX)))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX_HEAD: usize = 32 << 10;
+
+    type Outcome = Result<Option<(Framing, bool)>, RequestError>;
+
+    /// The framing and persistence of a head that arrives in pieces of `step` bytes, or why it is
+    /// refused; `None` if it does not end.
+    fn outcome(bytes: &[u8], step: usize) -> Outcome {
+        let mut request = Request::default();
+        for end in (step..bytes.len()).step_by(step).chain([bytes.len()]) {
+            if request.parse(&bytes[..end], MAX_HEAD)?.is_some() {
+                return Ok(Some((request.framing, request.keep_alive)));
+            }
+        }
+        Ok(None)
+    }
+
+    #[track_caller]
+    fn check(head: &str, expected: Outcome) {
+        check_bytes(head.as_bytes(), expected);
+    }
+
+    #[track_caller]
+    fn check_bytes(head: &[u8], expected: Outcome) {
+        let pieces: &[usize] = if head.len() > 1000 {
+            &[usize::MAX]
+        } else {
+            &[usize::MAX, 1, 3, 8]
+        };
+        for step in pieces {
+            let shown = String::from_utf8_lossy(&head[..head.len().min(80)]);
+            let step = (*step).min(head.len().max(1));
+            assert_eq!(outcome(head, step), expected, "{shown:?} by {step}");
+        }
+    }
+
+    const PLAIN: Outcome = Ok(Some((Framing::None, true)));
+
+    #[test]
+    fn request_lines() {
+        check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", PLAIN);
+        check("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", PLAIN);
+        let empty =
+            |lines: usize| format!("{}GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n".repeat(lines));
+        check(&empty(limits::EMPTY_LINES), PLAIN);
+        check(
+            &empty(limits::EMPTY_LINES + 1),
+            Err(RequestError::RequestLine),
+        );
+        check("GET / HTTP/1.0\r\n\r\n", Ok(Some((Framing::None, false))));
+        check("GET / HTTP/1.1\r\nHost: a\r\n", Ok(None));
+        check(
+            "GET / HTTP/1.1\nHost: a\r\n\r\n",
+            Err(RequestError::LineEnd),
+        );
+        check(
+            "GET / HTTP/1.1\rHost: a\r\n\r\n",
+            Err(RequestError::LineEnd),
+        );
+        check(
+            " GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            Err(RequestError::RequestLine),
+        );
+        check(
+            "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+            Err(RequestError::RequestLine),
+        );
+        check(
+            "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+            Err(RequestError::RequestLine),
+        );
+        check("GET /\r\n\r\n", Err(RequestError::RequestLine));
+        check(
+            "G@T / HTTP/1.1\r\nHost: a\r\n\r\n",
+            Err(RequestError::RequestLine),
+        );
+        check("\x16\x03\x01", Err(RequestError::RequestLine));
+        for (version, reject) in [
+            ("HTTP/2.0", RequestError::VersionUnsupported),
+            ("HTTP/1.2", RequestError::VersionUnsupported),
+            ("HTTP/0.9", RequestError::VersionUnsupported),
+            ("HTTP/1.10", RequestError::Version),
+            ("HTTP/1", RequestError::Version),
+            ("HTTP/a.b", RequestError::Version),
+            ("http/1.1", RequestError::RequestLine),
+        ] {
+            check(&format!("PRI * {version}\r\n\r\n"), Err(reject));
+        }
+    }
+
+    #[test]
+    fn targets_and_hosts() {
+        for good in [
+            "GET /a?b|{}[]",
+            "GET /\u{e9}",
+            "GET http://a/b",
+            "OPTIONS *",
+            "CONNECT a:1",
+        ] {
+            check(&format!("{good} HTTP/1.1\r\nHost: a\r\n\r\n"), PLAIN);
+        }
+        for bad in ["GET *", "GET a", "GET /#f", "CONNECT /"] {
+            check(
+                &format!("{bad} HTTP/1.1\r\nHost: a\r\n\r\n"),
+                Err(RequestError::Target),
+            );
+        }
+        check_bytes(
+            b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+            Err(RequestError::Target),
+        );
+        check("GET / HTTP/1.1\r\nHost:\r\n\r\n", PLAIN);
+        check(
+            "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+            Err(RequestError::Host),
+        );
+        check("GET / HTTP/1.1\r\n\r\n", Err(RequestError::Host));
+        check(
+            "GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
+            Err(RequestError::Host),
+        );
+        check(
+            "GET / HTTP/1.0\r\nHost: a:b\r\n\r\n",
+            Err(RequestError::Host),
+        );
+        let mut request = Request::default();
+        let head = b"\r\nGET http://h?q HTTP/1.1\r\nHost: h\r\nA: 1\r\na: 2\r\n\r\nrest";
+        assert_eq!(request.parse(head, MAX_HEAD), Ok(Some(head.len() - 4)));
+        assert_eq!((request.path(), request.query()), ("/", "q"));
+        assert_eq!(
+            (request.method_text(), request.target()),
+            ("GET", "http://h?q")
+        );
+        assert_eq!(request.values("a").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(
+            (request.value("A"), request.value("b")),
+            (&b"1"[..], &b""[..])
+        );
+        assert_eq!(request.lines(1..3).bytes(), b"A: 1\r\na: 2\r\n");
+        assert_eq!(request.head(), &head[2..head.len() - 4]);
+    }
+
+    #[test]
+    fn fields() {
+        for good in ["A:b", "A:", "A: \t b\tc \t", "a!#$%&'*+-.^_`|~1: \u{e9}"] {
+            check(
+                &format!("GET / HTTP/1.1\r\nHost: a\r\n{good}\r\n\r\n"),
+                PLAIN,
+            );
+        }
+        check_bytes(b"GET / HTTP/1.1\r\nHost: a\r\nA: \xff\x80\r\n\r\n", PLAIN);
+        for bad in [
+            ": b",
+            "A : b",
+            "A\t: b",
+            " A: b",
+            "\tA: b",
+            "A b: c",
+            "A",
+            "A\u{e9}: b",
+            "A: \x7f",
+            "A: \0",
+            "A: \x1b",
+        ] {
+            check(
+                &format!("GET / HTTP/1.1\r\nHost: a\r\n{bad}\r\n\r\n"),
+                Err(RequestError::Field),
+            );
+        }
+        for bad in ["A: b\nB: c", "A: b\n", "A: b\rc", "A: b\r\r"] {
+            check(
+                &format!("GET / HTTP/1.1\r\nHost: a\r\n{bad}\r\n\r\n"),
+                Err(RequestError::LineEnd),
+            );
+        }
+    }
+
+    #[test]
+    fn limits_of_the_head() {
+        let line = |n: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(n));
+        check(&line(limits::REQUEST_LINE_BYTES - 14), PLAIN);
+        check(
+            &line(limits::REQUEST_LINE_BYTES - 13),
+            Err(RequestError::TargetTooLong),
+        );
+        let fields =
+            |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(n));
+        check(&fields(limits::FIELDS - 1), PLAIN);
+        check(&fields(limits::FIELDS), Err(RequestError::HeadTooLarge));
+        let options = |n: usize| {
+            format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: {}\r\n\r\n",
+                vec!["x"; n].join(",")
+            )
+        };
+        check(&options(limits::FIELDS), PLAIN);
+        check(
+            &options(limits::FIELDS + 1),
+            Err(RequestError::HeadTooLarge),
+        );
+        let large = |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(n));
+        check(&large(MAX_HEAD - 32), PLAIN);
+        check(&large(MAX_HEAD - 31), Err(RequestError::HeadTooLarge));
+    }
+
+    #[test]
+    fn framing() {
+        let outcome = |fields: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
+        for (fields, framing) in [
+            ("Content-Length: 0", Framing::None),
+            ("Content-Length: 7", Framing::Length(7)),
+            (
+                "Content-Length: 99999999999999999999",
+                Framing::Length(u64::MAX),
+            ),
+            ("Transfer-Encoding: CHUNKED", Framing::Chunked),
+        ] {
+            check(&outcome(fields), Ok(Some((framing, true))));
+        }
+        for (fields, reject) in [
+            (
+                "Content-Length: 7\r\nContent-Length: 7",
+                RequestError::ContentLength,
+            ),
+            ("Content-Length: 7, 7", RequestError::ContentLength),
+            ("Content-Length: +7", RequestError::ContentLength),
+            ("Content-Length: 0x7", RequestError::ContentLength),
+            ("Content-Length:", RequestError::ContentLength),
+            (
+                "Content-Length: 7\r\nTransfer-Encoding: chunked",
+                RequestError::Framing,
+            ),
+            ("Transfer-Encoding: chunked, gzip", RequestError::Framing),
+            ("Transfer-Encoding: chunked, chunked", RequestError::Framing),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+                RequestError::Framing,
+            ),
+            ("Transfer-Encoding: gzip", RequestError::Framing),
+            ("Transfer-Encoding:", RequestError::Framing),
+            ("Transfer-Encoding: chunked;a=b", RequestError::Framing),
+            ("Transfer-Encoding: \x0bchunked", RequestError::Field),
+            (
+                "Transfer-Encoding: gzip, chunked",
+                RequestError::CodingUnsupported,
+            ),
+            (
+                "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+                RequestError::CodingUnsupported,
+            ),
+            ("Expect: a", RequestError::Expectation),
+        ] {
+            check(&outcome(fields), Err(reject));
+        }
+        check(
+            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Err(RequestError::Framing),
+        );
+        check(
+            "GET / HTTP/1.0\r\nExpect: a\r\n\r\n",
+            Ok(Some((Framing::None, false))),
+        );
+    }
+
+    #[test]
+    fn persistence() {
+        for (version, connection, keep_alive) in [
+            ("1.1", "close", false),
+            ("1.1", "x, CLOSE ,y", false),
+            ("1.1", "keep-alive", true),
+            ("1.1", "keep-alive, close", false),
+            ("1.0", "Keep-Alive", true),
+            ("1.0", "keep-alive, close", false),
+            ("1.0", "x", false),
+        ] {
+            let head =
+                format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: {connection}\r\n\r\n");
+            check(&head, Ok(Some((Framing::None, keep_alive))));
+        }
+    }
+}

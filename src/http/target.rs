@@ -1,0 +1,171 @@
+//! The request target and the Host field.
+//!
+//! The target has one of the forms of RFC 9112 section 3.2: origin form (`/path?query`), absolute
+//! form (`http://host/path`), authority form (CONNECT), or `*` (OPTIONS). Both it and `Host` follow
+//! RFC 3986 section 3.2.2, with one addition: a target may hold UTF-8, because curl sends it raw.
+
+use std::net::Ipv6Addr;
+
+use crate::http::request::Method;
+
+/// The path and the query of a target; `None` if it has no form that the method allows.
+pub fn split(method: Method, target: &str) -> Option<(&str, &str)> {
+    if !target
+        .bytes()
+        .all(|byte| byte > b' ' && byte != 0x7f && byte != b'#')
+    {
+        return None;
+    }
+    if method == Method::Connect {
+        let (_, port) = target.rsplit_once(':')?;
+        return (!port.is_empty() && is_authority(target.as_bytes())).then_some((target, ""));
+    }
+    if target == "*" {
+        return (method == Method::Options).then_some((target, ""));
+    }
+    let origin = if target.starts_with('/') {
+        target
+    } else {
+        strip_authority(target)?
+    };
+    match origin.split_once('?') {
+        Some(("", query)) => Some(("/", query)),
+        Some(parts) => Some(parts),
+        None if origin.is_empty() => Some(("/", "")),
+        None => Some((origin, "")),
+    }
+}
+
+/// What follows scheme and authority in a target in absolute form.
+fn strip_authority(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return None;
+    }
+    let (authority, origin) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    is_authority(authority.as_bytes()).then_some(origin)
+}
+
+/// Whether a `Host` value is valid: an authority, or empty, as RFC 9112 section 3.2 allows and
+/// some load balancers send.
+pub fn is_host(value: &[u8]) -> bool {
+    value.is_empty() || is_authority(value)
+}
+
+/// Whether a value is `uri-host [ ":" port ]` (RFC 9110 section 7.2).
+fn is_authority(value: &[u8]) -> bool {
+    let (host_valid, port) = if let [b'[', rest @ ..] = value {
+        let end = rest.iter().position(|byte| *byte == b']').unwrap_or(0);
+        let (address, port) = rest.split_at(end);
+        (is_ipv6(address), port.get(1..).unwrap_or_default())
+    } else {
+        let (name, port) = value.split_at(name_length(value));
+        (!name.is_empty(), port)
+    };
+    host_valid && is_port(port)
+}
+
+/// Whether bytes are a colon and a port number, whose digits may be missing, or nothing.
+fn is_port(bytes: &[u8]) -> bool {
+    let [b':', digits @ ..] = bytes else {
+        return bytes.is_empty();
+    };
+    let value = digits.iter().try_fold(0u32, |sum, digit| {
+        let digit = char::from(*digit).to_digit(10)?;
+        Some(sum * 10 + digit).filter(|sum| *sum <= u32::from(u16::MAX))
+    });
+    value.is_some()
+}
+
+/// How many bytes at the start may stand in a registered name (RFC 3986 section 3.2.2).
+fn name_length(bytes: &[u8]) -> usize {
+    let mut length = 0;
+    loop {
+        length += bytes[length..]
+            .iter()
+            .take_while(|byte| is_name_byte(**byte))
+            .count();
+        match bytes[length..] {
+            [b'%', a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => length += 3,
+            _ => return length,
+        }
+    }
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    let mark = b"-._~!$&'()*+,;=".contains(&byte);
+    byte.is_ascii_alphanumeric() || mark
+}
+
+fn is_ipv6(bytes: &[u8]) -> bool {
+    str::from_utf8(bytes).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        for (target, parts) in [
+            ("/a/b?c=d?e", Some(("/a/b", "c=d?e"))),
+            ("http://h:1/x?y", Some(("/x", "y"))),
+            ("HTTPS://h", Some(("/", ""))),
+            ("http://h?q", Some(("/", "q"))),
+            ("/", Some(("/", ""))),
+            ("/a?b|{}[]^\"<>\\`", Some(("/a", "b|{}[]^\"<>\\`"))),
+            ("/\u{e9}", Some(("/\u{e9}", ""))),
+            ("*", None),
+            ("a", None),
+            ("/#f", None),
+            ("ftp://a/", None),
+            ("http:///", None),
+            ("http://u@a/", None),
+            ("http://a:b/", None),
+            ("http://:80/", None),
+        ] {
+            assert_eq!(split(Method::Get, target), parts, "{target}");
+        }
+        assert_eq!(split(Method::Options, "*"), Some(("*", "")));
+        assert_eq!(split(Method::Connect, "a:1"), Some(("a:1", "")));
+        assert_eq!(split(Method::Connect, "/"), None);
+        assert_eq!(split(Method::Connect, "a"), None);
+    }
+
+    #[test]
+    fn hosts() {
+        for good in [
+            "",
+            "a",
+            "a.b:80",
+            "a:",
+            "127.0.0.1:65535",
+            "[::1]",
+            "[::1]:8080",
+            "a%20b",
+            "a_b",
+        ] {
+            assert!(is_host(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            ":80",
+            "a:80:80",
+            "[::1",
+            "[::1]80",
+            "[]",
+            "::1",
+            "a b",
+            "a/b",
+            "a:65536",
+            "a:x",
+            "[::1]x",
+            "[a]",
+            "u@a",
+            "a%2",
+            "\u{e9}",
+            "a:99999999999",
+        ] {
+            assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
+    }
+}

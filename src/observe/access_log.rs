@@ -1,0 +1,410 @@
+//! The lines of the access log: one for each response, refused ones included.
+//!
+//! The text format is the combined log format, which every log tool reads, followed by the fields
+//! that it lacks as `name=value`. The JSON format is one flat object. A line is complete when its
+//! response is complete; only its last field, `complete`, depends on the write that follows.
+
+use std::time::Duration;
+
+use crate::config::level::Level;
+use crate::http::date::{self, Dates};
+use crate::http::decimal;
+use crate::http::error::RequestError;
+use crate::http::field::truncated;
+use crate::http::request::Request;
+use crate::http::route::Route;
+use crate::http::status::Status;
+use crate::limits;
+use crate::observe::escape;
+
+/// What a line tells of a request. An absent value is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// The address of the client.
+    pub client: &'a str,
+    /// The address and port of the peer.
+    pub peer: &'a str,
+    /// The request, if what came could be parsed.
+    pub request: Option<&'a Request>,
+    /// What came instead of a request line.
+    pub raw: &'a [u8],
+    /// Where the request went.
+    pub route: Route,
+    /// The status of the response.
+    pub status: Status,
+    /// How much the line matters.
+    pub level: Level,
+    /// The bytes of the response, head and body.
+    pub bytes: u64,
+    /// From the request's first byte to the end of its response.
+    pub duration: Duration,
+    /// The injected delay.
+    pub delay: Duration,
+    /// The id of the request, a token.
+    pub request_id: &'a [u8],
+    /// Why the request was refused.
+    pub refused: Option<RequestError>,
+    /// The name of the injected fault.
+    pub fault: &'a str,
+    /// The messages that a WebSocket connection received.
+    pub messages: Option<u64>,
+}
+
+/// How much the line of a response matters. `asked_for` says that the client asked for this status.
+pub fn level(route: Route, status: Status, asked_for: bool) -> Level {
+    let failed = status.code() >= 400;
+    match route {
+        route if route.is_probe() => {
+            if failed {
+                Level::Warn
+            } else {
+                Level::Debug
+            }
+        }
+        Route::Favicon => Level::Debug,
+        _ if asked_for => Level::Info,
+        _ if matches!(status.code(), 500 | 503) => Level::Warn,
+        _ => Level::Info,
+    }
+}
+
+impl Entry<'_> {
+    /// Adds the line to `out`.
+    pub fn write(&self, dates: &Dates, json: bool, out: &mut Vec<u8>) {
+        if json {
+            self.write_json(dates, out)
+        } else {
+            self.write_text(dates, out)
+        }
+        out.extend_from_slice(ending(json, true));
+    }
+
+    fn write_text(&self, dates: &Dates, out: &mut Vec<u8>) {
+        put(
+            out,
+            &[
+                self.client.as_bytes(),
+                b" - - [",
+                dates.common_log(),
+                b"] \"",
+            ],
+        );
+        if let Some(request) = self.request {
+            put(out, &[self.method(), b" "]);
+            log_value(
+                truncated(request.target().as_bytes(), limits::LOGGED_TARGET_BYTES),
+                out,
+            );
+            put(out, &[b" ", request.version.label().as_bytes()]);
+        } else {
+            log_value(truncated(self.raw, limits::LOGGED_VALUE_BYTES), out);
+        }
+        let status = decimal::decimal(self.status.code().into());
+        let status = if self.status == Status::NONE {
+            b"000"
+        } else {
+            &status[..]
+        };
+        put(out, &[b"\" ", status, b" ", &decimal::decimal(self.bytes)]);
+        for name in ["referer", "user-agent"] {
+            put(out, &[b" \""]);
+            let value = self.value(name);
+            log_value(if value.is_empty() { b"-" } else { value }, out);
+            put(out, &[b"\""]);
+        }
+        let dash = |value| if value == b"" { &b"-"[..] } else { value };
+        put(
+            out,
+            &[
+                b" level=",
+                self.level.label().as_bytes(),
+                b" peer=",
+                self.peer.as_bytes(),
+            ],
+        );
+        put(out, &[b" route=", self.route.label().as_bytes()]);
+        put(
+            out,
+            &[
+                b" delay=",
+                &decimal::seconds(self.delay),
+                b" request_id=",
+                self.request_id,
+            ],
+        );
+        put(out, &[b" trace_id=", dash(self.trace_id()), b" host=\""]);
+        log_value(self.value("host"), out);
+        put(out, &[b"\" forwarded_for=\""]);
+        self.forwarded_for(|bytes| log_value(bytes, out));
+        put(
+            out,
+            &[
+                b"\" reason=",
+                dash(self.reason()),
+                b" fault=",
+                dash(self.fault.as_bytes()),
+            ],
+        );
+        if let Some(messages) = self.messages {
+            put(out, &[b" messages=", &decimal::decimal(messages)]);
+        }
+        put(out, &[b" duration=", &decimal::seconds(self.duration)]);
+    }
+
+    fn write_json(&self, dates: &Dates, out: &mut Vec<u8>) {
+        let (target, protocol) = match self.request {
+            Some(request) => (request.target().as_bytes(), request.version.label()),
+            None => (truncated(self.raw, limits::LOGGED_VALUE_BYTES), ""),
+        };
+        put(out, &[b"{\"time\":\"", dates.rfc3339()]);
+        date::push_millis(out, dates.millis());
+        for (name, value) in [
+            ("Z\",\"level\":\"", self.level.label().as_bytes()),
+            ("\",\"client\":\"", self.client.as_bytes()),
+            ("\",\"peer\":\"", self.peer.as_bytes()),
+            ("\",\"method\":\"", self.method()),
+            (
+                "\",\"target\":\"",
+                truncated(target, limits::LOGGED_TARGET_BYTES),
+            ),
+            ("\",\"route\":\"", self.route.label().as_bytes()),
+            ("\",\"protocol\":\"", protocol.as_bytes()),
+            ("\",\"user_agent\":\"", self.value("user-agent")),
+            ("\",\"referrer\":\"", self.value("referer")),
+            ("\",\"request_id\":\"", self.request_id),
+            ("\",\"trace_id\":\"", self.trace_id()),
+            ("\",\"host\":\"", self.value("host")),
+            ("\",\"reason\":\"", self.reason()),
+            ("\",\"fault\":\"", self.fault.as_bytes()),
+        ] {
+            put(out, &[name.as_bytes()]);
+            escape::json(value, |bytes| out.extend_from_slice(bytes));
+        }
+        put(out, &[b"\",\"forwarded_for\":\""]);
+        self.forwarded_for(|bytes| escape::json(bytes, |bytes| out.extend_from_slice(bytes)));
+        let (status, bytes) = (
+            decimal::decimal(self.status.code().into()),
+            decimal::decimal(self.bytes),
+        );
+        put(out, &[b"\",\"status\":", &status, b",\"bytes\":", &bytes]);
+        if let Some(messages) = self.messages {
+            put(out, &[b",\"messages\":", &decimal::decimal(messages)]);
+        }
+        put(out, &[b",\"delay\":", &decimal::seconds(self.delay)]);
+        put(out, &[b",\"duration\":", &decimal::seconds(self.duration)]);
+    }
+
+    fn method(&self) -> &[u8] {
+        let method = self.request.map_or("", Request::method_text);
+        truncated(method.as_bytes(), limits::LOGGED_METHOD_BYTES)
+    }
+
+    /// The value of a field, cut to what a line may hold.
+    fn value(&self, name: &str) -> &[u8] {
+        let value = self.request.map_or(&b""[..], |request| request.value(name));
+        truncated(value, limits::LOGGED_VALUE_BYTES)
+    }
+
+    /// The values of `X-Forwarded-For` as one list, as they came and cut to what a line may hold.
+    fn forwarded_for(&self, mut put: impl FnMut(&[u8])) {
+        let mut room = limits::LOGGED_VALUE_BYTES;
+        let values = self
+            .request
+            .into_iter()
+            .flat_map(|request| request.values("x-forwarded-for"));
+        for (place, value) in values.enumerate() {
+            for piece in [if place == 0 { &b""[..] } else { b", " }, value] {
+                let piece = truncated(piece, room);
+                put(piece);
+                room -= piece.len();
+            }
+        }
+    }
+
+    fn trace_id(&self) -> &[u8] {
+        self.request
+            .map_or(b"", |request| trace_id(request.value("traceparent")))
+    }
+
+    fn reason(&self) -> &[u8] {
+        self.refused.map_or("", RequestError::label).as_bytes()
+    }
+}
+
+/// The end of a line, which says whether the client's side took the whole response.
+pub fn ending(json: bool, complete: bool) -> &'static [u8] {
+    match (json, complete) {
+        (false, true) => b" complete=true\n",
+        (false, false) => b" complete=false\n",
+        (true, true) => b",\"complete\":true}\n",
+        (true, false) => b",\"complete\":false}\n",
+    }
+}
+
+fn put(out: &mut Vec<u8>, pieces: &[&[u8]]) {
+    for piece in pieces {
+        out.extend_from_slice(piece);
+    }
+}
+
+fn log_value(bytes: &[u8], out: &mut Vec<u8>) {
+    escape::log_value(bytes, |bytes| out.extend_from_slice(bytes));
+}
+
+/// The trace id of a valid `traceparent` (W3C Trace Context sections 3.2 and 4): version, trace id,
+/// parent id and flags; later versions may add more after another dash.
+fn trace_id(traceparent: &[u8]) -> &[u8] {
+    let Some((known, more)) = traceparent.split_first_chunk::<55>() else {
+        return b"";
+    };
+    let [version, trace, parent, flags] = [0..2, 3..35, 36..52, 53..55].map(|part| &known[part]);
+    let dashes = [2, 35, 52].iter().all(|place| known[*place] == b'-');
+    let hex = |part: &[u8]| {
+        part.iter()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let not_zero = |part: &[u8]| part.iter().any(|byte| *byte != b'0');
+    let version_fits = match version {
+        b"00" => more.is_empty(),
+        b"ff" => false,
+        _ => matches!(more, [] | [b'-', ..]),
+    };
+    let valid = dashes && version_fits && [version, trace, parent, flags].into_iter().all(hex);
+    if valid && not_zero(trace) && not_zero(parent) {
+        trace
+    } else {
+        b""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: Entry<'_> = Entry {
+        client: "1.2.3.4",
+        peer: "10.0.0.1:5",
+        request: None,
+        raw: b"\x16\x03",
+        route: Route::Echo,
+        status: Status::OK,
+        level: Level::Info,
+        bytes: 512,
+        duration: Duration::from_micros(1_500_042),
+        delay: Duration::from_millis(1500),
+        request_id: b"id",
+        refused: None,
+        fault: "",
+        messages: None,
+    };
+
+    const HEAD: &str = "GET /a\"\\\u{e9} HTTP/1.1\r\nHost: h\r\nUser-Agent: \u{e9}\"\r\n\
+                        X-Forwarded-For: a\r\nX-Forwarded-For: b\r\n\r\n";
+
+    fn line(entry: &Entry<'_>, head: &str, json: bool) -> String {
+        let mut dates = Dates::default();
+        dates.set(Duration::from_millis(1_795_370_645_007));
+        let mut request = Request::default();
+        let parsed = !head.is_empty();
+        assert!(!parsed || request.parse(head.as_bytes(), 1 << 20).unwrap().is_some());
+        let entry = Entry {
+            request: parsed.then_some(&request),
+            ..*entry
+        };
+        let mut out = Vec::new();
+        entry.write(&dates, json, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines() {
+        assert_eq!(
+            line(&ENTRY, HEAD, false),
+            "1.2.3.4 - - [22/Nov/2026:18:04:05 +0000] \"GET /a\\\"\\\\\\xc3\\xa9 HTTP/1.1\" 200 \
+             512 \"-\" \"\\xc3\\xa9\\\"\" level=info peer=10.0.0.1:5 route=echo delay=1.500000 \
+             request_id=id trace_id=- host=\"h\" forwarded_for=\"a, b\" reason=- fault=- \
+             duration=1.500042 complete=true\n"
+        );
+        assert_eq!(
+            line(&ENTRY, HEAD, true),
+            "{\"time\":\"2026-11-22T18:04:05.007Z\",\"level\":\"info\",\"client\":\"1.2.3.4\",\
+             \"peer\":\"10.0.0.1:5\",\"method\":\"GET\",\"target\":\"/a\\\"\\\\\\u00e9\",\
+             \"route\":\"echo\",\"protocol\":\"HTTP/1.1\",\"user_agent\":\"\\u00e9\\\"\",\
+             \"referrer\":\"\",\"request_id\":\"id\",\"trace_id\":\"\",\"host\":\"h\",\
+             \"reason\":\"\",\"fault\":\"\",\"forwarded_for\":\"a, b\",\"status\":200,\
+             \"bytes\":512,\"delay\":1.500000,\"duration\":1.500042,\"complete\":true}\n"
+        );
+        let refused = Entry {
+            refused: Some(RequestError::Tls),
+            fault: "stall",
+            messages: Some(3),
+            ..ENTRY
+        };
+        let text = line(&refused, "", false);
+        assert!(
+            text.contains("] \"\\x16\\x03\" 200 512 \"-\" \"-\" level=info"),
+            "{text}"
+        );
+        assert!(
+            text.contains(" reason=tls fault=stall messages=3 duration="),
+            "{text}"
+        );
+        let json = line(&refused, "", true);
+        assert!(
+            json.contains("\"target\":\"\\u0016\\u0003\",\"route\":\"echo\",\"protocol\":\"\"")
+        );
+        assert!(
+            json.contains("\"bytes\":512,\"messages\":3,\"delay\":"),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        let long = "x".repeat(8_000);
+        let head = format!(
+            "GET /{long} HTTP/1.1\r\nHost: h\r\nUser-Agent: {long}\r\nReferer: {long}\r\n\
+             X-Forwarded-For: {long}\r\nX-Forwarded-For: {long}\r\n\r\n"
+        );
+        for json in [false, true] {
+            assert!(line(&ENTRY, &head, json).len() < 4_200, "{json}");
+        }
+    }
+
+    #[test]
+    fn levels() {
+        let level = |route, code, asked| level(route, Status::from_code(code).unwrap(), asked);
+        for (route, code, asked, expected) in [
+            (Route::Healthz, 200, false, Level::Debug),
+            (Route::Readyz, 503, false, Level::Warn),
+            (Route::Metrics, 405, false, Level::Warn),
+            (Route::Echo, 200, false, Level::Info),
+            (Route::Echo, 500, false, Level::Warn),
+            (Route::Echo, 503, true, Level::Info),
+            (Route::Status, 500, true, Level::Info),
+            (Route::None, 503, false, Level::Warn),
+            (Route::None, 400, false, Level::Info),
+            (Route::Favicon, 404, false, Level::Debug),
+        ] {
+            assert_eq!(level(route, code, asked), expected, "{route:?} {code}");
+        }
+    }
+
+    #[test]
+    fn trace_ids() {
+        let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+        for (value, valid) in [
+            (format!("00-{trace}-{parent}-01"), true),
+            (format!("01-{trace}-{parent}-01-more"), true),
+            (format!("00-{trace}-{parent}-01-more"), false),
+            (format!("ff-{trace}-{parent}-01"), false),
+            (format!("00-{}-{parent}-01", "0".repeat(32)), false),
+            (format!("00-{trace}-{}-01", "0".repeat(16)), false),
+            (format!("00-{}-{parent}-01", trace.to_uppercase()), false),
+            (format!("00-{trace}-{parent}"), false),
+        ] {
+            let expected = if valid { trace } else { "" };
+            assert_eq!(trace_id(value.as_bytes()), expected.as_bytes(), "{value}");
+        }
+    }
+}

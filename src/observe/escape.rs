@@ -1,0 +1,172 @@
+//! Escapes for the text log, for JSON, and for HTML.
+//!
+//! Every byte from a client passes through one of these before it stands in a log line or a page,
+//! so no request can forge or break a line. The results are put out in runs, because they can be
+//! six times as long as the input. JSON and log lines hold printable ASCII alone: they can drive
+//! neither a terminal nor a line reader.
+
+use crate::http::decimal::hex_digit;
+
+/// Puts out bytes for a quoted value of the text log: printable ASCII as it is, `"` and `\` after a
+/// `\`, others as `\xHH`.
+pub fn log_value(bytes: &[u8], mut put: impl FnMut(&[u8])) {
+    escape(bytes, &mut put, |rest, put| {
+        match rest[0] {
+            byte @ (b'"' | b'\\') => put(&[b'\\', byte]),
+            byte => put(&hex_escape(byte)),
+        }
+        1
+    });
+}
+
+/// Puts out a message of our own that may quote a user: as [`log_value`], but quotes and
+/// backslashes stay.
+pub fn diagnostic(message: &str, mut put: impl FnMut(&[u8])) {
+    for byte in message.bytes() {
+        match byte {
+            b' '..=b'~' => put(&[byte]),
+            _ => put(&hex_escape(byte)),
+        }
+    }
+}
+
+fn hex_escape(byte: u8) -> [u8; 4] {
+    [b'\\', b'x', hex_digit(byte >> 4), hex_digit(byte)]
+}
+
+/// Puts out the inside of a JSON string: ASCII alone, other characters as `\uHHHH`. Bytes that are
+/// not UTF-8 become U+FFFD.
+pub fn json(bytes: &[u8], mut put: impl FnMut(&[u8])) {
+    escape(bytes, &mut put, |rest, put| {
+        let (character, length) = first_char(rest);
+        put_json_char(character, put);
+        length
+    });
+}
+
+/// Puts out a JSON string with its quotes. Where the bytes are not UTF-8 as a whole, each byte
+/// counts as one ISO-8859-1 character, so nothing is lost.
+pub fn json_string(bytes: &[u8], put: &mut impl FnMut(&[u8])) {
+    put(b"\"");
+    if str::from_utf8(bytes).is_ok() {
+        json(bytes, &mut *put);
+    } else {
+        escape(bytes, put, |rest, put| {
+            put_json_char(char::from(rest[0]), put);
+            1
+        });
+    }
+    put(b"\"");
+}
+
+fn put_json_char(character: char, put: &mut impl FnMut(&[u8])) {
+    match character {
+        '"' => put(b"\\\""),
+        '\\' => put(b"\\\\"),
+        '\n' => put(b"\\n"),
+        _ => {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let [high, low] = unit.to_be_bytes();
+                let digits = [high >> 4, high, low >> 4, low].map(hex_digit);
+                put(b"\\u");
+                put(&digits);
+            }
+        }
+    }
+}
+
+/// Puts out bytes for an HTML document in UTF-8, also inside quoted attributes. Control bytes and
+/// bytes that are not UTF-8 become U+FFFD.
+pub fn html(bytes: &[u8], mut put: impl FnMut(&[u8])) {
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '&' => put(b"&amp;"),
+                '<' => put(b"&lt;"),
+                '>' => put(b"&gt;"),
+                '"' => put(b"&quot;"),
+                '\'' => put(b"&#39;"),
+                '\n' | '\t' | '\r' => put(&[character as u8]),
+                _ if character.is_control() => put("\u{fffd}".as_bytes()),
+                _ => put(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            put("\u{fffd}".as_bytes());
+        }
+    }
+}
+
+/// Puts out runs of plain bytes as they are, and has `special` put out the others; it tells how
+/// many bytes it took.
+fn escape<P: FnMut(&[u8])>(mut rest: &[u8], put: &mut P, special: impl Fn(&[u8], &mut P) -> usize) {
+    loop {
+        let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+        let length = rest
+            .iter()
+            .position(|byte| !plain(byte))
+            .unwrap_or(rest.len());
+        put(&rest[..length]);
+        rest = &rest[length..];
+        if rest.is_empty() {
+            return;
+        }
+        rest = &rest[special(rest, put)..];
+    }
+}
+
+/// The first character of some bytes and its length in bytes; U+FFFD where they are not UTF-8.
+fn first_char(bytes: &[u8]) -> (char, usize) {
+    let head = &bytes[..bytes.len().min(4)];
+    let valid = match str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) => str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    let first = valid.chars().next();
+    first.map_or((char::REPLACEMENT_CHARACTER, 1), |character| {
+        (character, character.len_utf8())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut dyn FnMut(&[u8]))) -> String {
+        let mut out = Vec::new();
+        write(&mut |bytes| out.extend_from_slice(bytes));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn escapes() {
+        for (bytes, log, json_text) in [
+            (&b"plain"[..], "plain", "plain"),
+            (b"a\"b\\c", "a\\\"b\\\\c", "a\\\"b\\\\c"),
+            (
+                b"\r\n\t\x1b[0m",
+                "\\x0d\\x0a\\x09\\x1b[0m",
+                "\\u000d\\n\\u0009\\u001b[0m",
+            ),
+            (b"\xff\xc3\xa9", "\\xff\\xc3\\xa9", "\\ufffd\\u00e9"),
+            (
+                "\u{9b}\u{1F600}".as_bytes(),
+                "\\xc2\\x9b\\xf0\\x9f\\x98\\x80",
+                "\\u009b\\ud83d\\ude00",
+            ),
+            (b"\xf0\x9f", "\\xf0\\x9f", "\\ufffd\\ufffd"),
+            (b"\x7f", "\\x7f", "\\u007f"),
+        ] {
+            assert_eq!(written(|put| log_value(bytes, put)), log);
+            assert_eq!(written(|put| json(bytes, put)), json_text);
+        }
+        let string = |bytes: &[u8]| written(|mut put| json_string(bytes, &mut put));
+        assert_eq!(string(b"\xff\xc3\xa9"), "\"\\u00ff\\u00c3\\u00a9\"");
+        assert_eq!(string("\u{e9}".as_bytes()), "\"\\u00e9\"");
+        let page = written(|put| html(b"<a href='\"'>\xff\x1b\xc3\xa9&\n", put));
+        assert_eq!(
+            page,
+            "&lt;a href=&#39;&quot;&#39;&gt;\u{fffd}\u{fffd}\u{e9}&amp;\n"
+        );
+    }
+}

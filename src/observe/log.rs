@@ -1,0 +1,311 @@
+//! A log: lines go into one bounded buffer, and one writer takes all that is there with one call.
+//!
+//! Connection threads append; the writer lets lines gather for a millisecond and writes them
+//! together. A full buffer makes appenders wait, so nothing is lost, except those who may not wait.
+//! A write to a pipe that nobody reads cannot be interrupted, so the writer runs outside the
+//! server's scope, over a log that lives as long as the process.
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::limits;
+
+/// A log: the buffer between those who append lines and the thread that writes them.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// How long the writer lets lines gather.
+    gather: Duration,
+    state: Mutex<State>,
+    /// Notified when lines came or the end began.
+    more: Condvar,
+    /// Notified when a gathering pause may end early.
+    hurry: Condvar,
+    /// Notified when lines were taken or written.
+    room: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<u8>,
+    waiting: u64,
+    being_written: u64,
+    /// Threads that wait for room or for the end of a write. Notifying nobody would cost a system
+    /// call for nothing.
+    waiters: usize,
+    totals: Totals,
+    writer_sleeps: bool,
+    ending: bool,
+}
+
+/// What became of the lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Lines that were written.
+    pub written: u64,
+    /// Lines that found the buffer full, or whose write failed.
+    pub lost: u64,
+    /// Writes that failed.
+    pub errors: u64,
+    /// Why the last failed write failed.
+    pub last_error: Option<ErrorKind>,
+}
+
+impl Log {
+    /// A log whose writer lets lines gather for this long; the default one writes at once.
+    pub fn gathering(gather: Duration) -> Log {
+        Log {
+            gather,
+            ..Log::default()
+        }
+    }
+
+    /// Adds `count` whole lines. A full buffer makes those wait who may, until the end begins.
+    pub fn append(&self, lines: &[u8], count: u64, may_wait: bool) {
+        let mut state = self.lock();
+        while state.lines.len() + lines.len() > limits::LOG_BUFFER_BYTES {
+            if !may_wait || state.ending {
+                state.totals.lost += count;
+                return;
+            }
+            state.waiters += 1;
+            state = self
+                .room
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.waiters -= 1;
+        }
+        state.lines.extend_from_slice(lines);
+        state.waiting += count;
+        if std::mem::take(&mut state.writer_sleeps) {
+            drop(state);
+            self.more.notify_one();
+        }
+    }
+
+    /// Writes lines as they come, for as long as the process lives. A broken sink costs its lines
+    /// and nothing else; the first failed write is reported to `complain`.
+    pub fn write_to(&self, sink: &mut dyn Write, complain: impl Fn(&io::Error)) {
+        let mut taken = Vec::new();
+        loop {
+            self.take(&mut taken);
+            let result = self.write_all(sink, &taken);
+            taken.clear();
+            if taken.capacity() > limits::LOG_BUFFER_BYTES / 8 {
+                taken = Vec::new();
+            }
+            if let Err(error) = &result
+                && self.count(Some(error.kind()))
+            {
+                complain(error);
+            } else if result.is_ok() {
+                self.count(None);
+            }
+        }
+    }
+
+    /// Counts the lines of one write by its outcome; whether it was the first that failed.
+    fn count(&self, error: Option<ErrorKind>) -> bool {
+        let mut state = self.lock();
+        let lines = std::mem::take(&mut state.being_written);
+        let totals = &mut state.totals;
+        match error {
+            None => totals.written += lines,
+            Some(kind) => {
+                totals.lost += lines;
+                totals.errors += 1;
+                totals.last_error = Some(kind);
+            }
+        }
+        let first = totals.errors == 1;
+        self.notify_waiters(&state);
+        first
+    }
+
+    /// Writes all bytes. Where the sink does not block and is full, it tries again from the same
+    /// byte after a pause.
+    fn write_all(&self, sink: &mut dyn Write, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match sink.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let pause = self.more.wait_timeout(self.lock(), limits::LOG_RETRY);
+                    drop(pause.unwrap_or_else(PoisonError::into_inner));
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for lines, lets more gather, and takes them all.
+    fn take(&self, taken: &mut Vec<u8>) {
+        let mut state = self.lock();
+        while state.lines.is_empty() {
+            state.writer_sleeps = true;
+            state = self
+                .more
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if !state.ending && !self.gather.is_zero() {
+            let pause = self.hurry.wait_timeout(state, self.gather);
+            state = pause.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        std::mem::swap(&mut state.lines, taken);
+        state.being_written = std::mem::take(&mut state.waiting);
+        self.notify_waiters(&state);
+    }
+
+    fn notify_waiters(&self, state: &State) {
+        if state.waiters > 0 {
+            self.room.notify_all();
+        }
+    }
+
+    /// Ends all waiting for room: lines that find none from now on are lost.
+    pub fn end_waiting(&self) {
+        self.lock().ending = true;
+        self.room.notify_all();
+        self.hurry.notify_all();
+    }
+
+    /// Waits until every line is written, at most this long. Lines that are still unwritten then
+    /// count as lost.
+    pub fn finish(&self, at_most: Duration) -> Totals {
+        self.end_waiting();
+        let deadline = Instant::now() + at_most;
+        let mut state = self.lock();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let unwritten = state.waiting + state.being_written;
+            if unwritten == 0 || left.is_zero() {
+                return Totals {
+                    lost: state.totals.lost + unwritten,
+                    ..state.totals
+                };
+            }
+            state.waiters += 1;
+            let waited = self.room.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiters -= 1;
+        }
+    }
+
+    /// What became of the lines so far.
+    pub fn totals(&self) -> Totals {
+        self.lock().totals
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test may panic where it gets no thread"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_buffer_makes_wait_or_loses_and_the_end_frees() {
+        let log = Log::default();
+        let line = vec![b'\n'; limits::LOG_BUFFER_BYTES];
+        log.append(&line, 1, true);
+        log.append(b"\n", 1, false);
+        assert_eq!(log.totals().lost, 1);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| log.append(b"\n", 1, true));
+            assert!(!waiting.is_finished());
+            log.end_waiting();
+        });
+        assert_eq!(
+            log.finish(Duration::ZERO),
+            Totals {
+                lost: 3,
+                ..Totals::default()
+            }
+        );
+    }
+
+    /// A sink that passes on what it is given.
+    struct Sink(std::sync::mpsc::Sender<Vec<u8>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_written_in_order_and_a_broken_sink_is_survived() {
+        let (sender, written) = std::sync::mpsc::channel();
+        let log: &'static Log = Box::leak(Box::default());
+        std::thread::spawn(move || log.write_to(&mut Sink(sender), |_| {}));
+        let lines: Vec<String> = (0..1000).map(|i| format!("{i}\n")).collect();
+        for line in &lines {
+            log.append(line.as_bytes(), 1, true);
+        }
+        assert_eq!(
+            log.finish(Duration::from_secs(10)),
+            Totals {
+                written: 1000,
+                ..Totals::default()
+            }
+        );
+        assert_eq!(
+            written.try_iter().collect::<Vec<_>>().concat(),
+            lines.concat().as_bytes()
+        );
+        drop(written);
+        log.append(b"x\n", 1, true);
+        let totals = log.finish(Duration::from_secs(10));
+        assert_eq!((totals.written, totals.lost, totals.errors), (1000, 1, 1));
+        assert_eq!(totals.last_error, Some(ErrorKind::Other));
+    }
+
+    /// A sink that takes one byte, then would block once, and so on.
+    struct Hesitant(std::sync::mpsc::Sender<Vec<u8>>, bool);
+
+    impl Write for Hesitant {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            self.0.send(bytes[..1].to_vec()).map_err(io::Error::other)?;
+            Ok(1)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_sink_that_does_not_block_gets_every_byte_once() {
+        let (sender, written) = std::sync::mpsc::channel();
+        let log: &'static Log = Box::leak(Box::default());
+        std::thread::spawn(move || log.write_to(&mut Hesitant(sender, false), |_| {}));
+        log.append(b"abc\n", 1, true);
+        let totals = log.finish(Duration::from_secs(60));
+        assert_eq!(
+            totals,
+            Totals {
+                written: 1,
+                ..Totals::default()
+            }
+        );
+        assert_eq!(written.try_iter().collect::<Vec<_>>().concat(), b"abc\n");
+    }
+}

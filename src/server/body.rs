@@ -1,0 +1,301 @@
+//! Request bodies: reading them, and the memory that they share.
+//!
+//! Memory is reserved as the bytes of a body arrive, so a client that announces a body and sends
+//! nothing takes none. A body that arrived whole with its head stays in the input, which is there
+//! anyway. A client may take so long for each MiB of its body.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::http::chunked::Chunked;
+use crate::http::error::RequestError;
+use crate::http::request::{Framing, Request};
+use crate::limits;
+use crate::observe::metrics::Aborted;
+use crate::server::connection::Connection;
+
+/// The memory that all request bodies may take together.
+#[derive(Debug)]
+pub struct BodyMemory {
+    left: AtomicU64,
+}
+
+impl BodyMemory {
+    /// So many bytes.
+    pub fn new(bytes: u64) -> BodyMemory {
+        BodyMemory {
+            left: AtomicU64::new(bytes),
+        }
+    }
+
+    /// A reservation of nothing, which can grow.
+    pub fn reservation(&self) -> Reservation<'_> {
+        Reservation {
+            memory: self,
+            bytes: 0,
+        }
+    }
+}
+
+/// The memory of one body. Dropping it gives the memory back.
+#[derive(Debug)]
+pub struct Reservation<'a> {
+    memory: &'a BodyMemory,
+    bytes: u64,
+}
+
+impl Reservation<'_> {
+    /// Reserves so many bytes more.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), RequestError> {
+        let left = &self.memory.left;
+        let taken = left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes));
+        taken.map_err(|_| RequestError::BodyMemory)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.memory.left.fetch_add(self.bytes, Relaxed);
+    }
+}
+
+/// What is to be done with a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// It is kept for the handler.
+    Keep,
+    /// Its bytes are counted and dropped.
+    Drop,
+}
+
+/// Where a body is after it was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// The next bytes of the input are the body.
+    Input,
+    /// The body is in the connection's body buffer, or was dropped.
+    #[default]
+    Buffer,
+}
+
+/// A body that was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Where it is.
+    pub place: Place,
+    /// Its length in bytes.
+    pub length: u64,
+    /// How long it took to arrive.
+    pub duration: Duration,
+}
+
+/// Why a body was not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// The request is refused.
+    Refused(RequestError),
+    /// The connection ended.
+    Aborted(Aborted),
+}
+
+impl From<RequestError> for BodyError {
+    fn from(error: RequestError) -> Self {
+        BodyError::Refused(error)
+    }
+}
+
+/// The time by which the present MiB of a body has to arrive.
+struct Pace {
+    deadline: Instant,
+    left: u64,
+}
+
+impl Connection<'_> {
+    /// Reads the body of a request.
+    pub(super) fn read_body(
+        &mut self,
+        request: &Request,
+        purpose: Use,
+        reservation: &mut Reservation<'_>,
+    ) -> Result<Received, BodyError> {
+        let max = match purpose {
+            Use::Keep => self.app().config.max_body,
+            Use::Drop => limits::STREAM_BYTES,
+        };
+        self.buffers.body.clear();
+        self.buffers.trailers.clear();
+        match request.framing {
+            Framing::None => Ok(Received {
+                place: Place::Input,
+                ..Received::default()
+            }),
+            Framing::Length(length) if length > max => Err(RequestError::BodyTooLarge.into()),
+            Framing::Length(length) if length <= self.buffers.input.unread().len() as u64 => {
+                Ok(Received {
+                    place: Place::Input,
+                    length,
+                    duration: Duration::ZERO,
+                })
+            }
+            Framing::Length(length) => {
+                self.continue_if_awaited(request)?;
+                self.read_sized(length, purpose, reservation)
+            }
+            Framing::Chunked => self.read_chunked(request, max, purpose, reservation),
+        }
+    }
+
+    /// Tells a client that waits for it to send its body.
+    fn continue_if_awaited(&mut self, request: &Request) -> Result<(), BodyError> {
+        if request.expects_continue && self.buffers.input.unread().is_empty() {
+            self.out.put(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        if self.flush() {
+            Ok(())
+        } else {
+            Err(BodyError::Aborted(self.why_aborted()))
+        }
+    }
+
+    fn read_sized(
+        &mut self,
+        length: u64,
+        purpose: Use,
+        reservation: &mut Reservation<'_>,
+    ) -> Result<Received, BodyError> {
+        let (start, mut pace) = (Instant::now(), self.body_pace());
+        let mut left = length;
+        loop {
+            let available = self.buffers.input.unread().len() as u64;
+            let piece = usize::try_from(left.min(available)).unwrap_or(usize::MAX);
+            if purpose == Use::Keep {
+                let bytes = &self.buffers.input.unread()[..piece];
+                keep(&mut self.buffers.body, bytes, left, reservation)?;
+            }
+            self.buffers.input.take(piece);
+            left -= piece as u64;
+            if left == 0 {
+                return Ok(Received {
+                    place: Place::Buffer,
+                    length,
+                    duration: start.elapsed(),
+                });
+            }
+            self.read_more_body(&mut pace)?;
+        }
+    }
+
+    fn read_chunked(
+        &mut self,
+        request: &Request,
+        max: u64,
+        purpose: Use,
+        reservation: &mut Reservation<'_>,
+    ) -> Result<Received, BodyError> {
+        let (start, mut pace) = (Instant::now(), self.body_pace());
+        let (mut chunked, mut length) = (Chunked::new(max), 0);
+        self.continue_if_awaited(request)?;
+        loop {
+            let (input, body) = (&mut self.buffers.input, &mut self.buffers.body);
+            let taken = chunked.decode(input.unread(), |data| {
+                length += data.len() as u64;
+                match purpose {
+                    Use::Keep => keep(body, data, max, reservation),
+                    Use::Drop => Ok(()),
+                }
+            })?;
+            self.buffers.input.take(taken);
+            if chunked.done() {
+                self.buffers.trailers.extend_from_slice(chunked.trailers());
+                return Ok(Received {
+                    place: Place::Buffer,
+                    length,
+                    duration: start.elapsed(),
+                });
+            }
+            self.read_more_body(&mut pace)?;
+        }
+    }
+
+    fn body_pace(&self) -> Pace {
+        let deadline = Instant::now() + self.app().config.body_timeout;
+        Pace {
+            deadline,
+            left: limits::TIMED_BYTES,
+        }
+    }
+
+    /// Reads some bytes of a body into the input within its time limit.
+    fn read_more_body(&mut self, pace: &mut Pace) -> Result<(), BodyError> {
+        match self.read(limits::LARGE_READ_BYTES, pace.deadline) {
+            Ok(count @ 1..) => {
+                match pace.left.checked_sub(count as u64) {
+                    Some(left) => pace.left = left,
+                    None => *pace = self.body_pace(),
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                Err(RequestError::BodyTimeout.into())
+            }
+            _ => Err(BodyError::Aborted(self.why_aborted())),
+        }
+    }
+}
+
+/// Adds bytes to a body of which at most `left` bytes are to come. Its room doubles as it fills, so
+/// the reserved memory is never more than twice of what has arrived.
+fn keep(
+    body: &mut Vec<u8>,
+    bytes: &[u8],
+    left: u64,
+    reservation: &mut Reservation<'_>,
+) -> Result<(), RequestError> {
+    let needed = body.len() + bytes.len();
+    // A buffer kept from an earlier body is reserved too.
+    let mut room = body.capacity();
+    if needed > room {
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let most = body.len().saturating_add(left).max(needed);
+        room = (2 * room).max(limits::BODY_STEP_BYTES).clamp(needed, most);
+    }
+    reservation.grow((room as u64).saturating_sub(reservation.bytes))?;
+    body.reserve_exact(room - body.len());
+    body.extend_from_slice(bytes);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reservations_share_the_memory() {
+        let memory = BodyMemory::new(10);
+        let (mut a, mut b) = (memory.reservation(), memory.reservation());
+        let full = Err(RequestError::BodyMemory);
+        assert_eq!((a.grow(6), b.grow(5), b.grow(4)), (Ok(()), full, Ok(())));
+        drop(a);
+        assert_eq!(
+            (b.grow(7), b.grow(6)),
+            (Err(RequestError::BodyMemory), Ok(()))
+        );
+    }
+
+    #[test]
+    fn a_body_reserves_what_has_arrived() {
+        let memory = BodyMemory::new(1 << 20);
+        let (mut reservation, mut body) = (memory.reservation(), Vec::new());
+        let mut arrived = 0;
+        while arrived < 512 << 10 {
+            let left = (512 << 10) - arrived as u64;
+            keep(&mut body, &[b'x'; 4 << 10], left, &mut reservation).unwrap();
+            arrived += 4 << 10;
+            let most = (2 * arrived).max(limits::BODY_STEP_BYTES) as u64;
+            assert!(reservation.bytes <= most && reservation.bytes >= arrived as u64);
+        }
+        assert_eq!((body.len(), reservation.bytes), (512 << 10, 512 << 10));
+    }
+}

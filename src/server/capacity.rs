@@ -1,0 +1,239 @@
+//! How many connections this host can hold.
+//!
+//! The number of slots is checked against the limits that would otherwise break the server later:
+//! open files, the threads and the memory of the cgroup, the threads of the user, and the memory
+//! mappings of the process. See proc(5) and the kernel's documentation of cgroups.
+
+use std::fs;
+use std::path::Path;
+
+use crate::limits;
+use crate::observe::process;
+
+/// How many connections the host can hold.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Connections that are served at once.
+    pub connections: usize,
+    /// Overflow slots, for connections that found no slot.
+    pub overflow: usize,
+    /// Threads that may wait for a next connection.
+    pub spare_threads: usize,
+    /// The limit that lowered the number of connections, in words.
+    pub lowered_by: Option<String>,
+}
+
+/// A limit of the host.
+struct Limit {
+    name: &'static str,
+    /// Its value in its own unit.
+    value: u64,
+    /// What is not a connection and counts too.
+    other: u64,
+    /// What a connection takes.
+    each: u64,
+    /// What the value means, for the warning.
+    unit: &'static str,
+}
+
+/// The capacity of this host for at most this many connections.
+pub fn of_host(wanted: usize) -> Capacity {
+    let limit = |name, value: Option<u64>, other, each, unit| {
+        value.map(|value| Limit {
+            name,
+            value,
+            other,
+            each,
+            unit,
+        })
+    };
+    let (files, threads) = (limits::OTHER_FILES, limits::OTHER_THREADS);
+    let (maps, per_thread) = (limits::OTHER_MAPPINGS, limits::MAPPINGS_PER_THREAD);
+    let (memory, per_connection) = (limits::OTHER_MEMORY, limits::MEMORY_PER_CONNECTION);
+    let max_maps = process::sysctl("vm/max_map_count");
+    fit(
+        wanted,
+        [
+            limit(
+                "the limit of open files",
+                process::max_open_files(),
+                files,
+                1,
+                "files",
+            ),
+            limit("pids.max", Controller::Pids.left(), threads, 1, "threads"),
+            limit("vm.max_map_count", max_maps, maps, per_thread, "mappings"),
+            limit(
+                "the memory limit",
+                Controller::Memory.left(),
+                memory,
+                per_connection,
+                "bytes",
+            ),
+        ]
+        .into_iter()
+        .flatten(),
+    )
+}
+
+/// Fits the wanted number of connections into limits.
+fn fit(wanted: usize, limits: impl Iterator<Item = Limit>) -> Capacity {
+    let places = |limit: &Limit| limit.value.saturating_sub(limit.other) / limit.each;
+    let lowest = limits.min_by_key(places);
+    let room = lowest.as_ref().map_or(u64::MAX, places);
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    let overflow = limits::OVERFLOW_SLOTS.min(room / 4).max(1);
+    // A spare thread has no connection, but it counts among the threads.
+    let spare_threads = limits::SPARE_THREADS.min(room / 4).max(1);
+    let most = room.saturating_sub(overflow + spare_threads).max(1);
+    let lowered_by = lowest.filter(|_| wanted > most);
+    Capacity {
+        connections: wanted.min(most),
+        overflow,
+        spare_threads,
+        lowered_by: lowered_by.map(
+            |Limit {
+                 name, value, unit, ..
+             }| { format!("{name} leaves {value} {unit}") },
+        ),
+    }
+}
+
+/// A controller of the cgroups that limits this process.
+#[derive(Clone, Copy)]
+enum Controller {
+    Pids,
+    Memory,
+}
+
+impl Controller {
+    /// What the cgroups of this process still allow.
+    fn left(self) -> Option<u64> {
+        let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let directories = cgroups.lines().filter_map(|line| self.directory(line));
+        directories
+            .filter_map(|(root, path)| self.least(Path::new(&root), path))
+            .min()
+    }
+
+    /// The name of the controller in version 1, and its files for the limit and the use.
+    fn files(self) -> (&'static str, [&'static str; 2], &'static str) {
+        match self {
+            Controller::Pids => ("pids", ["pids.max", "pids.max"], "pids.current"),
+            Controller::Memory => ("memory", ["memory.max", "memory.limit_in_bytes"], ""),
+        }
+    }
+
+    /// Where a line of `/proc/self/cgroup` has the controller: in version 1 under its own name, in
+    /// version 2 in the one hierarchy. The path is relative to the root.
+    fn directory(self, line: &str) -> Option<(String, &str)> {
+        let mut parts = line.splitn(3, ':');
+        let (hierarchy, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let path = path.trim_start_matches('/');
+        let (name, ..) = self.files();
+        match (hierarchy, controllers) {
+            ("0", "") => Some(("/sys/fs/cgroup".to_owned(), path)),
+            _ if controllers.split(',').any(|controller| controller == name) => {
+                Some((format!("/sys/fs/cgroup/{name}"), path))
+            }
+            _ => None,
+        }
+    }
+
+    /// The least that a cgroup or one of its parents still allows. Inside a container the path may
+    /// not be visible; then the root is the container's own cgroup.
+    fn least(self, root: &Path, path: &str) -> Option<u64> {
+        let (_, limits, used) = self.files();
+        let number = |directory: &Path, file: &str| {
+            fs::read_to_string(directory.join(file))
+                .ok()?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        };
+        let left = |directory: &Path| {
+            let limit = limits.iter().find_map(|file| number(directory, file))?;
+            Some(limit.saturating_sub(number(directory, used).unwrap_or_default()))
+        };
+        let directory = root.join(path);
+        let within = directory
+            .ancestors()
+            .take_while(|parent| parent.starts_with(root));
+        within.filter_map(left).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_controllers() {
+        let directory = |controller: Controller, line| {
+            controller
+                .directory(line)
+                .map(|(root, path)| format!("{root} {path}"))
+        };
+        for (line, pids, memory) in [
+            (
+                "0::/a/b",
+                Some("/sys/fs/cgroup a/b"),
+                Some("/sys/fs/cgroup a/b"),
+            ),
+            ("8:pids:/", Some("/sys/fs/cgroup/pids "), None),
+            ("9:memory:/c", None, Some("/sys/fs/cgroup/memory c")),
+            ("4:cpu,cpuacct:/", None, None),
+        ] {
+            assert_eq!(directory(Controller::Pids, line).as_deref(), pids, "{line}");
+            assert_eq!(
+                directory(Controller::Memory, line).as_deref(),
+                memory,
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn connections_fit_the_lowest_limit() {
+        let limit = |name, value, other, each| Limit {
+            name,
+            value,
+            other,
+            each,
+            unit: "of them",
+        };
+        assert_eq!(fit(1024, [].into_iter()).connections, 1024);
+        let enough = [limit("files", 20_000, 24, 1)];
+        assert_eq!(fit(1024, enough.into_iter()).lowered_by, None);
+        let low = fit(
+            1024,
+            [limit("files", 64, 24, 1), limit("maps", 65_530, 1000, 4)].into_iter(),
+        );
+        let expected = Capacity {
+            connections: 20,
+            overflow: 10,
+            spare_threads: 10,
+            lowered_by: Some("files leaves 64 of them".to_owned()),
+        };
+        assert_eq!(low, expected);
+        assert_eq!(
+            fit(1024, [limit("pids", 0, 6, 1)].into_iter()).connections,
+            1
+        );
+    }
+
+    #[test]
+    fn the_least_of_nested_cgroups_counts() {
+        let root = std::env::temp_dir().join(format!("httpserver-cgroup-{}", std::process::id()));
+        let inner = root.join("a/b");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("pids.max"), "max\n").unwrap();
+        fs::write(root.join("a/pids.max"), "100\n").unwrap();
+        fs::write(root.join("a/pids.current"), "40\n").unwrap();
+        fs::write(root.join("memory.max"), "134217728\n").unwrap();
+        assert_eq!(Controller::Pids.least(&root, "a/b"), Some(60));
+        assert_eq!(Controller::Memory.least(&root, "a/b"), Some(128 << 20));
+        assert_eq!(Controller::Pids.least(&root, ""), None);
+        fs::remove_dir_all(&root).unwrap();
+    }
+}

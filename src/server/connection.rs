@@ -1,0 +1,434 @@
+//! One connection, from its first byte to its last.
+//!
+//! [`serve`] reads a request and answers it, again and again. Responses are pending as long as the
+//! next request is already here, so pipelined responses go out in one write. There is one rule for
+//! that: reads and sleeps flush. A kept-alive request costs one read, one write and no allocation.
+//!
+//! Log lines follow the write of their responses, so a line can say whether its response was taken
+//! whole. An idle connection gives its buffers back after a second.
+
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use crate::app::{App, SleepEnds};
+use crate::http::date::Dates;
+use crate::http::error::RequestError;
+use crate::http::output::OutputBuffer;
+use crate::http::request::Request;
+use crate::limits;
+use crate::observe::access_log;
+use crate::observe::metrics::Aborted;
+use crate::server::Server;
+use crate::server::body::{Place, Received};
+use crate::server::input::Input;
+use crate::server::shutdown::Stage;
+use crate::server::slots::Permit;
+use crate::server::socket::{Reader, Transport, Writer};
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It closes at once: no unread input can reset it and destroy a response.
+    Close,
+    /// The client may still be sending, so its input is read for a while.
+    Linger,
+    /// The client gets no more, and the connection waits for it to leave.
+    Stall,
+}
+
+/// What a thread keeps from one connection to the next, so that a short one costs few allocations.
+#[derive(Default)]
+pub struct Buffers {
+    pub(super) input: Input,
+    pub(super) request: Request,
+    pub(super) body: Vec<u8>,
+    pub(super) trailers: Vec<u8>,
+    pub(super) dates: Dates,
+    pub(super) pending: PendingResponses,
+    output: Vec<u8>,
+}
+
+impl Buffers {
+    /// The bytes of a body that was read.
+    pub(super) fn body_bytes(&self, received: Received) -> &[u8] {
+        match received.place {
+            Place::Input => &self.input.unread()[..received.length as usize],
+            Place::Buffer => &self.body,
+        }
+    }
+}
+
+/// Responses that wait for the next write, with their log lines.
+#[derive(Default)]
+pub(super) struct PendingResponses {
+    /// Of each response, where it ends in the output and where its line ends; the line is empty if
+    /// the response is not logged.
+    ends: Vec<(u64, usize)>,
+    /// The lines, each with the ending of a response that was taken whole.
+    pub(super) lines: Vec<u8>,
+    /// How many lines there are.
+    line_count: u64,
+    /// Whether their writer may be waited for: not for probes.
+    may_wait: bool,
+}
+
+impl PendingResponses {
+    /// Adds a response that ends at a position of the output; its line was added before, if it has
+    /// one. Probes never wait for whoever reads the log.
+    pub(super) fn add(&mut self, output_end: u64, logged: bool, may_wait: bool) {
+        self.ends.push((output_end, self.lines.len()));
+        self.line_count += u64::from(logged);
+        self.may_wait |= may_wait;
+    }
+}
+
+/// A connection that is being served.
+pub(super) struct Connection<'a> {
+    pub(super) server: &'a Server,
+    pub(super) permit: &'a Permit<'a>,
+    pub(super) out: OutputBuffer<'a>,
+    pub(super) buffers: &'a mut Buffers,
+    pub(super) peer: String,
+    pub(super) peer_ip: IpAddr,
+    pub(super) peer_ip_text: String,
+    pub(super) local: String,
+    pub(super) random: Rng,
+    /// When the connection was accepted.
+    pub(super) opened: Instant,
+    /// When the first byte of the present request came.
+    pub(super) started: Instant,
+    /// How long the connection was idle before it.
+    pub(super) idle: Duration,
+    /// Requests so far.
+    pub(super) requests: u64,
+    /// When the last response ended.
+    pub(super) responded: Instant,
+    /// Bytes that the metrics have counted as written.
+    counted: u64,
+    reader: Reader<'a>,
+    /// The end of a shed connection's time.
+    deadline: Option<Instant>,
+    /// Whether more than a second passed before the last request: then the connection waits without
+    /// its buffers.
+    pauses: bool,
+}
+
+/// Serves one connection to its end. `addresses` are the peer's and our own; `alone` says that no
+/// other thread accepts meanwhile. The transport must have the time limit for writes already. After
+/// a panic `buffers` must not be used again.
+pub fn serve(
+    server: &Server,
+    permit: &Permit<'_>,
+    transport: &dyn Transport,
+    addresses: (SocketAddr, SocketAddr),
+    alone: bool,
+    buffers: &mut Buffers,
+) {
+    let now = Instant::now();
+    let shed_time = if alone {
+        limits::SHED_TIME_ALONE
+    } else {
+        limits::SHED_TIME
+    };
+    let deadline = permit.is_shed().then(|| now + shed_time);
+    let mut writer = Writer::new(transport, server.app.config.write_timeout, deadline);
+    let (peer, local) = addresses;
+    let peer_ip = peer.ip().to_canonical();
+    let mut connection = Connection {
+        server,
+        permit,
+        out: OutputBuffer::new(mem::take(&mut buffers.output), &mut writer),
+        buffers,
+        peer: SocketAddr::new(peer_ip, peer.port()).to_string(),
+        peer_ip,
+        peer_ip_text: peer_ip.to_string(),
+        local: SocketAddr::new(local.ip().to_canonical(), local.port()).to_string(),
+        random: Rng::new(),
+        opened: now,
+        started: now,
+        idle: Duration::ZERO,
+        requests: 0,
+        responded: now,
+        counted: 0,
+        reader: Reader::new(transport),
+        deadline,
+        pauses: false,
+    };
+    connection.run();
+    server
+        .app
+        .metrics
+        .requests_per_connection
+        .observe(connection.requests as f64);
+    let Connection { out, buffers, .. } = connection;
+    buffers.output = out.into_buffer();
+    buffers.input.clear();
+}
+
+impl<'a> Connection<'a> {
+    pub(super) fn app(&self) -> &'a App {
+        &self.server.app
+    }
+
+    fn run(&mut self) {
+        let end = loop {
+            let mut request = mem::take(&mut self.buffers.request);
+            let end = match self.next_request(&mut request) {
+                Ok(true) => self.exchange(&request),
+                Ok(false) => Some(End::Close),
+                Err(error) => Some(self.refuse_head(error)),
+            };
+            self.buffers.request = request;
+            if let Some(end) = end {
+                break end;
+            }
+        };
+        let flushed = self.flush();
+        match end {
+            End::Close => {}
+            _ if !flushed => {}
+            End::Linger => self.linger(),
+            End::Stall => self.stall(),
+        }
+    }
+
+    /// Waits for a whole request head and parses it; false if the connection ended before one.
+    fn next_request(&mut self, request: &mut Request) -> Result<bool, RequestError> {
+        if self.buffers.input.unread().is_empty() && !self.wait_for_first_bytes() {
+            return Ok(false);
+        }
+        self.started = Instant::now();
+        self.idle = self.started.saturating_duration_since(self.responded);
+        loop {
+            let input = self.buffers.input.unread();
+            if let Some(length) = request.parse(input, self.app().config.max_head)? {
+                self.buffers.input.take(length);
+                self.permit.request_begun(self.started);
+                return Ok(true);
+            }
+            if !self.read_line()? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Reads until another line of the head has ended, which may be its last one; false if the
+    /// connection ended.
+    fn read_line(&mut self) -> Result<bool, RequestError> {
+        let deadline = self.started + self.app().config.header_timeout;
+        let mut before = self.buffers.input.unread().len();
+        let begun = |input: &Input| {
+            input
+                .unread()
+                .iter()
+                .any(|byte| !matches!(byte, b'\r' | b'\n'))
+        };
+        if begun(&self.buffers.input) {
+            self.permit.head_begun();
+        }
+        loop {
+            match self.read(limits::READ_BYTES, deadline) {
+                Ok(1..) => {}
+                // Empty lines alone are no request yet.
+                _ if !begun(&self.buffers.input) => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    return Err(RequestError::HeaderTimeout);
+                }
+                _ => {
+                    self.app().metrics.aborted(self.why_aborted());
+                    return Ok(false);
+                }
+            }
+            let input = self.buffers.input.unread();
+            let line = limits::REQUEST_LINE_BYTES + 2;
+            let too_long = before <= line && input.len() > line;
+            let too_large = input.len() > self.app().config.max_head;
+            if input[before..].contains(&b'\n') || too_long || too_large {
+                return Ok(true);
+            }
+            before = input.len();
+        }
+    }
+
+    /// Waits for the first bytes of a request; false if none came.
+    fn wait_for_first_bytes(&mut self) -> bool {
+        if !self.flush() {
+            return false;
+        }
+        if self.requests > 0 {
+            self.permit.idle(self.responded);
+        }
+        let start = self.responded;
+        let limit = self.app().config.idle_timeout;
+        if !self.pauses && self.deadline.is_none() {
+            let room = self.buffers.input.room(limits::READ_BYTES);
+            match self.reader.try_read(room, limit.min(limits::KEEP_BUFFERS)) {
+                Ok(count) => {
+                    self.buffers.input.arrived(count);
+                    return count > 0;
+                }
+                Err(error) if error.kind() == ErrorKind::TimedOut => self.pauses = true,
+                Err(_) => return false,
+            }
+        }
+        self.release();
+        let arrived = self.read(limits::SMALL_READ_BYTES, start + limit);
+        self.pauses = start.elapsed() >= limits::KEEP_BUFFERS;
+        matches!(arrived, Ok(1..))
+    }
+
+    /// Reads some bytes into the input until a deadline; 0 at the end. What is pending is written
+    /// before.
+    pub(super) fn read(&mut self, least: usize, deadline: Instant) -> io::Result<usize> {
+        if !self.flush() {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let deadline = self.deadline.map_or(deadline, |end| end.min(deadline));
+        let room = self.buffers.input.room(least);
+        let count = self.reader.read(room, Instant::now(), deadline)?;
+        self.buffers.input.arrived(count);
+        Ok(count)
+    }
+
+    /// Waits this long, or until the shutdown ends the sleep; the time that has passed. What is
+    /// pending is written before, and a long sleep gives buffers back.
+    pub(super) fn sleep(&mut self, duration: Duration) -> Duration {
+        self.flush();
+        if duration > limits::KEEP_BUFFERS_IN_DELAY {
+            self.shrink();
+        }
+        self.permit.sleep(duration, SleepEnds::AtDrainLimit)
+    }
+
+    /// Writes what is pending, then its log lines; whether the client still takes it.
+    pub(super) fn flush(&mut self) -> bool {
+        if !self.out.is_pending() && self.buffers.pending.ends.is_empty() {
+            return self.out.failed().is_none();
+        }
+        self.out.flush();
+        let written = self.out.written();
+        self.app()
+            .metrics
+            .response_bytes
+            .inc_by(written - self.counted);
+        self.counted = written;
+        self.log_pending();
+        self.out.failed().is_none()
+    }
+
+    /// Hands the lines of pending responses to the log.
+    fn log_pending(&mut self) {
+        let written = self.out.written();
+        if self
+            .buffers
+            .pending
+            .ends
+            .last()
+            .is_some_and(|(end, _)| *end > written)
+        {
+            self.mark_incomplete(written);
+        }
+        let pending = &mut self.buffers.pending;
+        let app = &self.server.app;
+        if pending.line_count > 0 {
+            let may_wait = pending.may_wait && !self.permit.is_shed();
+            app.log.append(&pending.lines, pending.line_count, may_wait);
+        }
+        app.totals.completed(
+            pending
+                .ends
+                .iter()
+                .filter(|(end, _)| *end <= written)
+                .count(),
+        );
+        pending.ends.clear();
+        pending.lines.clear();
+        (pending.line_count, pending.may_wait) = (0, false);
+    }
+
+    /// Gives the lines of responses that were not taken whole their other ending.
+    fn mark_incomplete(&mut self, written: u64) {
+        let (json, why) = (self.app().config.log_json, self.why_aborted());
+        let pending = &mut self.buffers.pending;
+        let (mut lines, mut start) = (Vec::with_capacity(pending.lines.len()), 0);
+        for (output_end, end) in &pending.ends {
+            let line = &pending.lines[start..*end];
+            let whole = access_log::ending(json, true);
+            match line.strip_suffix(whole).filter(|_| *output_end > written) {
+                Some(start) => {
+                    lines.extend_from_slice(start);
+                    lines.extend_from_slice(access_log::ending(json, false));
+                }
+                None => lines.extend_from_slice(line),
+            }
+            if *output_end > written {
+                self.server.app.metrics.aborted(why);
+            }
+            start = *end;
+        }
+        pending.lines = lines;
+    }
+
+    /// Why a request that has begun gets no whole response.
+    pub(super) fn why_aborted(&self) -> Aborted {
+        if self.server.slots.stage().reached(Stage::Cut) {
+            Aborted::Cut
+        } else if self.permit.is_evicted() {
+            Aborted::Evicted
+        } else if self.out.failed() == Some(ErrorKind::TimedOut) {
+            Aborted::WriteTimeout
+        } else {
+            Aborted::ClientClosed
+        }
+    }
+
+    /// Gives back the buffers that an idle connection does not need.
+    fn release(&mut self) {
+        *self.buffers = Buffers {
+            input: mem::take(&mut self.buffers.input),
+            ..Buffers::default()
+        };
+        self.buffers.input.shrink();
+        self.out.release();
+    }
+
+    /// Gives back the buffers that a delayed connection does not need.
+    fn shrink(&mut self) {
+        self.buffers.input.shrink();
+        self.buffers.pending = PendingResponses::default();
+        self.out.release();
+    }
+
+    /// Ends the writing side and reads what the client still sends, so that no reset destroys the
+    /// response (RFC 9112 section 9.6).
+    fn linger(&mut self) {
+        self.reader.end_writing();
+        if self.permit.linger() {
+            self.discard(Instant::now() + limits::LINGER, limits::LINGER_QUIET);
+        }
+    }
+
+    /// Waits until the client leaves, at most as long as a write may take.
+    fn stall(&mut self) {
+        if self.permit.linger() {
+            let limit = self.app().config.write_timeout;
+            self.discard(Instant::now() + limit, limit);
+        }
+    }
+
+    /// Reads and drops input until the client closes, has been quiet for a while, or a deadline.
+    fn discard(&mut self, end: Instant, quiet: Duration) {
+        let mut left = limits::LINGER_BYTES;
+        loop {
+            self.buffers.input.clear();
+            match self.read(limits::READ_BYTES, end.min(Instant::now() + quiet)) {
+                Ok(count @ 1..) if (count as u64) < left => left -= count as u64,
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! One request and its response.
+//!
+//! The order is always the same: decide by the head, read the body, wait out the delay, write the
+//! response, take note of it. A request that is refused may leave its body unread; then no request
+//! can follow it, and the connection ends.
+
+use std::fmt::{self, Write};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::app::controls::{Refusal, ResponseFault};
+use crate::app::handlers::{self, Action, Decision};
+use crate::app::{Body, ConnectionFacts, Exchange, Host, SleepEnds};
+use crate::http::decimal;
+use crate::http::error::RequestError;
+use crate::http::field;
+use crate::http::forwarded;
+use crate::http::request::{Framing, Method, Request, Version};
+use crate::http::response::{After, Head, Preamble, Sent};
+use crate::http::route::Route;
+use crate::http::status::Status;
+use crate::limits;
+use crate::observe::access_log::{self, Entry};
+use crate::observe::diagnostics::unix_now;
+use crate::observe::metrics::{Aborted, Snapshot};
+use crate::server::Server;
+use crate::server::body::{BodyError, Place, Received, Use};
+use crate::server::connection::{Connection, End};
+use crate::server::shutdown::Stage;
+use crate::server::slots::Permit;
+
+/// What a handler may ask of the server.
+struct Machine<'a> {
+    server: &'a Server,
+    permit: &'a Permit<'a>,
+}
+
+impl Host for Machine<'_> {
+    fn draining(&self) -> bool {
+        self.server.slots.stage().reached(Stage::Draining)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.server.snapshot()
+    }
+
+    fn sleep(&self, duration: Duration, ends: SleepEnds) -> Duration {
+        self.permit.sleep(duration, ends)
+    }
+
+    fn delays_ended(&self) -> bool {
+        self.server.slots.stage().reached(Stage::NoDelays)
+    }
+}
+
+/// What the log line and the metrics tell of a response besides its request.
+struct Outcome<'a> {
+    decision: &'a Decision<'a>,
+    status: Status,
+    delay: Duration,
+    client: &'a str,
+    request_id: &'a [u8],
+    body: Received,
+    /// Where the response begins in the output.
+    output_start: u64,
+}
+
+impl Connection<'_> {
+    /// Answers a request; how the connection ends, if it does.
+    pub(super) fn exchange(&mut self, request: &Request) -> Option<End> {
+        self.requests += 1;
+        let app = self.app();
+        let settings = app.runtime();
+        let shed = self.permit.is_shed();
+        let mut decision = handlers::decide(app, &settings, request, shed, &mut self.random);
+        let mut reservation = self.server.body_memory.reservation();
+        let body = if self.leaves_body(request, &decision) {
+            None
+        } else {
+            let dropped = matches!(decision.action, Action::Upload);
+            let purpose = if dropped { Use::Drop } else { Use::Keep };
+            match self.read_body(request, purpose, &mut reservation) {
+                Ok(received) => Some(received),
+                Err(BodyError::Refused(error)) => {
+                    decision = Decision::refuse(Route::None, "", error);
+                    None
+                }
+                Err(BodyError::Aborted(why)) => {
+                    app.metrics.aborted(why);
+                    return Some(End::Close);
+                }
+            }
+        };
+        let received = body.unwrap_or_default();
+        app.metrics
+            .request_bytes
+            .inc_by(request.head().len() as u64 + received.length);
+        let delay = self.delay(&decision);
+        if decision.streams() && !self.flush() || self.out.failed().is_some() {
+            app.metrics.aborted(self.why_aborted());
+            return Some(End::Close);
+        }
+        let after = self.respond(request, &decision, settings, body, delay);
+        self.finish_body(received);
+        drop(reservation);
+        self.end_after(request, after, body.is_some())
+    }
+
+    /// Whether the body is left unread: a client that waits for a 100 response gets its refusal
+    /// instead, and one that is shed is not read any further.
+    fn leaves_body(&self, request: &Request, decision: &Decision<'_>) -> bool {
+        let has_body = request.framing != Framing::None;
+        let waits = request.expects_continue && self.buffers.input.unread().is_empty();
+        let ends = decision.route == Route::None || request.method == Method::Connect;
+        let refused = decision.refused().is_some() && (ends || (has_body && waits));
+        refused || (has_body && self.permit.is_shed())
+    }
+
+    /// Waits out the delay of a decision; how long it really was.
+    fn delay(&mut self, decision: &Decision<'_>) -> Duration {
+        let delay = if decision.delay.is_zero() {
+            Duration::ZERO
+        } else {
+            self.sleep(decision.delay)
+        };
+        if decision.delay_is_random {
+            self.app()
+                .metrics
+                .injected_delay
+                .observe(delay.as_secs_f64());
+        }
+        delay
+    }
+
+    /// Writes the response and takes note of it; what happens to the connection.
+    fn respond(
+        &mut self,
+        request: &Request,
+        decision: &Decision<'_>,
+        settings: crate::config::settings::RuntimeSettings,
+        body: Option<Received>,
+        delay: Duration,
+    ) -> After {
+        let client = self.client(request);
+        let made_id = decimal::hex64(self.random.u64(..));
+        let sent_id = request.value("x-request-id");
+        let request_id = if is_plain_token(sent_id) {
+            sent_id
+        } else {
+            &made_id
+        };
+        let close = !request.keep_alive || body.is_none() || self.is_last(body);
+        self.buffers.dates.set(unix_now());
+        let output_start = self.out.position();
+        let received = body.unwrap_or_default();
+        let sent = {
+            let bytes = self.buffers.body_bytes(received);
+            let exchange = Exchange {
+                app: self.app(),
+                host: &Machine {
+                    server: self.server,
+                    permit: self.permit,
+                },
+                settings,
+                request,
+                route: decision.route,
+                parameter: decision.parameter,
+                body: Body {
+                    bytes,
+                    length: received.length,
+                    duration: received.duration,
+                    trailers: &self.buffers.trailers,
+                },
+                client: client.as_str(),
+                peer: &self.peer,
+                peer_trusted: self.is_trusted(self.peer_ip),
+                local: &self.local,
+                request_id,
+                dates: &self.buffers.dates,
+                connection: ConnectionFacts {
+                    request_number: self.requests,
+                    age: self.started.saturating_duration_since(self.opened),
+                    idle: self.idle,
+                },
+                delay,
+                close,
+            };
+            match decision.action {
+                Action::Echo(controls) if controls.fault == Some(ResponseFault::Empty) => Sent {
+                    status: Status::NONE,
+                    after: After::Abort,
+                    delay,
+                },
+                _ => (self.server.respond)(&exchange, &decision.action, &mut self.out),
+            }
+        };
+        self.take_note(
+            Some(request),
+            b"",
+            &Outcome {
+                decision,
+                status: sent.status,
+                delay,
+                client: client.as_str(),
+                request_id,
+                body: received,
+                output_start,
+            },
+        );
+        sent.after
+    }
+
+    /// Whether this response is the connection's last. A request that is already here behind this
+    /// one is answered too.
+    fn is_last(&self, body: Option<Received>) -> bool {
+        if !self.permit.is_leaving() {
+            return false;
+        }
+        let in_input = body.filter(|body| body.place == Place::Input);
+        let length = in_input.map_or(0, |body| body.length as usize);
+        let next = &self.buffers.input.unread()[length..];
+        let max_head = self.app().config.max_head;
+        let followed = matches!(Request::default().parse(next, max_head), Ok(Some(_)));
+        self.permit.is_shed() || !followed
+    }
+
+    /// Marks the body as used, and keeps its buffer for the next one unless it is large.
+    fn finish_body(&mut self, received: Received) {
+        if received.place == Place::Input {
+            self.buffers.input.take(received.length as usize);
+        }
+        self.buffers.body.clear();
+        if self.buffers.body.capacity() > limits::BODY_STEP_BYTES {
+            self.buffers.body = Vec::new();
+        }
+    }
+
+    fn end_after(&self, request: &Request, after: After, body_read: bool) -> Option<End> {
+        match after {
+            _ if self.out.failed().is_some() => Some(End::Close),
+            After::KeepOpen => None,
+            After::Abort => Some(End::Close),
+            After::Stall => Some(End::Stall),
+            After::WebSocket => Some(End::Linger),
+            After::Close => {
+                // A client of 1.1 that asked for this end sends no more.
+                let asked = !request.keep_alive && request.version == Version::Http11;
+                let quiet = body_read && self.buffers.input.unread().is_empty();
+                Some(if asked && quiet {
+                    End::Close
+                } else {
+                    End::Linger
+                })
+            }
+        }
+    }
+
+    /// Refuses what could not be parsed. The log shows its first line as it came.
+    pub(super) fn refuse_head(&mut self, error: RequestError) -> End {
+        self.requests += 1;
+        let request_id = decimal::hex64(self.random.u64(..));
+        self.buffers.dates.set(unix_now());
+        let output_start = self.out.position();
+        let input = self.buffers.input.unread();
+        self.app().metrics.request_bytes.inc_by(input.len() as u64);
+        let came = input.trim_ascii_start();
+        let preamble = Preamble {
+            common: &self.app().identity.common_fields,
+            date: self.buffers.dates.http(),
+            request_id: &request_id,
+            keep_alive: b"",
+            version: Version::Http11,
+            head_only: came.starts_with(b"HEAD "),
+            close: true,
+        };
+        let head = Head::new(&mut self.out, error.status(), &preamble);
+        handlers::refuse(head, &Refusal::from(error), "");
+        let decision = Decision::refuse(Route::None, "", error);
+        let line_end = came.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        let line = &came[..line_end.unwrap_or(came.len())];
+        let line = field::truncated(line, limits::LOGGED_VALUE_BYTES);
+        let mut raw = [0; limits::LOGGED_VALUE_BYTES];
+        raw[..line.len()].copy_from_slice(line);
+        let raw_length = line.len();
+        let client = std::mem::take(&mut self.peer_ip_text);
+        let outcome = Outcome {
+            decision: &decision,
+            status: error.status(),
+            delay: Duration::ZERO,
+            client: &client,
+            request_id: &request_id,
+            body: Received::default(),
+            output_start,
+        };
+        self.take_note(None, &raw[..raw_length], &outcome);
+        self.peer_ip_text = client;
+        End::Linger
+    }
+
+    /// Counts and logs a response.
+    fn take_note(&mut self, request: Option<&Request>, raw: &[u8], outcome: &Outcome<'_>) {
+        let (app, decision) = (self.app(), outcome.decision);
+        self.responded = Instant::now();
+        let duration = self.responded.saturating_duration_since(self.started);
+        let (status, refused) = (outcome.status, decision.refused());
+        if let Some(error) = refused {
+            app.metrics.rejected(error);
+        }
+        let fault = decision.fault();
+        if let Some(fault) = fault {
+            app.metrics.injected(fault);
+        }
+        let method = request.map_or(Method::Other, |request| request.method);
+        if status == Status::NONE {
+            app.metrics.aborted(Aborted::Fault);
+        } else {
+            app.metrics
+                .responded(decision.route, method, status, duration);
+        }
+        let level = access_log::level(decision.route, status, decision.asked_for_status());
+        let logged = level <= app.runtime().log_level;
+        if logged {
+            let entry = Entry {
+                client: outcome.client,
+                peer: &self.peer,
+                request,
+                raw,
+                route: decision.route,
+                status,
+                level,
+                bytes: self.out.position() - outcome.output_start,
+                duration,
+                delay: outcome.delay,
+                request_id: outcome.request_id,
+                refused,
+                fault: fault.map_or("", |fault| fault.label()),
+                messages: None,
+            };
+            let buffers = &mut *self.buffers;
+            entry.write(
+                &buffers.dates,
+                app.config.log_json,
+                &mut buffers.pending.lines,
+            );
+        }
+        app.totals.request(logged);
+        self.buffers
+            .pending
+            .add(self.out.position(), logged, !decision.route.is_probe());
+        if let Some(request) = request {
+            let body = self.buffers.body_bytes(outcome.body);
+            app.recent
+                .remember(request, outcome.client, body, status, duration);
+        }
+        if self.buffers.pending.lines.len() > limits::PENDING_LOG_BYTES {
+            self.flush();
+        }
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        let trusted = &self.app().config.trusted_proxies;
+        trusted.iter().any(|network| network.contains(address))
+    }
+
+    /// The address of the client: the peer, or the one that trusted proxies name.
+    fn client(&self, request: &Request) -> AddressText {
+        let trusted = &self.app().config.trusted_proxies;
+        let client = if trusted.is_empty() {
+            self.peer_ip
+        } else {
+            forwarded::client(self.peer_ip, trusted, request.values("x-forwarded-for"))
+        };
+        AddressText::new(client)
+    }
+}
+
+/// An address as text, without an allocation.
+struct AddressText {
+    bytes: [u8; 46],
+    length: usize,
+}
+
+impl AddressText {
+    fn new(address: IpAddr) -> AddressText {
+        let mut text = AddressText {
+            bytes: [0; 46],
+            length: 0,
+        };
+        // The longest IPv6 address has 45 bytes, so this does not fail.
+        let _ = write!(text, "{address}");
+        text
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl fmt::Write for AddressText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.length + text.len();
+        let room = self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}
+
+/// Whether a client's request id may stand in our responses and logs.
+fn is_plain_token(id: &[u8]) -> bool {
+    (1..=limits::REQUEST_ID_BYTES).contains(&id.len()) && field::is_token(id)
+}

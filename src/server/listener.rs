@@ -1,0 +1,155 @@
+//! The listening socket and its options.
+//!
+//! On Linux an accepted connection inherits TCP_NODELAY and the time limit for writes from its
+//! listener, which spares each connection two system calls. Not everywhere: gVisor's connections
+//! inherit nothing, and a connection that the kernel completed before the options were set has
+//! none. So the first connections get them explicitly, and one of them tells about the rest.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::config::settings::{Config, DEFAULT_PORT};
+use crate::limits;
+use crate::server::Error;
+use crate::server::socket;
+
+/// An accepted connection, and the peer's address.
+pub type Accepted = (TcpStream, SocketAddr);
+
+/// The listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    listener: TcpListener,
+    /// The same socket, with the options that std has for streams alone.
+    socket: TcpStream,
+    write_limit: Duration,
+    /// The address of every connection's own end, where the socket listens on just one.
+    local: Option<SocketAddr>,
+    accepted: AtomicUsize,
+    /// Whether connections inherit the options; unknown until the first one.
+    inherits: OnceLock<bool>,
+}
+
+impl Listener {
+    /// Opens the configured port; by default on every IPv6 and IPv4 address, or on IPv4 alone where
+    /// the host has no IPv6.
+    pub fn bind(config: &Config) -> Result<Listener, Error> {
+        let default = [
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)),
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)),
+        ];
+        let addresses = if config.listen.is_empty() {
+            &default[..]
+        } else {
+            &config.listen
+        };
+        let mut first_error = None;
+        for address in addresses {
+            match TcpListener::bind(address) {
+                Ok(listener) => {
+                    let failed = |error| Error::Listen(*address, error);
+                    return Listener::with_options(listener, config).map_err(failed);
+                }
+                // Another server has the port: its users would reach one or the other.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    return Err(Error::Listen(*address, error));
+                }
+                Err(error) => {
+                    first_error.get_or_insert(Error::Listen(*address, error));
+                }
+            }
+        }
+        Err(first_error.unwrap_or(Error::NoAddress))
+    }
+
+    /// A listener over a socket that listens already.
+    pub fn with_options(listener: TcpListener, config: &Config) -> io::Result<Listener> {
+        let socket = TcpStream::from(OwnedFd::from(listener.try_clone()?));
+        let write_limit = socket::limit_within(config.write_timeout);
+        set_options(&socket, write_limit)?;
+        lengthen_queue(&listener)?;
+        Ok(Listener {
+            socket,
+            write_limit,
+            local: listener
+                .local_addr()
+                .ok()
+                .filter(|address| !address.ip().is_unspecified()),
+            listener,
+            accepted: AtomicUsize::new(0),
+            inherits: OnceLock::new(),
+        })
+    }
+
+    /// The address that the socket listens on.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The address of a connection's own end.
+    pub fn local_addr_of(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
+        self.local.map_or_else(|| stream.local_addr(), Ok)
+    }
+
+    /// Waits for a connection.
+    pub fn accept(&self) -> io::Result<Accepted> {
+        let (stream, peer) = self.listener.accept()?;
+        let early = self.accepted.fetch_add(1, Relaxed) < limits::EARLY_CONNECTIONS;
+        if !early && self.inherits.get() == Some(&true) {
+            return Ok((stream, peer));
+        }
+        if !early {
+            self.inherits
+                .get_or_init(|| has_options(&stream, self.write_limit));
+        }
+        // A connection that has ended already takes no options; reading from it tells.
+        let _ = set_options(&stream, self.write_limit);
+        Ok((stream, peer))
+    }
+
+    /// Makes `accept` return at once where no connection waits.
+    pub fn set_nonblocking(&self) -> io::Result<()> {
+        self.listener.set_nonblocking(true)
+    }
+
+    /// Refuses newcomers, and ends every blocked `accept`.
+    pub fn close(&self) {
+        // An error means that the socket is not listening any more.
+        let _ = self.socket.shutdown(Shutdown::Read);
+    }
+}
+
+fn set_options(socket: &TcpStream, write_limit: Duration) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    socket.set_write_timeout(Some(write_limit))
+}
+
+fn has_options(stream: &TcpStream, write_limit: Duration) -> bool {
+    // The kernel rounds the limit up to its own clock tick.
+    let near = |limit: Duration| limit.abs_diff(write_limit) < Duration::from_millis(50);
+    stream.nodelay().unwrap_or(false) && stream.write_timeout().ok().flatten().is_some_and(near)
+}
+
+/// Asks for a longer queue than the 128 that std asks for. With those a burst of 5,000 connections
+/// loses SYNs, and their clients wait for seconds.
+fn lengthen_queue(listener: &TcpListener) -> io::Result<()> {
+    // listen(2) may be called again on a listening socket and sets the new length. It takes two
+    // integers and touches no memory of ours; on a descriptor that is not a socket it fails. So no
+    // argument can break a rule of Rust.
+    #[expect(
+        unsafe_code,
+        reason = "no safe function of std sets the length of the queue"
+    )]
+    unsafe extern "C" {
+        safe fn listen(socket: i32, backlog: i32) -> i32;
+    }
+    if listen(listener.as_raw_fd(), limits::BACKLOG) == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

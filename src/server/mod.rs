@@ -1,0 +1,461 @@
+//! The server: accept, serve, drain.
+//!
+//! Threads accept as leader and followers. Each thread accepts for itself and serves what it got;
+//! before it serves, it makes sure that another thread waits in `accept` (the follower), and starts
+//! one if it was the last. So a connection costs no hand-over, and a thread that is started holds
+//! nothing yet: if the system refuses it, nothing is lost, and the connection at hand is shed.
+//! Finished threads wait for a next connection, up to a number.
+//!
+//! At the drain the queue of the kernel is emptied first, because closing it would reset the
+//! connections in it. Then every blocked `accept` returns and newcomers are refused.
+
+use std::any::Any;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpStream};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use crate::app::App;
+use crate::app::handlers::{self, Respond};
+use crate::config::level::Level;
+use crate::config::settings::Config;
+use crate::config::units::show_duration;
+use crate::limits;
+use crate::observe::diagnostics::Diagnostics;
+use crate::observe::log::Log;
+use crate::observe::metrics::{Outcome, Snapshot};
+
+pub mod capacity;
+
+pub mod shutdown;
+
+pub mod slots;
+
+pub mod socket;
+
+pub mod input;
+
+pub mod body;
+
+pub mod connection;
+
+mod exchange;
+
+pub mod listener;
+
+use body::BodyMemory;
+use capacity::Capacity;
+use connection::Buffers;
+use listener::{Accepted, Listener};
+use shutdown::{Event, Events, Notifier, Stage};
+use slots::{Permit, Slots};
+
+/// Why the server could not run.
+#[derive(Debug)]
+pub enum Error {
+    /// The configured name has no address.
+    NoAddress,
+    /// The port could not be opened.
+    Listen(SocketAddr, io::Error),
+    /// The metrics could not be registered.
+    Metrics(prometheus::Error),
+    /// The system refused a resource that is needed at the start.
+    Start(&'static str, io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NoAddress => f.write_str("the name to listen on has no address"),
+            Error::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Error::Metrics(error) => write!(f, "cannot register the metrics: {error}"),
+            Error::Start(what, error) => write!(f, "cannot get {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What a shutdown did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Responses that were taken whole since the signal.
+    pub completed: u64,
+    /// Requests that were cut.
+    pub cut: u64,
+}
+
+/// A server: all that its threads share.
+pub struct Server {
+    /// What is answered.
+    pub app: App,
+    /// Who may stay.
+    pub slots: Slots,
+    /// Writes the responses; a test may bring its own.
+    pub respond: Respond,
+    body_memory: BodyMemory,
+    capacity: Capacity,
+    /// Threads that serve or wait, and those of them that wait in `accept`.
+    threads: AtomicUsize,
+    waiting: AtomicUsize,
+    /// Whether the port is being closed, and a way to wait for that.
+    closing: Mutex<bool>,
+    closing_changed: Condvar,
+    closed: AtomicBool,
+    last_warning: Mutex<Option<Instant>>,
+}
+
+impl Server {
+    /// A server with this configuration that writes to these logs; `environment` tells pod,
+    /// namespace and node.
+    pub fn new(
+        config: Config,
+        log: &'static Log,
+        diagnostics: Diagnostics,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Server, Error> {
+        let capacity = capacity::of_host(config.max_connections);
+        Ok(Server {
+            slots: Slots::new(&capacity),
+            body_memory: BodyMemory::new(config.max_body_memory),
+            app: App::new(config, log, diagnostics, environment).map_err(Error::Metrics)?,
+            respond: handlers::respond,
+            capacity,
+            threads: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            closing: Mutex::new(false),
+            closing_changed: Condvar::new(),
+            closed: AtomicBool::new(false),
+            last_warning: Mutex::new(None),
+        })
+    }
+
+    /// The limit of the host that lowered the number of connections, in words.
+    pub fn lowered_by(&self) -> Option<(usize, &str)> {
+        let Capacity {
+            connections,
+            lowered_by,
+            ..
+        } = &self.capacity;
+        lowered_by.as_deref().map(|limit| (*connections, limit))
+    }
+
+    /// Counts of connections and requests at this time.
+    pub fn snapshot(&self) -> Snapshot {
+        let totals = self.app.log.totals();
+        let draining = self.slots.stage().reached(Stage::Draining);
+        Snapshot {
+            ready: self.app.runtime().ready && !draining,
+            log_lines: totals.written,
+            log_errors: totals.errors,
+            ..self.slots.snapshot()
+        }
+    }
+
+    /// Serves connections until a signal comes, then drains.
+    pub fn run(
+        &self,
+        listener: &Listener,
+        mut events: Events,
+        notifier: &Notifier,
+    ) -> Result<Drained, Error> {
+        let refused = |error| Error::Start("a thread", error);
+        let acceptor = Acceptor {
+            server: self,
+            listener,
+            notifier,
+        };
+        let (mut completed, mut cut) = (0, 0);
+        thread::scope(|scope| {
+            acceptor.start_thread(scope).map_err(refused)?;
+            while events.wait(None) != Event::Signal {}
+            completed = self.app.totals.read().2;
+            cut = self.app.metrics.aborted_requests().1;
+            acceptor.drain(scope, &mut events);
+            Ok(())
+        })?;
+        // The scope has joined every thread, so nothing changes any more.
+        Ok(Drained {
+            completed: self.app.totals.read().2 - completed,
+            cut: self.app.metrics.aborted_requests().1 - cut,
+        })
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits this long, or until the port is being closed.
+    fn pause(&self, duration: Duration) {
+        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .closing_changed
+            .wait_timeout_while(closing, duration, |closing| !*closing);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Writes a warning, unless there was one just before.
+    fn warn(&self, message: fmt::Arguments<'_>) {
+        let mut last = self
+            .last_warning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if last.is_none_or(|last| now.duration_since(last) >= limits::WARNING_INTERVAL) {
+            *last = Some(now);
+            self.app.say(Level::Warn, message);
+        }
+    }
+}
+
+/// What a thread of the server needs.
+#[derive(Clone, Copy)]
+struct Acceptor<'a> {
+    server: &'a Server,
+    listener: &'a Listener,
+    notifier: &'a Notifier,
+}
+
+impl<'a> Acceptor<'a> {
+    /// Starts a thread that waits in `accept`.
+    fn start_thread<'scope>(self, scope: &'scope Scope<'scope, 'a>) -> io::Result<()>
+    where
+        'a: 'scope,
+    {
+        let server = self.server;
+        server.threads.fetch_add(1, SeqCst);
+        server.waiting.fetch_add(1, SeqCst);
+        let alive = Alive(self);
+        let work = move || {
+            let _alive = alive;
+            self.work(scope);
+        };
+        // `Scope::spawn` would panic where the system refuses a thread. A refused closure is
+        // dropped with all it holds, which is why no connection is in it.
+        let thread = thread::Builder::new().stack_size(limits::STACK_BYTES);
+        match thread.spawn_scoped(scope, work) {
+            Ok(_) => {
+                server.slots.thread_started();
+                Ok(())
+            }
+            Err(error) => {
+                server.waiting.fetch_sub(1, SeqCst);
+                server.app.metrics.thread_spawn_errors.inc();
+                Err(error)
+            }
+        }
+    }
+
+    /// Accepts and serves, until this thread is one too many or the port is closed.
+    fn work<'scope>(self, scope: &'scope Scope<'scope, 'a>)
+    where
+        'a: 'scope,
+    {
+        let server = self.server;
+        let mut buffers = Buffers::default();
+        while let Some((stream, peer)) = self.next() {
+            let local = self.listener.local_addr_of(&stream);
+            let permit = local
+                .ok()
+                .and_then(|local| Some((server.slots.admit(stream)?, local)));
+            let alone = !self.leave_to_follower(scope, permit.as_ref().map(|(permit, _)| permit));
+            match permit {
+                Some((permit, local)) => {
+                    self.serve(&permit, (peer, local), alone, &mut buffers);
+                }
+                None => server.app.metrics.connected(Outcome::Refused),
+            }
+            if server.waiting.fetch_add(1, SeqCst) >= server.capacity.spare_threads {
+                break;
+            }
+        }
+        server.waiting.fetch_sub(1, SeqCst);
+    }
+
+    /// Makes sure that another thread waits in `accept`; whether one does. If the system refuses a
+    /// thread, the connection is shed, and another one is evicted so that its thread accepts.
+    fn leave_to_follower<'scope>(
+        self,
+        scope: &'scope Scope<'scope, 'a>,
+        permit: Option<&Permit<'_>>,
+    ) -> bool
+    where
+        'a: 'scope,
+    {
+        let server = self.server;
+        let was_last = server.waiting.fetch_sub(1, SeqCst) == 1;
+        if !was_last || server.closed.load(SeqCst) {
+            return true;
+        }
+        let Err(error) = self.start_thread(scope) else {
+            return true;
+        };
+        server.slots.thread_refused();
+        server.warn(format_args!(
+            "no new thread, fewer connections for a while: {error}"
+        ));
+        if let Some(permit) = permit {
+            permit.shed();
+        }
+        server.slots.free_a_thread();
+        server.waiting.load(SeqCst) > 0
+    }
+
+    /// The next connection; `None` once the port is closed.
+    fn next(self) -> Option<Accepted> {
+        let server = self.server;
+        let mut pause = limits::ACCEPT_PAUSE;
+        loop {
+            let error = match self.listener.accept() {
+                Ok(accepted) => return Some(accepted),
+                Err(error) => error,
+            };
+            match error.kind() {
+                _ if server.closed.load(SeqCst) => return None,
+                // Only a port that is being closed does not block: its queue is empty now.
+                ErrorKind::WouldBlock => {
+                    self.close();
+                    return None;
+                }
+                ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                _ if server.is_closing() => {
+                    self.close();
+                    return None;
+                }
+                _ => {
+                    server.app.metrics.accept_errors.inc();
+                    server.warn(format_args!("accept failed: {error}"));
+                    server.pause(pause);
+                    pause = (pause * 2).min(limits::ACCEPT_PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    /// Refuses newcomers from now on.
+    fn close(self) {
+        self.server.closed.store(true, SeqCst);
+        self.listener.close();
+    }
+
+    fn serve(
+        self,
+        permit: &Permit<'_>,
+        addresses: (SocketAddr, SocketAddr),
+        alone: bool,
+        buffers: &mut Buffers,
+    ) {
+        let app = &self.server.app;
+        app.metrics.connected(if permit.is_shed() {
+            Outcome::Shed
+        } else {
+            Outcome::Served
+        });
+        let stream: &TcpStream = permit.stream();
+        let serve = || connection::serve(self.server, permit, stream, addresses, alone, buffers);
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(serve)) {
+            *buffers = Buffers::default();
+            app.metrics.panics.inc();
+            let (peer, text) = (addresses.0, panic_text(&*payload));
+            let message = format_args!("a panic ended the connection of {peer}: {text}");
+            app.say(Level::Error, message);
+        }
+    }
+
+    /// Goes from the signal to the last thread.
+    fn drain<'scope>(self, scope: &'scope Scope<'scope, 'a>, events: &mut Events)
+    where
+        'a: 'scope,
+    {
+        let Server { app, slots, .. } = self.server;
+        let (delay, limit) = (app.config.shutdown_delay, app.config.drain_timeout);
+        slots.begin_drain();
+        let [delay_text, limit_text] = [delay, limit].map(show_duration);
+        app.say(
+            Level::Info,
+            format_args!("draining: open for {delay_text}, then {limit_text} to finish"),
+        );
+        let mut event = events.wait(Some(Instant::now() + delay));
+        while event == Event::Empty {
+            event = events.wait(Some(Instant::now()));
+        }
+        self.begin_close(scope);
+        slots.close_idle(limits::DRAIN_GRACE);
+        let start = Instant::now();
+        let end_idling = || {
+            self.close();
+            slots.end_idling();
+        };
+        let end_delays = || {
+            slots.end_delays();
+            app.log.end_waiting();
+        };
+        let steps: [(Duration, &dyn Fn()); 3] = [
+            (limits::DRAIN_GRACE.min(limit), &end_idling),
+            (limit, &end_delays),
+            (limit + limits::LAST_RESPONSES, &|| {}),
+        ];
+        for (after, step) in steps {
+            if event == Event::Nothing {
+                event = self.wait_for_threads(events, start + after);
+                step();
+            }
+        }
+        self.close();
+        slots.cut();
+        app.log.end_waiting();
+    }
+
+    /// Waits until every thread has ended, a signal comes, or a deadline passes.
+    fn wait_for_threads(self, events: &mut Events, deadline: Instant) -> Event {
+        loop {
+            if self.server.threads.load(SeqCst) == 0 {
+                return Event::Empty;
+            }
+            match events.wait(Some(deadline)) {
+                Event::Empty => {}
+                event => return event,
+            }
+        }
+    }
+
+    /// Begins to close the port: a thread serves what waits in the kernel's queue, and the thread
+    /// that finds it empty closes it. Where the system has no thread, one that finishes does this.
+    fn begin_close<'scope>(self, scope: &'scope Scope<'scope, 'a>)
+    where
+        'a: 'scope,
+    {
+        let server = self.server;
+        *server
+            .closing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = true;
+        server.closing_changed.notify_all();
+        let blocking = self.listener.set_nonblocking().is_err();
+        if blocking || (self.start_thread(scope).is_err() && server.threads.load(SeqCst) == 0) {
+            self.close();
+        }
+    }
+}
+
+/// Proof that a thread of the server is alive; the last one to end tells the main thread.
+struct Alive<'a>(Acceptor<'a>);
+
+impl Drop for Alive<'_> {
+    fn drop(&mut self) {
+        if self.0.server.threads.fetch_sub(1, SeqCst) == 1 {
+            self.0.notifier.tell_empty();
+        }
+    }
+}
+
+/// What a panic said.
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("(no message)")
+}
