@@ -125,7 +125,11 @@ fn watch(arguments: &[String]) -> Result<ExitCode, Failure> {
         Ok(Verdict::Lost) => Ok(ExitCode::FAILURE),
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(error) => {
-            let status = if matches!(error, watch::Error::Options(_)) { 64 } else { 1 };
+            let status = if matches!(error, watch::Error::Options(_)) {
+                64
+            } else {
+                1
+            };
             Err(Failure(status, error.to_string()))
         }
     }

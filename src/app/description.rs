@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::app::Exchange;
 use crate::app::notes::Notes;
-use crate::http::decimal;
+use crate::http::{base64, decimal};
 use crate::observe::escape::{self, json_string};
 
 /// Puts out the description as text.
@@ -133,7 +133,11 @@ fn body(exchange: &Exchange<'_>, put: &mut impl FnMut(&[u8])) {
         member("body", body.bytes, put);
     } else {
         put(b",\"body\":null,\"body_base64\":\"");
-        base64(body.bytes, put);
+        for group in body.bytes.chunks(3) {
+            for digit in base64::encode(group) {
+                put(digit.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
         put(b"\"");
     }
     put(b",\"body_bytes\":");
@@ -157,38 +161,9 @@ fn trailers(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// Puts out bytes in base64 (RFC 4648 section 4).
-fn base64(bytes: &[u8], put: &mut impl FnMut(&[u8])) {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for group in bytes.chunks(3) {
-        let byte = |place: usize| u32::from(group.get(place).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        let mut digits = [18, 12, 6, 0].map(|shift| ALPHABET[(bits >> shift & 63) as usize]);
-        digits[group.len() + 1..].fill(b'=');
-        put(&digits);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_of_rfc_4648() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            let mut out = Vec::new();
-            base64(bytes.as_bytes(), &mut |digits| {
-                out.extend_from_slice(digits)
-            });
-            assert_eq!(out, text.as_bytes());
-        }
-    }
 
     #[test]
     fn trailer_lines() {

@@ -9,11 +9,13 @@ use std::ops::Range;
 use crate::app::controls::{Controls, ResponseFault};
 use crate::app::negotiation::{self, Form};
 use crate::app::{Exchange, description, handlers, notes};
-use crate::http::field;
+use crate::http::field::{self, FieldValue};
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Method, Request};
 use crate::http::response::{After, Head, JSON, Sent, TEXT};
 use crate::http::status::Status;
+use crate::http::websocket::frames::{FrameHeader, Opcode};
+use crate::http::websocket::handshake::{Handshake, handshake};
 
 /// The longest name or prefix in the table, in bytes.
 const LONGEST_NAME: usize = 48;
@@ -170,6 +172,24 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
     }
     let stalls = fault == ResponseFault::Stall;
     stream.break_off(if stalls { After::Stall } else { After::Abort })
+}
+
+/// Opens a WebSocket: the 101 response, and the description in JSON as the first message.
+pub fn websocket(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
+    let accept = match handshake(|name| exchange.request.values(name)) {
+        Handshake::Accept(accept) => accept,
+        _ => String::new(),
+    };
+    let head = exchange.head(Status::SWITCHING_PROTOCOLS, out);
+    let accept = FieldValue::new(accept.as_bytes()).unwrap_or("".into());
+    let sent = head.server_timing(exchange.delay).websocket(accept);
+    let mut message = Vec::new();
+    description::json(exchange, notes::find(exchange), |bytes| {
+        message.extend_from_slice(bytes)
+    });
+    out.put(FrameHeader::new(Opcode::Text, message.len()).as_bytes());
+    out.put(&message);
+    sent
 }
 
 /// Adds the copied fields, the fields that the status demands, and the delay.

@@ -14,10 +14,11 @@ use crate::config::settings::{RuntimeSettings, Setting};
 use crate::config::units;
 use crate::http::error::{Cause, RequestError};
 use crate::http::output::OutputBuffer;
-use crate::http::request::{Method, Request};
+use crate::http::request::{Framing, Method, Request};
 use crate::http::response::{Head, JSON, Sent, TEXT};
 use crate::http::route::Route;
 use crate::http::status::Status;
+use crate::http::websocket::handshake::{Handshake, handshake};
 use crate::limits;
 use crate::observe::metrics::{self, Fault};
 
@@ -26,6 +27,8 @@ use crate::observe::metrics::{self, Fault};
 pub enum Action<'a> {
     /// Send the echo, changed by the controls.
     Echo(Controls),
+    /// Open a WebSocket.
+    WebSocket,
     /// Answer 500 because of the error rate.
     FailByRate,
     /// Use a core for so long, then send the echo.
@@ -220,6 +223,16 @@ fn decide_echo<'a>(
         }
         None => Duration::ZERO,
     };
+    if asks_for_websocket(request, controls)? {
+        let action = Action::WebSocket;
+        return Ok(Decision {
+            route,
+            parameter: "",
+            action,
+            delay,
+            delay_is_random,
+        });
+    }
     let plain = controls.status.is_none() && controls.fault.is_none() && random_applies;
     let fails = plain && settings.error_rate > 0.0 && random.f64() < settings.error_rate;
     let action = if fails {
@@ -234,6 +247,22 @@ fn decide_echo<'a>(
         delay,
         delay_is_random,
     })
+}
+
+/// Whether a request opens a WebSocket: one that would reach the echo, and asks for no status and
+/// no fault.
+fn asks_for_websocket(request: &Request, controls: Controls) -> Result<bool, RequestError> {
+    let plain =
+        controls.status.is_none() && controls.fault.is_none() && request.framing == Framing::None;
+    if request.method != Method::Get || !request.names_fields || !plain {
+        return Ok(false);
+    }
+    match handshake(|name| request.values(name)) {
+        Handshake::NotWebSocket => Ok(false),
+        Handshake::Accept(_) => Ok(true),
+        Handshake::OtherVersion => Err(RequestError::WebSocketVersion),
+        Handshake::BadKey => Err(RequestError::WebSocketKey),
+    }
 }
 
 fn decide_delay<'a>(
@@ -360,6 +389,7 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
     let app = exchange.app;
     match *action {
         Action::Echo(controls) => echo::respond(exchange, controls, out),
+        Action::WebSocket => echo::websocket(exchange, out),
         Action::FailByRate => {
             let head = exchange.head(Status::INTERNAL_SERVER_ERROR, out);
             let text = b"500 Internal Server Error: injected by the error rate\n";

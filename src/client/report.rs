@@ -70,33 +70,45 @@ fn second_text(tally: &Tally, second: u64) -> String {
         percentile(500),
         percentile(990)
     );
-    for (kind, count) in losses(tally).filter(|(_, count)| *count > 0) {
+    for (kind, count) in losses(tally).filter(|(kind, _)| *kind != Kind::Status) {
         line += &format!("  {} {count}", kind.label());
     }
     // An httpserver is told by its version; of another server only the statuses are known.
-    if tally.versions.is_empty() || tally.count(Kind::Status) > 0 {
-        line += &counts("status", &tally.statuses);
-    }
-    line + &counts("version", &tally.versions) + &counts("pod", &tally.pods) + "\n"
+    let all = tally.versions.iter().next().is_none();
+    line += &counts(
+        "status",
+        tally
+            .statuses
+            .iter()
+            .filter(|(code, _)| all || !is_ok(code)),
+    );
+    line += &counts("version", tally.versions.iter());
+    line + &counts("pod", tally.pods.iter()) + "\n"
 }
 
 /// Names and their counts for a line: `  version 1.0.0:7 1.1.0:13`.
-fn counts(title: &str, names: &Names) -> String {
-    if names.is_empty() {
-        return String::new();
-    }
+fn counts<'a>(title: &str, names: impl Iterator<Item = (&'a str, Seen)>) -> String {
     let list: Vec<String> = names
-        .iter()
         .map(|(name, seen)| format!("{name}:{}", seen.count))
         .collect();
-    format!("  {title} {}", list.join(" "))
+    if list.is_empty() {
+        String::new()
+    } else {
+        format!("  {title} {}", list.join(" "))
+    }
 }
 
+/// Whether a request with this status counts as ok.
+fn is_ok(code: &str) -> bool {
+    code.starts_with(['2', '3'])
+}
+
+/// The kinds of loss that there were, with their counts.
 fn losses(tally: &Tally) -> impl Iterator<Item = (Kind, u64)> {
-    Kind::ALL
-        .into_iter()
-        .filter(|kind| *kind != Kind::Ok)
+    let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Ok);
+    kinds
         .map(|kind| (kind, tally.count(kind)))
+        .filter(|(_, count)| *count > 0)
 }
 
 fn summary_text(run: &Run<'_>) -> String {
@@ -205,11 +217,7 @@ fn verdict(run: &Run<'_>) -> String {
     let mut text = if lost == 0 {
         format!("nothing lost of {requests}")
     } else {
-        let kinds = losses(run.total).filter(|(_, count)| *count > 0);
-        let kinds: Vec<String> = kinds
-            .map(|(kind, count)| format!("{count} {}", kind.label()))
-            .collect();
-        format!("lost {lost} of {requests}: {}", kinds.join(", "))
+        format!("lost {lost} of {requests}: {}", lost_by_kind(run.total))
     };
     if run.unfinished > 0 {
         text += &format!(
@@ -218,6 +226,15 @@ fn verdict(run: &Run<'_>) -> String {
         );
     }
     text
+}
+
+/// The losses by kind, a status by its code: `3 refused, 2 status 503`.
+fn lost_by_kind(total: &Tally) -> String {
+    let kinds = losses(total).filter(|(kind, _)| *kind != Kind::Status);
+    let kinds = kinds.map(|(kind, count)| format!("{count} {}", kind.label()));
+    let codes = total.statuses.iter().filter(|(code, _)| !is_ok(code));
+    let codes = codes.map(|(code, seen)| format!("{} status {code}", seen.count));
+    kinds.chain(codes).collect::<Vec<_>>().join(", ")
 }
 
 fn second_json(tally: &Tally, second: u64) -> String {
@@ -414,6 +431,21 @@ mod tests {
             second(&Tally::default(), NOON + 3661, false),
             "13:01:01  ok    0  lost    0  p50       -  p99       -\n"
         );
+    }
+
+    #[test]
+    fn a_status_is_told_by_its_code() {
+        let mut tally = tally(true);
+        tally.add(
+            &Outcome {
+                status: Some(503),
+                ..outcome(Kind::Status, true, 1)
+            },
+            NOON,
+        );
+        let line = second(&tally, NOON, false);
+        assert!(line.contains("lost    2") && line.contains("  refused 1  status 503:1  version"));
+        assert_eq!(lost_by_kind(&tally), "1 refused, 1 status 503");
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Target {
     /// Sends a request and waits for its outcome, at most until its time-out.
     pub fn ask(&self, request: Request) -> Outcome {
         let started = Instant::now();
-        let deadline = Deadline::after(self.timeout * 30);
+        let deadline = Deadline::at(request.due + self.timeout);
         let mut outcome = Outcome::of_request(request);
         outcome.late = started.saturating_duration_since(request.due);
         let result = if request.kept {

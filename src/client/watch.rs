@@ -34,7 +34,6 @@ const SLACK: Duration = Duration::from_secs(1);
 const LINES: usize = 3600;
 /// How long a hurried exit waits for whoever reads the summary.
 const HURRY: Duration = Duration::from_millis(500);
-const SECOND: Duration = Duration::from_secs(1);
 
 /// What a run has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,8 +153,9 @@ struct Watch {
     total: Tally,
     /// The outcomes since the last line.
     second: Tally,
-    /// When the second of the next line began.
-    line_start: Instant,
+    /// The second of the next line, a Unix time: lines follow the clock on the wall, so that they
+    /// can be compared with logs.
+    unix_second: u64,
     gap: Gap,
     /// How many requests have become due.
     sent: u64,
@@ -182,7 +182,7 @@ impl Watch {
             clock,
             total: Tally::default(),
             second: Tally::default(),
-            line_start: clock.start,
+            unix_second: clock.unix_second(clock.start),
             gap: Gap::new(clock.start),
             sent: 0,
             in_flight: 0,
@@ -283,18 +283,26 @@ impl Watch {
     }
 
     fn write_due_lines(&mut self, now: Instant) {
-        while self.line_start + SECOND <= now {
+        while self.line_end() <= now {
             self.write_line();
         }
     }
 
+    /// When the present second ends.
+    fn line_end(&self) -> Instant {
+        let end = Duration::from_secs(self.unix_second + 1);
+        self.clock.start + end.saturating_sub(self.clock.unix)
+    }
+
     /// Writes the line of the present second and begins the next.
     fn write_line(&mut self) {
-        let second = self.clock.unix_second(self.line_start);
-        self.output
-            .line(report::second(&self.second, second, self.options.json));
+        self.output.line(report::second(
+            &self.second,
+            self.unix_second,
+            self.options.json,
+        ));
         self.second = Tally::default();
-        self.line_start += SECOND;
+        self.unix_second += 1;
     }
 
     /// The end of everything that may still be in flight, once no more requests are started.
@@ -310,7 +318,8 @@ impl Watch {
 
     /// When there is something to do even if no event comes.
     fn next_time(&self) -> Instant {
-        (self.line_start + SECOND).min(self.last_end().unwrap_or_else(|| self.next_due()))
+        self.line_end()
+            .min(self.last_end().unwrap_or_else(|| self.next_due()))
     }
 
     /// Writes the rest and the summary, and waits until they have been read, in a hurry not for

@@ -64,7 +64,7 @@ request_errors! {
         CodingUnsupported "coding_unsupported" NOT_IMPLEMENTED "the only transfer coding is chunked",
         Expectation "expectation" EXPECTATION_FAILED "the only expectation is 100-continue",
         Tls "tls" BAD_REQUEST "this port speaks plain HTTP, the client began a TLS handshake",
-        Http2 "http2" BAD_REQUEST "this port speaks HTTP/1.1, the client began HTTP/2",
+        Http2 "http2" VERSION_NOT_SUPPORTED "this port speaks HTTP/1.1, the client began HTTP/2",
         ProxyProtocol "proxy_protocol" BAD_REQUEST "this server does not take the PROXY protocol; switch it off at the proxy",
     ;
     Limit:

@@ -25,4 +25,12 @@ pub mod response;
 
 pub mod forwarded;
 
+pub mod base64;
+
+pub mod websocket;
+
+pub mod http2;
+
+pub mod other_protocols;
+
 pub mod route;

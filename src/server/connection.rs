@@ -17,6 +17,7 @@ use fastrand::Rng;
 use crate::app::{App, SleepEnds};
 use crate::http::date::Dates;
 use crate::http::error::RequestError;
+use crate::http::other_protocols::Found;
 use crate::http::output::OutputBuffer;
 use crate::http::request::Request;
 use crate::limits;
@@ -38,6 +39,17 @@ pub(super) enum End {
     Linger,
     /// The client gets no more, and the connection waits for it to leave.
     Stall,
+}
+
+/// What arrived on a connection.
+#[derive(Debug)]
+enum Arrived {
+    /// A whole request head.
+    Request,
+    /// Another protocol.
+    OtherProtocol(Found),
+    /// The connection ended before a request.
+    Nothing,
 }
 
 /// What a thread keeps from one connection to the next, so that a short one costs few allocations.
@@ -178,9 +190,10 @@ impl<'a> Connection<'a> {
         let end = loop {
             let mut request = mem::take(&mut self.buffers.request);
             let end = match self.next_request(&mut request) {
-                Ok(true) => self.exchange(&request),
-                Ok(false) => Some(End::Close),
-                Err(error) => Some(self.refuse_head(error)),
+                Ok(Arrived::Request) => self.exchange(&request),
+                Ok(Arrived::OtherProtocol(found)) => Some(self.refuse_protocol(found)),
+                Ok(Arrived::Nothing) => Some(End::Close),
+                Err(error) => Some(self.refuse_head(error, b"")),
             };
             self.buffers.request = request;
             if let Some(end) = end {
@@ -196,22 +209,28 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Waits for a whole request head and parses it; false if the connection ended before one.
-    fn next_request(&mut self, request: &mut Request) -> Result<bool, RequestError> {
+    /// Waits for a whole request head and parses it.
+    fn next_request(&mut self, request: &mut Request) -> Result<Arrived, RequestError> {
         if self.buffers.input.unread().is_empty() && !self.wait_for_first_bytes() {
-            return Ok(false);
+            return Ok(Arrived::Nothing);
         }
         self.started = Instant::now();
         self.idle = self.started.saturating_duration_since(self.responded);
+        if self.requests == 0 {
+            let found = self.recognise();
+            if found != Found::Http {
+                return Ok(Arrived::OtherProtocol(found));
+            }
+        }
         loop {
             let input = self.buffers.input.unread();
             if let Some(length) = request.parse(input, self.app().config.max_head)? {
                 self.buffers.input.take(length);
                 self.permit.request_begun(self.started);
-                return Ok(true);
+                return Ok(Arrived::Request);
             }
             if !self.read_line()? {
-                return Ok(false);
+                return Ok(Arrived::Nothing);
             }
         }
     }

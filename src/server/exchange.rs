@@ -61,6 +61,8 @@ struct Outcome<'a> {
     client: &'a str,
     request_id: &'a [u8],
     body: Received,
+    /// The messages that a WebSocket received.
+    messages: Option<u64>,
     /// Where the response begins in the output.
     output_start: u64,
 }
@@ -194,6 +196,7 @@ impl Connection<'_> {
                 _ => (self.server.respond)(&exchange, &decision.action, &mut self.out),
             }
         };
+        let messages = (sent.after == After::WebSocket).then(|| self.websocket());
         self.take_note(
             Some(request),
             b"",
@@ -204,6 +207,7 @@ impl Connection<'_> {
                 client: client.as_str(),
                 request_id,
                 body: received,
+                messages,
                 output_start,
             },
         );
@@ -255,8 +259,17 @@ impl Connection<'_> {
         }
     }
 
-    /// Refuses what could not be parsed. The log shows its first line as it came.
-    pub(super) fn refuse_head(&mut self, error: RequestError) -> End {
+    /// Refuses what could not be parsed. The log shows `shown`, or the first line as it came.
+    pub(super) fn refuse_head(&mut self, error: RequestError, shown: &[u8]) -> End {
+        self.refuse(error, shown, true)
+    }
+
+    /// Takes note of a refusal whose response was not HTTP/1.1.
+    pub(super) fn refuse_unanswered(&mut self, error: RequestError, shown: &[u8]) -> End {
+        self.refuse(error, shown, false)
+    }
+
+    fn refuse(&mut self, error: RequestError, shown: &[u8], respond: bool) -> End {
         self.requests += 1;
         let request_id = decimal::hex64(self.random.u64(..));
         self.buffers.dates.set(unix_now());
@@ -273,11 +286,14 @@ impl Connection<'_> {
             head_only: came.starts_with(b"HEAD "),
             close: true,
         };
-        let head = Head::new(&mut self.out, error.status(), &preamble);
-        handlers::refuse(head, &Refusal::from(error), "");
+        if respond {
+            let head = Head::new(&mut self.out, error.status(), &preamble);
+            handlers::refuse(head, &Refusal::from(error), "");
+        }
         let decision = Decision::refuse(Route::None, "", error);
         let line_end = came.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
-        let line = &came[..line_end.unwrap_or(came.len())];
+        let first_line = &came[..line_end.unwrap_or(came.len())];
+        let line = if shown.is_empty() { first_line } else { shown };
         let line = field::truncated(line, limits::LOGGED_VALUE_BYTES);
         let mut raw = [0; limits::LOGGED_VALUE_BYTES];
         raw[..line.len()].copy_from_slice(line);
@@ -290,6 +306,7 @@ impl Connection<'_> {
             client: &client,
             request_id: &request_id,
             body: Received::default(),
+            messages: None,
             output_start,
         };
         self.take_note(None, &raw[..raw_length], &outcome);
@@ -334,7 +351,7 @@ impl Connection<'_> {
                 request_id: outcome.request_id,
                 refused,
                 fault: fault.map_or("", |fault| fault.label()),
-                messages: None,
+                messages: outcome.messages,
             };
             let buffers = &mut *self.buffers;
             entry.write(

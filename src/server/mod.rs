@@ -45,6 +45,10 @@ pub mod connection;
 
 mod exchange;
 
+mod other_protocols;
+
+pub mod websocket;
+
 pub mod listener;
 
 use body::BodyMemory;

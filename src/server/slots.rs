@@ -24,6 +24,7 @@ use crate::limits;
 use crate::observe::metrics::Snapshot;
 use crate::server::capacity::Capacity;
 use crate::server::shutdown::{Stage, StageCell};
+use crate::server::websocket::{self, WriteLock};
 
 /// What the connection in a slot does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ struct Occupant {
     since: Instant,
     /// Whether the connection was told to end by the server.
     evicted: bool,
+    /// The lock of its writes, if it speaks WebSocket.
+    websocket: Option<WriteLock>,
 }
 
 /// The two kinds of slots.
@@ -149,6 +152,7 @@ impl Slots {
             phase: Phase::New,
             since: Instant::now(),
             evicted: false,
+            websocket: None,
         });
         let shed = AtomicBool::new(index >= self.regular);
         let permit = Permit {
@@ -316,10 +320,16 @@ impl Slots {
         snapshot
     }
 
-    /// From now on each response is its connection's last.
+    /// From now on each response is its connection's last, and WebSockets are told to close.
     pub fn begin_drain(&self) {
         self.stage.raise(Stage::Draining);
         self.unpark_all();
+        for index in 0..self.slots.len() {
+            let websocket = self.slot(index).as_ref().and_then(Occupant::websocket);
+            if let Some((stream, lock)) = websocket {
+                websocket::say_going_away(&stream, &lock);
+            }
+        }
     }
 
     /// Evicts connections that have waited for a request for this long.
@@ -420,6 +430,13 @@ impl Table {
 }
 
 impl Occupant {
+    /// The stream and the lock of its writes, if it speaks WebSocket.
+    fn websocket(&self) -> Option<(Arc<TcpStream>, WriteLock)> {
+        self.websocket
+            .clone()
+            .map(|lock| (self.stream.clone(), lock))
+    }
+
     /// Has the connection end: its thread wakes from whatever it waits for. A request that had
     /// already arrived on an idle connection is still read and answered.
     fn evict(&mut self) {
@@ -497,6 +514,15 @@ impl Permit<'_> {
     pub fn linger(&self) -> bool {
         let evicted = self.enter(Phase::Lingering, Instant::now());
         !evicted && !self.slots.stage.reached(Stage::NoIdling)
+    }
+
+    /// The connection speaks WebSocket from now on; the lock of its writes.
+    pub fn begin_websocket(&self) -> WriteLock {
+        let lock = WriteLock::default();
+        if let Some(occupant) = &mut *self.slots.slot(self.index) {
+            occupant.websocket = Some(lock.clone());
+        }
+        lock
     }
 
     /// Waits this long, or until the shutdown or an eviction ends the sleep; the time that has

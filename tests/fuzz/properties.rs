@@ -18,6 +18,9 @@ use httpserver::config::{Config, SETTINGS};
 use httpserver::connection::{self, Kept, Wire};
 use httpserver::context::{BUILD, Context, Identity};
 use httpserver::handlers;
+use httpserver::http::http2;
+use httpserver::http::other_protocols::{Found, recognise};
+use httpserver::http::websocket::frames::{Decoder, Event, FrameHeader, Opcode};
 use httpserver::live::Live;
 use httpserver::lobby::{Lobby, Seat};
 use httpserver::metrics::Metrics;
@@ -216,6 +219,190 @@ pub fn settings(data: &[u8]) {
     let client = client::of(peer, &trusted, data.split(|&byte| byte == b'\n'));
     assert_eq!(client::of(peer, &[], [data].into_iter()), peer);
     assert!(client == peer || !data.is_empty());
+}
+
+/// The frames of a WebSocket are decoded the same however they arrive, and as a second, more lenient decoder does it.
+pub fn websocket(data: &[u8]) {
+    let whole = events(data, [data.len()]);
+    assert_eq!(whole, events(data, cuts(data)), "whole and in pieces");
+    let (events, violation) = whole;
+    let simple = simple_events(data);
+    let known = if violation.is_some() {
+        &simple[..events.len().min(simple.len())]
+    } else {
+        &simple
+    };
+    assert_eq!(events, known, "{violation:?}");
+    for (kind, payload) in &events {
+        assert!(
+            *kind != 1 || std::str::from_utf8(payload).is_ok(),
+            "text that is not UTF-8: {payload:?}"
+        );
+        assert!(
+            payload.len() as u64 <= MOST && (*kind < 8 || payload.len() <= 125),
+            "{} bytes",
+            payload.len()
+        );
+    }
+    assert!(
+        violation.is_none_or(|code| [1002, 1007, 1009].contains(&code)),
+        "{violation:?}"
+    );
+}
+
+/// Opcodes and payloads; those of pongs are not handed on.
+type Events = Vec<(u8, Vec<u8>)>;
+
+/// The events, and the close code of the violation that ended them.
+fn events(data: &[u8], ends: impl IntoIterator<Item = usize>) -> (Events, Option<u16>) {
+    let (mut decoder, mut events, mut start) = (Decoder::new(MOST as usize), Vec::new(), 0);
+    for end in ends {
+        let mut piece = &data[std::mem::replace(&mut start, end)..end];
+        loop {
+            let event = match decoder.decode(&mut piece) {
+                Err(violation) => return (events, Some(violation.code())),
+                Ok(None) => break,
+                Ok(Some(Event::Message { text, payload })) => {
+                    (if text { 1 } else { 2 }, payload.to_vec())
+                }
+                Ok(Some(Event::Close { code, reason })) => {
+                    let code = code.map(u16::to_be_bytes);
+                    (
+                        8,
+                        code.map_or(Vec::new(), |code| [&code, reason.as_bytes()].concat()),
+                    )
+                }
+                Ok(Some(Event::Ping(payload))) => (9, payload.to_vec()),
+                Ok(Some(Event::Pong)) => (10, Vec::new()),
+            };
+            events.push(event);
+        }
+        assert!(piece.is_empty(), "it leaves input");
+        assert!(
+            decoder.memory() <= 2 * end.max(8),
+            "{} bytes held after {end}",
+            decoder.memory()
+        );
+    }
+    (events, None)
+}
+
+/// What the frames say to a reader that only follows lengths, masks and fragments, up to a close frame.
+fn simple_events(mut data: &[u8]) -> Events {
+    let (mut events, mut message) = (Vec::new(), (0, Vec::new()));
+    while let Some((opcode, last, payload, rest)) = simple_frame(data) {
+        data = rest;
+        match opcode {
+            0 => message.1.extend(payload),
+            1 | 2 => message = (opcode, payload),
+            10 => events.push((10, Vec::new())),
+            _ => events.push((opcode, payload)),
+        }
+        if opcode < 3 && last {
+            events.push(std::mem::take(&mut message));
+        }
+        if opcode == 8 {
+            break;
+        }
+    }
+    events
+}
+
+/// Opcode, whether it is the last fragment, payload, and what follows the frame.
+fn simple_frame(data: &[u8]) -> Option<(u8, bool, Vec<u8>, &[u8])> {
+    let (first, short) = (*data.first()?, *data.get(1)? & 0x7f);
+    let extended = match short {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    let number = data
+        .get(2..2 + extended)?
+        .iter()
+        .fold(0u64, |number, byte| (number << 8) | u64::from(*byte));
+    let length = usize::try_from(if extended == 0 {
+        u64::from(short)
+    } else {
+        number
+    })
+    .ok()?;
+    let start = 2 + extended + 4;
+    let mask = data.get(2 + extended..start)?;
+    let masked = data.get(start..start.checked_add(length)?)?;
+    let payload: Vec<_> = masked
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| byte ^ mask[at % 4])
+        .collect();
+    if short < 126 {
+        assert_eq!(FrameHeader::new(Opcode::Ping, length).as_bytes()[1], short);
+    }
+    Some((
+        first & 0x0f,
+        first & 0x80 != 0,
+        payload,
+        &data[start + length..],
+    ))
+}
+
+/// What a connection speaks is decided once, however its bytes arrive, and at the latest at the limit or the end.
+pub fn door(data: &[u8]) {
+    let limit = 1_000;
+    let mut decided = Found::NotYet;
+    let mut refusal = None;
+    for end in cuts(data) {
+        let bytes = &data[..end];
+        let found = recognise(bytes, limit);
+        assert!(
+            decided == Found::NotYet || found == decided || end > limit,
+            "{decided:?}, then {found:?}"
+        );
+        assert!(
+            end < limit || found != Found::NotYet,
+            "no decision at the limit"
+        );
+        let at_the_end = recognise(bytes, end);
+        assert!(
+            found == at_the_end || found == Found::NotYet,
+            "{found:?}, at the end {at_the_end:?}"
+        );
+        second_opinion(bytes, &at_the_end);
+        decided = found;
+        let answer = http2::refusal(bytes);
+        assert!(refusal.is_none() || answer == refusal);
+        assert!(answer.is_none() || decided == Found::Http2);
+        refusal = answer;
+    }
+}
+
+/// What a slower look at the bytes says about a decision.
+fn second_opinion(bytes: &[u8], found: &Found) {
+    let starts = |signatures: &[&str]| {
+        signatures
+            .iter()
+            .any(|known| bytes.starts_with(known.as_bytes()))
+    };
+    let http2 = ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
+    let proxy_v1 = ["PROXY TCP4 ", "PROXY TCP6 ", "PROXY UNKNOWN"];
+    let proxy_v2 = ["\r\n\r\n\0\r\nQUIT\n"];
+    let holds = match found {
+        Found::NotYet => bytes.is_empty(),
+        Found::Http => {
+            !(starts(&["\x16\x03"]) || starts(&http2) || starts(&proxy_v1) || starts(&proxy_v2))
+        }
+        Found::Http2 => starts(&http2),
+        Found::ProxyV1 => starts(&proxy_v1),
+        Found::ProxyV2 => starts(&proxy_v2),
+        Found::Tls { server_name, alpn } => {
+            // The characters of a name stand in the bytes in their order, maybe with the header of a record between.
+            let stands = |name: &String| {
+                let mut rest = bytes.iter();
+                name.bytes().all(|wanted| rest.any(|byte| *byte == wanted))
+            };
+            starts(&["\x16\x03"]) && alpn.iter().chain(server_name).all(stands)
+        }
+    };
+    assert!(holds, "{found:?} of {}", bytes.escape_ascii());
 }
 
 /// A connection answers the same, however its input arrives.

@@ -55,10 +55,21 @@ fn settings() {
 }
 
 #[test]
+fn websockets() {
+    corpus("websocket", properties::websocket);
+}
+
+#[test]
+fn doors() {
+    corpus("door", properties::door);
+}
+
+#[test]
 fn the_tables_inputs() {
     for case in cases::all() {
         println!("{}", case.name);
         properties::head(&case.input);
+        properties::door(&case.input);
         properties::connection(&case.input);
         if let Some(end) = find(&case.input, b"\r\n\r\n") {
             properties::chunked(&case.input[end + 4..]);

@@ -1,0 +1,231 @@
+//! The opening handshake of a WebSocket (RFC 6455 section 4.2).
+//!
+//! A request asks for a WebSocket by `Upgrade: websocket` and `Connection: upgrade`. Where a proxy has removed one of
+//! them, it is an ordinary request (RFC 9110 section 7.8), and the echo shows what has arrived.
+//!
+//! The response proves that this server understood the request: it repeats the key, hashed together with a fixed text.
+//! SHA-1 protects nothing in this place: the key is public, and nobody gains by finding another key with the same hash.
+
+use super::super::base64;
+
+/// What RFC 6455 section 1.3 appends to the key.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// What a request's fields say about a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// It does not ask for one.
+    NotWebSocket,
+    /// It asks for one: 101 with this `Sec-WebSocket-Accept`.
+    Accept(String),
+    /// It asks for another version: 426 with `Sec-WebSocket-Version: 13`.
+    OtherVersion,
+    /// Its key is not the base64 of 16 bytes: 400.
+    BadKey,
+}
+
+/// Judges a GET request of HTTP/1.1 by its fields; `values` gives the values of the fields with a name.
+pub fn handshake<'a, I>(values: impl Fn(&'static str) -> I) -> Handshake
+where
+    I: Iterator<Item = &'a [u8]>,
+{
+    let upgrades = lists(values("upgrade"), b"websocket");
+    if !upgrades || !lists(values("connection"), b"upgrade") {
+        return Handshake::NotWebSocket;
+    }
+    if only(values("sec-websocket-version")) != Some(b"13") {
+        return Handshake::OtherVersion;
+    }
+    match only(values("sec-websocket-key")) {
+        Some(key) if is_key(key) => Handshake::Accept(accept(key)),
+        _ => Handshake::BadKey,
+    }
+}
+
+/// Whether one of the comma-separated lists contains the token, in any case.
+fn lists<'a>(values: impl Iterator<Item = &'a [u8]>, token: &[u8]) -> bool {
+    let mut members = values.flat_map(|value| value.split(|&byte| byte == b','));
+    members.any(|member| member.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// The value of a field that has to stand exactly once.
+fn only<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
+    let value = values.next()?;
+    values.next().is_none().then(|| value.trim_ascii())
+}
+
+/// Whether this is the base64 of 16 bytes. The four bits that stand for no byte may be anything (RFC 4648 section 3.5
+/// leaves it open): people type keys by hand.
+fn is_key(value: &[u8]) -> bool {
+    let digits = value.strip_suffix(b"==").unwrap_or_default();
+    digits.len() == 22 && digits.iter().all(|digit| base64::ALPHABET.contains(digit))
+}
+
+fn accept(key: &[u8]) -> String {
+    base64::encode(&sha1(&[key, GUID].concat())).collect()
+}
+
+/// SHA-1 (RFC 3174).
+fn sha1(message: &[u8]) -> [u8; 20] {
+    let mut state = [
+        0x6745_2301,
+        0xefcd_ab89,
+        0x98ba_dcfe,
+        0x1032_5476,
+        0xc3d2_e1f0,
+    ];
+    let (blocks, rest) = message.as_chunks::<64>();
+    let mut last = [0; 128];
+    last[..rest.len()].copy_from_slice(rest);
+    last[rest.len()] = 0x80;
+    let end = if rest.len() < 56 { 64 } else { 128 };
+    last[end - 8..end].copy_from_slice(&(message.len() as u64 * 8).to_be_bytes());
+    for block in blocks.iter().chain(last[..end].as_chunks().0) {
+        compress(&mut state, block);
+    }
+    let mut digest = [0; 20];
+    for (bytes, word) in digest.as_chunks_mut().0.iter_mut().zip(state) {
+        *bytes = word.to_be_bytes();
+    }
+    digest
+}
+
+/// Mixes one block into the state (RFC 3174 section 6.1).
+#[expect(clippy::many_single_char_names, reason = "the names of the RFC")]
+fn compress(state: &mut [u32; 5], block: &[u8; 64]) {
+    let mut words = [0; 80];
+    for (word, bytes) in words.iter_mut().zip(block.as_chunks().0) {
+        *word = u32::from_be_bytes(*bytes);
+    }
+    for t in 16..80 {
+        words[t] = (words[t - 3] ^ words[t - 8] ^ words[t - 14] ^ words[t - 16]).rotate_left(1);
+    }
+    let [mut a, mut b, mut c, mut d, mut e] = *state;
+    for (t, word) in words.into_iter().enumerate() {
+        let (mixed, constant) = match t {
+            0..20 => (b & c | !b & d, 0x5a82_7999),
+            20..40 => (b ^ c ^ d, 0x6ed9_eba1),
+            40..60 => (b & c | b & d | c & d, 0x8f1b_bcdc),
+            _ => (b ^ c ^ d, 0xca62_c1d6_u32),
+        };
+        let sum = [mixed, e, word, constant]
+            .into_iter()
+            .fold(a.rotate_left(5), u32::wrapping_add);
+        (a, b, c, d, e) = (sum, a, b.rotate_left(30), c, d);
+    }
+    for (word, change) in state.iter_mut().zip([a, b, c, d, e]) {
+        *word = word.wrapping_add(change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vectors_of_rfc_3174() {
+        let millions = "a".repeat(1_000_000);
+        let digits = "01234567".repeat(80);
+        let table = [
+            ("abc", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+            (
+                "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+                "84983e441c3bd26ebaae4aa1f95129e5e54670f1",
+            ),
+            (&millions, "34aa973cd4c4daa4f61eeb2bdbad27316534016f"),
+            (&digits, "dea356a2cddd90c7a7ecedc5ebb563934f460452"),
+            ("", "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
+        ];
+        for (message, expected) in table {
+            let digest = sha1(message.as_bytes());
+            let hex: Vec<_> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex.concat(), expected, "{} bytes", message.len());
+        }
+    }
+
+    /// The handshake of a request with these fields, one a line.
+    fn judge(fields: &str) -> Handshake {
+        let fields: Vec<_> = fields
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .collect();
+        handshake(|wanted| {
+            let named = fields
+                .iter()
+                .filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
+            named.map(|(_, value)| value.as_bytes())
+        })
+    }
+
+    const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    const ASKS: &str = "Upgrade: websocket\nConnection: Upgrade";
+
+    #[test]
+    fn the_example_of_rfc_6455() {
+        let accept = Handshake::Accept("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned());
+        for asks in [
+            ASKS,
+            "Upgrade: h2c, WebSocket\nConnection: keep-alive, upgrade",
+            "Upgrade: h2c\nUpgrade: websocket\nConnection: keep-alive\nConnection:  Upgrade\t",
+        ] {
+            let request = format!("{asks}\nSec-WebSocket-Version: 13\n{KEY}");
+            assert_eq!(judge(&request), accept, "{request}");
+        }
+    }
+
+    #[test]
+    fn not_a_websocket() {
+        for fields in [
+            "",
+            "Upgrade: websocket",
+            "Connection: upgrade",
+            "Upgrade: h2c\nConnection: upgrade",
+            "Upgrade: websocket\nConnection: keep-alive",
+            "Upgrade: websocket/13\nConnection: upgrade",
+            "Upgrade: websockets\nConnection: upgrade",
+        ] {
+            let request = format!("{fields}\nSec-WebSocket-Version: 13\n{KEY}");
+            assert_eq!(judge(&request), Handshake::NotWebSocket, "{request}");
+        }
+    }
+
+    #[test]
+    fn versions() {
+        for version in ["12", "14", "8", "", "013", "13, 8", "x"] {
+            let request = format!("{ASKS}\nSec-WebSocket-Version: {version}\n{KEY}");
+            assert_eq!(judge(&request), Handshake::OtherVersion, "{version:?}");
+        }
+        assert_eq!(judge(&format!("{ASKS}\n{KEY}")), Handshake::OtherVersion);
+        let twice = "Sec-WebSocket-Version: 13\nSec-WebSocket-Version: 13";
+        assert_eq!(
+            judge(&format!("{ASKS}\n{twice}\n{KEY}")),
+            Handshake::OtherVersion
+        );
+    }
+
+    #[test]
+    fn keys() {
+        let judge = |keys: &str| judge(&format!("{ASKS}\nSec-WebSocket-Version: 13\n{keys}"));
+        for key in [
+            "",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25jZQ===",
+            "dGhlIHNhbXBsZSBub25jZ===",
+            "dGhlIHNhbXBsZSBub25jZUE=",
+            "dGhlIHNhbXBsZSBub25jZ-==",
+            "dGhlIHNhbXBs ZSBub25jQ==",
+            "SGVsbG8sIHdvcmxkIQ==",
+        ] {
+            assert_eq!(
+                judge(&format!("Sec-WebSocket-Key: {key}")),
+                Handshake::BadKey,
+                "{key:?}"
+            );
+        }
+        assert_eq!(judge(""), Handshake::BadKey);
+        assert_eq!(judge(&format!("{KEY}\n{KEY}")), Handshake::BadKey);
+        let sloppy = judge("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==");
+        assert!(matches!(sloppy, Handshake::Accept(_)), "{sloppy:?}");
+    }
+}

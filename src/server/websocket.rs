@@ -1,0 +1,161 @@
+//! A WebSocket connection after its handshake (RFC 6455): each message comes back as it went.
+//!
+//! A ping goes out after half of the idle timeout, and the connection ends after all of it. At the
+//! drain the main thread sends the close frame, because this thread is blocked in a read and a read
+//! that was shut down could not wait for the client's close. So every write holds a lock that also
+//! says whether a close frame was sent; the main thread only tries it, and this thread looks at the
+//! stage after each write.
+
+use std::io::{self, ErrorKind, Write};
+use std::mem;
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::http::websocket::frames::{
+    Decoder, Event, FrameHeader, GOING_AWAY, Opcode, close_frame,
+};
+use crate::limits;
+use crate::observe::metrics::Direction;
+use crate::server::connection::Connection;
+use crate::server::shutdown::Stage;
+
+/// The lock of a WebSocket's writes; true once a close frame was sent.
+pub type WriteLock = Arc<Mutex<bool>>;
+
+/// Whether a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// More frames may come.
+    Read,
+    /// The client has closed, or does not take what it is sent.
+    End,
+}
+
+/// Sends a close frame because of the drain, unless the connection's own thread is writing: that
+/// one looks at the stage afterwards.
+pub fn say_going_away(stream: &TcpStream, lock: &WriteLock) {
+    let Ok(mut close_sent) = lock.try_lock() else {
+        return;
+    };
+    if *close_sent {
+        return;
+    }
+    *close_sent = true;
+    // The main thread must not wait for a client that does not read. Such a client is cut.
+    let frame = close_frame(Some(GOING_AWAY), "draining");
+    let sent = stream
+        .set_nonblocking(true)
+        .and_then(|()| (&*stream).write(&frame));
+    let restored = stream.set_nonblocking(false);
+    if restored.is_err() || sent.map_or(true, |count| count < frame.len()) {
+        // An error means that the connection has ended already.
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Connection<'_> {
+    /// Serves the connection up to its end; how many messages came.
+    pub(super) fn websocket(&mut self) -> u64 {
+        let lock = self.permit.begin_websocket();
+        let max = usize::try_from(self.app().config.max_body).unwrap_or(usize::MAX);
+        let (mut decoder, mut messages) = (Decoder::new(max), 0);
+        if self.send(&lock, None).is_err() {
+            return messages;
+        }
+        let (mut last_received, mut pinged) = (Instant::now(), false);
+        loop {
+            let mut input = mem::take(&mut self.buffers.input);
+            let next = self.answer(&lock, &mut decoder, input.unread(), &mut messages);
+            input.clear();
+            self.buffers.input = input;
+            if !matches!(next, Ok(Next::Read)) {
+                return messages;
+            }
+            let idle = self.app().config.idle_timeout;
+            let deadline = last_received + if pinged { idle } else { idle / 2 };
+            decoder.release();
+            match self.read(limits::READ_BYTES, deadline) {
+                Ok(1..) => (last_received, pinged) = (Instant::now(), false),
+                Err(error) if error.kind() == ErrorKind::TimedOut && !pinged => {
+                    pinged = true;
+                    if self.send(&lock, Some((Opcode::Ping, b""))).is_err() {
+                        return messages;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    // The client is gone, or its close frame will be discarded with the rest.
+                    let _ = self.send_close(&lock, Some(GOING_AWAY), "idle for too long");
+                    return messages;
+                }
+                _ => return messages,
+            }
+        }
+    }
+
+    /// Answers the frames that are whole.
+    fn answer(
+        &mut self,
+        lock: &WriteLock,
+        decoder: &mut Decoder,
+        mut rest: &[u8],
+        messages: &mut u64,
+    ) -> io::Result<Next> {
+        loop {
+            let event = match decoder.decode(&mut rest) {
+                Ok(Some(event)) => event,
+                Ok(None) if rest.is_empty() => return Ok(Next::Read),
+                Ok(None) => continue,
+                Err(violation) => {
+                    self.send_close(lock, Some(violation.code()), violation.reason())?;
+                    return Ok(Next::End);
+                }
+            };
+            match event {
+                Event::Message { text, payload } => {
+                    *messages += 1;
+                    self.app().metrics.message(Direction::Received);
+                    let opcode = if text { Opcode::Text } else { Opcode::Binary };
+                    self.send(lock, Some((opcode, payload)))?;
+                    self.app().metrics.message(Direction::Sent);
+                }
+                Event::Ping(payload) => self.send(lock, Some((Opcode::Pong, payload)))?,
+                Event::Pong => {}
+                Event::Close { code, .. } => {
+                    self.send_close(lock, code, "")?;
+                    return Ok(Next::End);
+                }
+            }
+        }
+    }
+
+    /// Writes a frame and what is pending before it; nothing after a close frame.
+    fn send(&mut self, lock: &WriteLock, frame: Option<(Opcode, &[u8])>) -> io::Result<()> {
+        let mut close_sent = locked(lock);
+        if !*close_sent && let Some((opcode, payload)) = frame {
+            self.out
+                .put(FrameHeader::new(opcode, payload.len()).as_bytes());
+            self.out.put(payload);
+        }
+        self.out.flush();
+        let draining = self.server.slots.stage().reached(Stage::Draining);
+        if draining && !mem::replace(&mut *close_sent, true) {
+            self.out.put(&close_frame(Some(GOING_AWAY), "draining"));
+            self.out.flush();
+        }
+        drop(close_sent);
+        self.out.failed().map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    /// Sends a close frame, unless one was sent before.
+    fn send_close(&mut self, lock: &WriteLock, code: Option<u16>, reason: &str) -> io::Result<()> {
+        if !mem::replace(&mut *locked(lock), true) {
+            self.out.put(&close_frame(code, reason));
+        }
+        self.send(lock, None)
+    }
+}
+
+fn locked(lock: &WriteLock) -> MutexGuard<'_, bool> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
