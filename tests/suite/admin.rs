@@ -374,7 +374,7 @@ fn a_change_of_the_level_is_told_at_the_more_talkative_of_old_and_new() {
     assert!(
         told.iter()
             .zip(levels)
-            .all(|(line, level)| line.ends_with(level)),
+            .all(|(line, level)| line.contains(&format!("now {level},"))),
         "{text}"
     );
 }

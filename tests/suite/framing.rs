@@ -39,7 +39,10 @@ fn a_request_behind_a_chunked_body_is_answered_however_they_are_cut() {
 fn at_the_drain_a_request_behind_a_chunked_body_is_answered() {
     // The end of the chunked body and the next request come in one packet behind the first one, so that the server has
     // read the next request together with the body. It arrived before the signal, so it is answered.
-    for (first, second) in [("5\r\nhello\r\n", "0\r\n\r\n"), ("5\r\nhel", "lo\r\n0\r\n\r\n")] {
+    for (first, second) in [
+        ("5\r\nhello\r\n", "0\r\n\r\n"),
+        ("5\r\nhel", "lo\r\n0\r\n\r\n"),
+    ] {
         let mut server = Server::start(&["--delay-min", "300ms", "--delay-max", "300ms"]);
         let mut client = Client::new(&server);
         client.send(chunked(first));

@@ -7,8 +7,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Duration;
 
-use httpserver::app::handlers::{self, Action};
 use httpserver::app::Exchange;
+use httpserver::app::handlers::{self, Action};
 use httpserver::config::settings::Config;
 use httpserver::http::output::OutputBuffer;
 use httpserver::http::response::Sent;
@@ -34,9 +34,17 @@ fn ten_panics(addr: SocketAddr, server: &Server) {
         client.ask("/panic");
         client.end();
     }
-    assert_eq!(other.get("/after").status, 200, "another connection does not notice");
+    assert_eq!(
+        other.get("/after").status,
+        200,
+        "another connection does not notice"
+    );
     let mut newcomer = Client::to(addr).unwrap();
-    assert_eq!(newcomer.get("/").status, 200, "the slots outlast the panics");
+    assert_eq!(
+        newcomer.get("/").status,
+        200,
+        "the slots outlast the panics"
+    );
     assert_eq!(server.app.metrics.panics.get(), 10);
 }
 
@@ -62,5 +70,8 @@ fn a_panic_costs_its_own_connection() {
         seen.unwrap_or_else(|failure| panic::resume_unwind(failure));
     });
     let lines = lines.finish(Duration::ZERO).lost;
-    assert!(lines >= 10, "each panic is a line of diagnostics, which nobody wrote here: {lines}");
+    assert!(
+        lines >= 10,
+        "each panic is a line of diagnostics, which nobody wrote here: {lines}"
+    );
 }

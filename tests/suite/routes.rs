@@ -69,7 +69,7 @@ fn a_wrong_parameter_is_told_which_forms_are_taken() {
         ("/status/abc", "200 to 599"),
         ("/bytes/1XB", "64KiB"),
         ("/delay/3", "250ms"),
-        ("/delay/61s", "60 s"),
+        ("/delay/61s", "60s"),
     ] {
         let response = server.get(target);
         assert_eq!(response.status, 400, "{target} got {response}");

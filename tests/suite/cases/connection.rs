@@ -35,7 +35,8 @@ pub(super) const ROWS: &[Row] = &[
     ("9112-9.3 1.0 kept alive and then not", b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n", "200 200 close"),
     ("9112-9.3 1.0 with a body kept alive", b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhiGET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 200 keep"),
     ("9112-9.3 1.0 and 1.1 on one connection", b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 200 close"),
-    ("9110-7.8 Upgrade is ignored", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "200 keep"),
+    ("6455-4.4 WebSocket without its version", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "426/websocket_version any"),
+    ("9110-7.8 another upgrade is ignored", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "200 keep"),
     ("9110-7.8 h2c is ignored", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", "200 keep"),
     // RFC 9112 9.3.2: pipelining.
     ("9112-9.3.2 three requests in order", b"GET /status/201 HTTP/1.1\r\nHost: a\r\n\r\nGET /status/404 HTTP/1.1\r\nHost: a\r\n\r\nGET /status/500 HTTP/1.1\r\nHost: a\r\n\r\n", "201 404 500 keep"),
@@ -84,7 +85,7 @@ pub(super) fn special() -> Vec<Case> {
             "200 keep",
         )
         .without("Connection")
-        .without("Keep-Alive"),
+        .field("Keep-Alive", "timeout=74"),
         Case::new(
             "9110-7.8 no Upgrade in the response",
             b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",

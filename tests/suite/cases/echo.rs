@@ -49,7 +49,6 @@ const COPIED: &[&str] = &[
 
 /// Fields that would change what the response means, command a browser or command a proxy.
 const DROPPED: &[&str] = &[
-    "Keep-Alive: timeout=5",
     "Proxy-Connection: keep-alive",
     "Proxy-Authenticate: Basic",
     "Proxy-Authorization: Basic eDp5",
@@ -124,6 +123,7 @@ const OWN: &[&str] = &[
     "X-Content-Type-Options",
     "Cache-Control",
     "Server-Timing",
+    "Keep-Alive",
     "X-Request-Id",
 ];
 

@@ -283,8 +283,14 @@ fn a_bad_line_is_refused() {
                 fault=- duration=0.1 complete=true";
     let parsed = Line::parse(text).expect("it is good");
     assert_eq!(parsed.field("user_agent"), "\"\\\u{fffd}");
-    assert_eq!((parsed.field("trace_id"), parsed.field("target")), ("", "/a"));
-    assert_eq!((parsed.field("host"), parsed.field("forwarded_for")), ("a b", ""));
+    assert_eq!(
+        (parsed.field("trace_id"), parsed.field("target")),
+        ("", "/a")
+    );
+    assert_eq!(
+        (parsed.field("host"), parsed.field("forwarded_for")),
+        ("a b", "")
+    );
     for (good, bad) in [
         ("\\\\\\xff", "\\\\\\xff\\"),
         ("\\xff", "\\xfg"),
@@ -299,7 +305,10 @@ fn a_bad_line_is_refused() {
         ("route=echo", "route=echo level=error"),
         ("complete=true", "complete=true forged=1"),
     ] {
-        assert!(text.contains(good) && Line::parse(&text.replacen(good, bad, 1)).is_err(), "{bad}");
+        assert!(
+            text.contains(good) && Line::parse(&text.replacen(good, bad, 1)).is_err(),
+            "{bad}"
+        );
     }
 }
 
@@ -314,7 +323,10 @@ fn a_bad_object_is_refused() {
         (name, Kind::Number) => format!("\"{name}\":200"),
         (name, Kind::Flag) => format!("\"{name}\":true"),
     };
-    let json = format!("{{{}}}", JSON.iter().map(member).collect::<Vec<_>>().join(","));
+    let json = format!(
+        "{{{}}}",
+        JSON.iter().map(member).collect::<Vec<_>>().join(",")
+    );
     let parsed = Line::parse(&json).expect("it is good");
     assert_eq!((parsed.field("target"), parsed.status()), ("/\u{e9}", 200));
     for (good, bad) in [
@@ -323,11 +335,17 @@ fn a_bad_object_is_refused() {
         ("\"status\":200", "\"status\":200,\"status\":201"),
         ("\"level\":\"x\",", ""),
         ("\"level\":\"x\"", "\"level\":{}"),
-        ("\"level\":\"x\",\"client\":\"x\"", "\"client\":\"x\",\"level\":\"x\""),
+        (
+            "\"level\":\"x\",\"client\":\"x\"",
+            "\"client\":\"x\",\"level\":\"x\"",
+        ),
         ("}", ",\"more\":1}"),
         ("}", "}x"),
         ("00.000Z", "00Z"),
     ] {
-        assert!(json.contains(good) && Line::parse(&json.replacen(good, bad, 1)).is_err(), "{bad}");
+        assert!(
+            json.contains(good) && Line::parse(&json.replacen(good, bad, 1)).is_err(),
+            "{bad}"
+        );
     }
 }

@@ -31,6 +31,11 @@ impl Scrape {
     #[track_caller]
     pub(crate) fn count_or_zero(&self, series: &str) -> u64 {
         let name = series.split('{').next().unwrap_or_default();
+        let parts = ["_bucket", "_count", "_sum"];
+        let name = parts
+            .iter()
+            .find_map(|part| name.strip_suffix(part))
+            .unwrap_or(name);
         assert!(
             self.0.contains(&format!("# TYPE {name} ")),
             "no metric {name} in:\n{}",

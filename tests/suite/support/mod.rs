@@ -87,6 +87,13 @@ impl Scratch {
         scratch
     }
 
+    /// Writes a file into a directory; the path of the file.
+    pub(crate) fn put(&self, name: &str, content: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, content).expect("a scratch file can be written");
+        path.to_str().expect("the path is text").to_owned()
+    }
+
     /// As text, for a command line.
     pub(crate) fn text(&self) -> &str {
         self.0.to_str().expect("the path is text")

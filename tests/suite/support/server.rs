@@ -5,7 +5,7 @@
 //! the machine changes a test. What it prints is collected, and a wait for a line is a wait on a condition variable.
 //! Dropping a `Server` kills its process.
 
-use std::io::{PipeReader, Read};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
@@ -69,7 +69,7 @@ impl Server {
         drop(command);
         let mut started = Started(Some(spawned.expect("the binary starts")));
         let (tell, told) = mpsc::channel();
-        let listen = move || tell.send(Output::from_listening(err));
+        let listen = move || tell.send(Output::from_listening(Box::new(err)));
         thread::Builder::new()
             .spawn(listen)
             .expect("a thread starts");
@@ -80,7 +80,7 @@ impl Server {
         Self {
             child,
             addr,
-            stdout: Output::new(out, Vec::new()),
+            stdout: Output::new(Box::new(out), Vec::new()),
             stderr,
         }
     }
@@ -254,8 +254,10 @@ fn env_path() -> std::ffi::OsString {
 /// What a process has printed on one of its streams so far.
 pub(crate) struct Output {
     printed: Arc<(Mutex<Printed>, Condvar)>,
-    source: Mutex<Option<PipeReader>>,
+    source: Mutex<Option<Source>>,
 }
+
+type Source = Box<dyn Read + Send>;
 
 #[derive(Default)]
 struct Printed {
@@ -264,7 +266,7 @@ struct Printed {
 }
 
 impl Output {
-    fn new(source: PipeReader, bytes: Vec<u8>) -> Self {
+    fn new(source: Source, bytes: Vec<u8>) -> Self {
         let printed = Printed {
             bytes,
             ended: false,
@@ -276,7 +278,7 @@ impl Output {
     }
 
     /// Reads up to the line that tells where the server listens, and no byte more; where there is none, gives all.
-    fn from_listening(mut source: PipeReader) -> Result<(SocketAddr, Self), String> {
+    fn from_listening(mut source: Source) -> Result<(SocketAddr, Self), String> {
         let (mut bytes, mut byte) = (Vec::new(), [0]);
         loop {
             if source.read(&mut byte).unwrap_or_default() == 0 {
@@ -298,6 +300,13 @@ impl Output {
                 return Ok((addr, Self::new(source, bytes)));
             }
         }
+    }
+
+    /// Reads a stream from now on.
+    pub(crate) fn collect(source: impl Read + Send + 'static) -> Self {
+        let output = Self::new(Box::new(source), Vec::new());
+        output.read();
+        output
     }
 
     /// Begins to read the stream, to its end, in a thread of its own.

@@ -6,14 +6,9 @@
 //! may be counted twice, left out or sent again. The tests with other programs take seconds and
 //! need them installed: they are ignored, and CI runs them.
 
-mod support;
-#[path = "support/load.rs"]
-mod tools;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,11 +16,13 @@ use std::thread;
 use std::time::Instant;
 
 use serde_json::Value;
-use support::{Output, PATIENCE, Server};
-use tools::{have, kill, ms, not_run, pause};
+
+use crate::support::host::have;
+use crate::support::server::{BINARY, Output};
+use crate::support::{Scratch, Server, eventually, ms, not_run, pause, process};
 
 /// The flag for the time in which a server that was told to end still accepts.
-const LEAVE: &str = "--drain-linger";
+const LEAVE: &str = "--shutdown-delay";
 /// A whole response that keeps the connection.
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -115,7 +112,7 @@ impl Report {
 fn command(flags: &str, addr: SocketAddr, path: &str) -> Command {
     let mut command = Command::new("timeout");
     command
-        .args(["60", env!("CARGO_BIN_EXE_httpserver"), "watch"])
+        .args(["60", BINARY, "watch"])
         .args(flags.split_whitespace());
     command
         .arg(format!("http://{addr}{path}"))
@@ -156,7 +153,7 @@ struct Running {
 
 impl Running {
     fn start(flags: &str, addr: SocketAddr, path: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_httpserver"));
+        let mut command = Command::new(BINARY);
         command
             .args(["watch", "--format", "json"])
             .args(flags.split_whitespace())
@@ -174,21 +171,17 @@ impl Running {
     /// Waits for a line that holds this text.
     #[track_caller]
     fn wait_for(&self, text: &str) {
-        assert!(
-            self.stdout.wait_line(text, PATIENCE).is_some(),
-            "no {text} in {}",
-            self.stdout.text()
-        );
+        self.stdout.line(text);
     }
 
     #[track_caller]
     fn signal(&self, name: &str) {
-        assert!(kill(name, self.child.id()));
+        process::signal(name, self.child.id());
     }
 
     #[track_caller]
     fn end(mut self) -> Report {
-        assert!(self.stdout.wait_end(PATIENCE), "it does not end");
+        self.stdout.wait_end();
         let status = self.child.wait().expect("it has ended");
         Report::parse(status.code(), &self.stdout.text())
     }
@@ -583,9 +576,7 @@ fn a_rollout_shows_both_versions_and_loses_nothing() {
     // The kept connections are still with the old one, which asks them to leave.
     old.stop();
     let lines = running.stdout.text().lines().count();
-    running.stdout.wait_until(PATIENCE, |bytes| {
-        String::from_utf8_lossy(bytes).lines().count() >= lines + 2
-    });
+    running.stdout.wait_lines(lines + 2);
     running.signal("TERM");
     let report = running.end();
     report.nothing_lost();
@@ -719,12 +710,7 @@ fn text_says_the_same() {
 
 #[test]
 fn usage() {
-    let run = |args: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_httpserver"))
-            .args(args)
-            .output()
-            .expect("it runs")
-    };
+    let run = |args: &[&str]| Command::new(BINARY).args(args).output().expect("it runs");
     for (args, words) in [
         (&["watch"][..], "needs a URL"),
         (
@@ -765,30 +751,6 @@ fn usage() {
     );
 }
 
-/// A folder of a test, removed at its end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("watch-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, text).expect("a file");
-        path.display().to_string()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Another program's server, stopped at the end of a test.
 struct Program {
     child: Child,
@@ -814,26 +776,16 @@ impl Program {
             stdout,
             stderr,
         };
-        let limit = Instant::now() + PATIENCE;
-        while TcpStream::connect(addr).is_err() {
-            assert!(
-                Instant::now() < limit,
-                "it does not listen: {}",
-                program.stderr.text()
-            );
-            pause(ms(20));
-        }
+        eventually("the program listens", || TcpStream::connect(addr).is_ok());
         program
     }
 
     /// Ends it in order; its output is complete then.
     #[track_caller]
     fn stop(&mut self) {
-        assert!(kill("TERM", self.child.id()));
-        assert!(
-            self.stdout.wait_end(PATIENCE) && self.stderr.wait_end(PATIENCE),
-            "it does not end"
-        );
+        process::signal("TERM", self.child.id());
+        self.stdout.wait_end();
+        self.stderr.wait_end();
     }
 }
 
@@ -857,9 +809,9 @@ fn nginx_with_short_connections_loses_nothing() {
     if !have("nginx") {
         return not_run("watch against nginx", "it is not installed");
     }
-    let (folder, addr) = (Folder::new("nginx"), free_address());
-    let path = folder.0.display();
-    let config = folder.write(
+    let (folder, addr) = (Scratch::directory("nginx"), free_address());
+    let path = folder.text();
+    let config = folder.put(
         "nginx.conf",
         &format!(
             "daemon off; pid {path}/pid; error_log {path}/error.log;\n events {{}}\n\
@@ -869,7 +821,7 @@ fn nginx_with_short_connections_loses_nothing() {
              server {{ listen {addr}; location / {{ return 200 hello; }} location /no {{ return 404; }} }} }}\n"
         ),
     );
-    let mut nginx = Program::start("nginx", &["-p", &path.to_string(), "-c", &config], addr);
+    let mut nginx = Program::start("nginx", &["-p", path, "-c", &config], addr);
     let report = watch_path("--for 3s --timeout 20s", addr, "/watched");
     report.nothing_lost();
     assert_eq!(
@@ -882,7 +834,7 @@ fn nginx_with_short_connections_loses_nothing() {
         (20, 20)
     );
     nginx.stop();
-    let log = fs::read_to_string(folder.0.join("access.log")).expect("a log");
+    let log = fs::read_to_string(folder.as_ref().join("access.log")).expect("a log");
     assert_eq!(
         (log_lines(&log, "/watched"), log_lines(&log, "/no")),
         (60, 20)
@@ -895,10 +847,10 @@ fn pythons_http_server_loses_nothing() {
     if !have("python3") {
         return not_run("watch against http.server", "python3 is not installed");
     }
-    let (folder, addr) = (Folder::new("python"), free_address());
-    folder.write("watched", "hello");
+    let (folder, addr) = (Scratch::directory("python"), free_address());
+    folder.put("watched", "hello");
     let port = addr.port().to_string();
-    let path = folder.0.display().to_string();
+    let path = folder.text();
     let arguments = [
         "-u",
         "-m",
@@ -907,7 +859,7 @@ fn pythons_http_server_loses_nothing() {
         "--bind",
         "127.0.0.1",
         "--directory",
-        &path,
+        path,
     ];
     let mut python = Program::start("python3", &arguments, addr);
     let report = watch_path("--for 2s --timeout 20s", addr, "/watched");
@@ -929,7 +881,7 @@ fn pythons_http_server_loses_nothing() {
 
 /// Two servers behind a proxy that logs each request with the status that it gave.
 struct Balanced {
-    folder: Folder,
+    folder: Scratch,
     servers: [Option<Server>; 2],
     addrs: [SocketAddr; 2],
     /// The logs of the servers that have ended.
@@ -938,7 +890,7 @@ struct Balanced {
 
 impl Balanced {
     fn new(name: &str) -> Self {
-        let (folder, addrs) = (Folder::new(name), [free_address(), free_address()]);
+        let (folder, addrs) = (Scratch::directory(name), [free_address(), free_address()]);
         let mut balanced = Self {
             folder,
             servers: [None, None],
@@ -963,14 +915,11 @@ impl Balanced {
     #[track_caller]
     fn restart(&mut self, index: usize, signal: &str) {
         for server in self.servers.iter().flatten() {
-            assert!(
-                server.stdout.wait_line("/delay", PATIENCE).is_some(),
-                "the proxy does not use it"
-            );
+            server.stdout.line("/delay");
         }
         let mut server = self.servers[index].take().expect("it runs");
         server.signal(signal);
-        server.wait(PATIENCE);
+        server.wait();
         self.logs += &server.stdout.text();
         self.start(index);
     }
@@ -978,7 +927,7 @@ impl Balanced {
     #[track_caller]
     fn proxy(&self, addr: SocketAddr) -> Program {
         let [a, b] = self.addrs;
-        let config = self.folder.write(
+        let config = self.folder.put(
             "haproxy.cfg",
             &format!(
                 "global\n log stdout format raw local0\n\
