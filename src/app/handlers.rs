@@ -74,8 +74,8 @@ pub struct Decision<'a> {
     pub action: Action<'a>,
     /// The delay before the response.
     pub delay: Duration,
-    /// Whether the delay was drawn from the settings, and is measured.
-    pub delay_is_random: bool,
+    /// Whether the delay is measured, so that the server's own time can be told apart from it.
+    pub delay_is_measured: bool,
 }
 
 impl<'a> Decision<'a> {
@@ -85,7 +85,7 @@ impl<'a> Decision<'a> {
             parameter,
             action,
             delay: Duration::ZERO,
-            delay_is_random: false,
+            delay_is_measured: false,
         }
     }
 
@@ -215,10 +215,9 @@ fn decide_echo<'a>(
     let controls = Controls::read(request, random)?;
     // A health check is neither delayed nor failed at random, whatever path it asks for.
     let random_applies = !notes::is_health_check(request);
-    let delay_is_random = controls.delay.is_none() && random_applies;
     let delay = match controls.delay {
         Some(delay) => delay,
-        None if delay_is_random && !settings.delay_max.is_zero() => {
+        None if random_applies && !settings.delay_max.is_zero() => {
             controls::uniform(settings.delay_min, settings.delay_max, random)
         }
         None => Duration::ZERO,
@@ -226,11 +225,8 @@ fn decide_echo<'a>(
     if asks_for_websocket(request, controls)? {
         let action = Action::WebSocket;
         return Ok(Decision {
-            route,
-            parameter: "",
-            action,
             delay,
-            delay_is_random,
+            ..Decision::now(route, "", action)
         });
     }
     let plain = controls.status.is_none() && controls.fault.is_none() && random_applies;
@@ -240,12 +236,16 @@ fn decide_echo<'a>(
     } else {
         Action::Echo(controls)
     };
+    // A status that was asked for counts as such, so that no alert on the echo's errors fires.
+    let route = if controls.status.is_some() {
+        Route::Status
+    } else {
+        route
+    };
     Ok(Decision {
-        route,
-        parameter: "",
-        action,
         delay,
-        delay_is_random,
+        delay_is_measured: true,
+        ..Decision::now(route, "", action)
     })
 }
 

@@ -93,7 +93,10 @@ fn name_length(bytes: &[u8]) -> usize {
 }
 
 fn is_name_byte(byte: u8) -> bool {
-    let mark = b"-._~!$&'()*+,;=".contains(&byte);
+    let mark = matches!(
+        byte,
+        b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b',' | b';' | b'='
+    );
     byte.is_ascii_alphanumeric() || mark
 }
 

@@ -25,6 +25,7 @@ use crate::observe::access_log;
 use crate::observe::metrics::Aborted;
 use crate::server::Server;
 use crate::server::body::{Place, Received};
+use crate::server::exchange::AddressText;
 use crate::server::input::Input;
 use crate::server::shutdown::Stage;
 use crate::server::slots::Permit;
@@ -106,7 +107,7 @@ pub(super) struct Connection<'a> {
     pub(super) buffers: &'a mut Buffers,
     pub(super) peer: String,
     pub(super) peer_ip: IpAddr,
-    pub(super) peer_ip_text: String,
+    pub(super) peer_ip_text: AddressText,
     pub(super) local: String,
     pub(super) random: Rng,
     /// When the connection was accepted.
@@ -157,7 +158,7 @@ pub fn serve(
         buffers,
         peer: SocketAddr::new(peer_ip, peer.port()).to_string(),
         peer_ip,
-        peer_ip_text: peer_ip.to_string(),
+        peer_ip_text: AddressText::new(peer_ip),
         local: SocketAddr::new(local.ip().to_canonical(), local.port()).to_string(),
         random: Rng::new(),
         opened: now,

@@ -125,7 +125,7 @@ impl Connection<'_> {
         } else {
             self.sleep(decision.delay)
         };
-        if decision.delay_is_random {
+        if decision.delay_is_measured {
             self.app()
                 .metrics
                 .injected_delay
@@ -298,19 +298,18 @@ impl Connection<'_> {
         let mut raw = [0; limits::LOGGED_VALUE_BYTES];
         raw[..line.len()].copy_from_slice(line);
         let raw_length = line.len();
-        let client = std::mem::take(&mut self.peer_ip_text);
+        let client = self.peer_ip_text;
         let outcome = Outcome {
             decision: &decision,
             status: error.status(),
             delay: Duration::ZERO,
-            client: &client,
+            client: client.as_str(),
             request_id: &request_id,
             body: Received::default(),
             messages: None,
             output_start,
         };
         self.take_note(None, &raw[..raw_length], &outcome);
-        self.peer_ip_text = client;
         End::Linger
     }
 
@@ -382,23 +381,23 @@ impl Connection<'_> {
     /// The address of the client: the peer, or the one that trusted proxies name.
     fn client(&self, request: &Request) -> AddressText {
         let trusted = &self.app().config.trusted_proxies;
-        let client = if trusted.is_empty() {
-            self.peer_ip
-        } else {
-            forwarded::client(self.peer_ip, trusted, request.values("x-forwarded-for"))
-        };
-        AddressText::new(client)
+        if trusted.is_empty() {
+            return self.peer_ip_text;
+        }
+        let forwarded = request.values("x-forwarded-for");
+        AddressText::new(forwarded::client(self.peer_ip, trusted, forwarded))
     }
 }
 
 /// An address as text, without an allocation.
-struct AddressText {
+#[derive(Clone, Copy)]
+pub(super) struct AddressText {
     bytes: [u8; 46],
     length: usize,
 }
 
 impl AddressText {
-    fn new(address: IpAddr) -> AddressText {
+    pub(super) fn new(address: IpAddr) -> AddressText {
         let mut text = AddressText {
             bytes: [0; 46],
             length: 0,
