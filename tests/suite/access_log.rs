@@ -605,6 +605,8 @@ fn there_are_as_many_lines_as_responses() {
         });
         // They are written while it runs.
         server.stdout.wait_lines(all);
+        // A line is counted when it is written, and it may be read before.
+        server.wait_count("access_log_lines_total", |count| count >= all as u64);
         let counted = server.count("access_log_lines_total");
         let lines = server.stop_and_lines();
         let targets: BTreeSet<&str> = lines.iter().map(|line| line.field("target")).collect();

@@ -53,13 +53,13 @@ fn a_refusal_arrives_however_much_is_sent_behind_it() {
 
 #[test]
 fn a_refusal_arrives_at_a_client_that_sends_slowly() {
-    // 5 MiB at 1 MiB a second, which is longer than a fixed time of 2 s.
+    // 3 MiB at 1 MiB a second, which is longer than a fixed time of 2 s.
     let server = Server::start(&[]);
     let mut client = Client::new(&server);
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5242880\r\n\r\n");
-    for _ in 0..20 {
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3145728\r\n\r\n");
+    for _ in 0..12 {
         client.send(vec![b'x'; 256 * 1024]);
-        pause(ms(200));
+        pause(ms(250));
     }
     let response = client.response();
     assert_eq!(response.status, 413, "{response}");
