@@ -41,16 +41,19 @@ fn it_finds_the_server_by_listen_or_by_url() {
 }
 
 #[test]
-fn of_a_wildcard_it_tries_ipv6_too() {
+fn it_asks_over_ipv6_and_of_a_wildcard_what_most_clients_ask() {
     if !has_ipv6() {
         return not_run("healthcheck over IPv6", "this host has no IPv6");
     }
     let server = Server::start(&["--listen", "[::1]:0"]);
-    healthy(&["--listen", &format!("[::]:{}", server.addr.port())], &[]);
+    healthy(&["--listen", &server.addr.to_string()], &[]);
     healthy(
         &[&format!("http://[::1]:{}/healthz", server.addr.port())],
         &[],
     );
+    // A server on every address that refuses IPv4 is not healthy.
+    let (output, _) = healthcheck(&["--listen", &format!("[::]:{}", server.addr.port())], &[]);
+    fails(&output, 1, &["127.0.0.1", "refused"]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod body_memory;
 mod client_address;
 mod closing;
 mod command_line;
+mod corpora;
 mod deadlines;
 mod differential;
 mod drain;
