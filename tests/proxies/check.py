@@ -11,12 +11,14 @@ a proxy that learns it fails the run and gets its line removed. The other facts 
 Everything runs on free ports of 127.0.0.1, in a folder of its own, and is ended by its process id. Only the waits for
 limits of a minute and more run for all proxies at once, in the background.
 """
-import base64
 import concurrent.futures
+import contextlib
 import http.client
+import itertools
 import json
 import os
 import pathlib
+import random
 import re
 import shlex
 import shutil
@@ -34,11 +36,11 @@ SECONDS = int(os.environ.get("PROXIES_SECONDS", "20"))
 CLIENT = "127.0.0.9"  # differs from the proxy's own address, so that the two cannot be confused
 KIB, MIB = 1024, 1024 * 1024
 PATIENCE = 30  # seconds that a state may take to come on a busy machine
-LONG = 95  # seconds that a limit of a proxy is waited for
+LONG = 130  # seconds that a limit of a proxy is waited for
 TLS = ["nginx", "caddy", "traefik"]
 CONFIG = {
     "nginx": "nginx.conf", "haproxy": "haproxy.cfg", "apache": "apache.conf", "varnish": "varnish.vcl",
-    "caddy": "caddy.conf", "lighttpd": "lighttpd.conf", "traefik": "traefik.yml",
+    "caddy": "caddy.conf", "lighttpd": "lighttpd.conf", "traefik": "traefik-routes.yml",
 }
 VERSION = {
     "nginx": "-v", "haproxy": "-v", "apache": "-v", "varnish": "-V", "caddy": "version", "lighttpd": "-v",
@@ -48,10 +50,17 @@ VERSION = {
 
 # ---- processes
 
+taken, lock = set(), threading.Lock()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that no other process gets: below those that the kernel gives to outgoing connections."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with lock, socket.socket() as s:
+            if port not in taken and s.connect_ex(("127.0.0.1", port)) != 0:
+                taken.add(port)
+                return port
 
 
 def wait_for(what, ready, limit=PATIENCE):
@@ -76,12 +85,15 @@ def listens(port):
 class Process:
     """A program in the background with its output in files."""
 
+    started = []
+
     def __init__(self, command, folder, name, env=None):
         self.command, self.name = command, name
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         with open(self.out, "ab") as out, open(self.err, "ab") as err:
             self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=folder,
-                                          env=dict(os.environ, **(env or {})))
+                                          start_new_session=True, env=dict(os.environ, **(env or {})))
+        self.started.append(self)
 
     def stop(self, how=signal.SIGTERM):
         """Ends the process and waits; returns its exit status."""
@@ -130,8 +142,8 @@ def render(text, words, values):
     """The lines of a configuration that belong to `words`, and the arguments that it names."""
     values, arguments, kept = dict(values), [], []
     for line in text.splitlines():
-        line, _, word = line.partition("#?")
-        if word.strip() == "unset" and "set" in words or word.strip() not in ("", "unset", *words):
+        line, _, needed = line.partition("#?")
+        if any(("set" in words) if word == "unset" else word not in words for word in needed.split()):
             continue
         if line.startswith("#= "):
             name, _, more = line[3:].strip().partition(" ")
@@ -250,14 +262,12 @@ def statuses(got):
     return [int(s) for s in re.findall(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n", got)]
 
 
-serial_lock, serial = threading.Lock(), [0]
+serial = itertools.count()
 
 
 def ident():
     """A word that no other request of this run has."""
-    with serial_lock:
-        serial[0] += 1
-        return f"id-{serial[0]}-x"
+    return f"id-{next(serial)}-x"
 
 
 # ---- a server that misbehaves, to see what a proxy does then
@@ -268,12 +278,12 @@ class Upstream:
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self.seen, self.closed = [], {}  # (connection, time, request line, seconds idle before), connection -> time
+        self.open, self.seen, self.closed = {}, [], {}  # connection -> socket, (connection, time, request line, seconds idle before), connection -> time
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
         for number in range(1 << 30):
-            s, _ = self.listener.accept()
+            s = self.open[number] = self.listener.accept()[0]
             threading.Thread(target=self.serve, args=(s, number), daemon=True).start()
 
     def serve(self, s, number):
@@ -303,6 +313,13 @@ class Upstream:
         finally:
             self.closed[number] = time.monotonic()
             s.close()
+
+    def drop(self):
+        """Closes all connections, and waits until the other side has closed them too."""
+        for number, s in list(self.open.items()):
+            if number not in self.closed:
+                s.shutdown(socket.SHUT_WR)
+        wait_for("the proxy closes", lambda: self.open.keys() == self.closed.keys())
 
     @staticmethod
     def skip_body(s, head, data):
@@ -335,7 +352,7 @@ class Slow:
     def quick(self):
         """What shows at once; runs before the long waits."""
         self.facts["a client that leaves"] = self.leave()
-        self.facts["no response: sent again"] = self.again()
+        self.facts["a server that closes"] = self.again()
         self.facts["uploads"] = self.upload()
 
     def leave(self):
@@ -350,29 +367,32 @@ class Slow:
             return "the server does not see it"
 
     def again(self):
-        """How often a request goes to a server that closes without a response, on a new and on a kept connection."""
+        """How often a request goes to a server that closes a kept connection instead of responding."""
         told = []
-        for method in ("GET", "POST"):
+        for method, body in (("GET", None), ("POST", b"x")):
             word = ident()
-            r = ask(self.proxy.port, method, f"/empty/{word}", body=b"x" if method == "POST" else None)
-            times = len(self.upstream.requests(word))
-            told.append(f"{method} {times - 1 or 'never'}{'' if times == 1 else '×'}, then {r.status or 'close'}")
+            with contextlib.closing(connect(self.proxy.port)) as one:
+                ask(self.proxy.port, "GET", f"/{word}-first", connection=one)
+                r = ask(self.proxy.port, method, f"/empty/{word}", body=body, connection=one)
+            times = len(self.upstream.requests(f"/empty/{word}"))
+            told.append(f"{method} sent {f'{times}×' if times < 5 else 'many times'}, then {r.status or 'close'}")
         return "; ".join(told)
 
     def upload(self):
-        word = ident()
+        word, half = ident(), b"x" * 500_000  # nginx takes 1 MiB by default
         with dial(self.proxy.port) as s:
-            s.sendall(f"POST /{word} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n".encode() + b"x" * 50000)
+            s.sendall(f"POST /{word} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n".encode() + half)
             try:
                 wait_for("the head", lambda: self.upstream.requests(word), 3)
                 flows = "flow"
             except TimeoutError:
                 flows = "are held back"
-            s.sendall(b"x" * 50000)
+            s.sendall(half)
             self.upstream.await_request(word)
         return flows
 
     def wait(self):
+        self.upstream.drop()  # a request on a kept connection may be sent again, which doubles the time
         with concurrent.futures.ThreadPoolExecutor() as pool:
             stall, idle = pool.submit(self.stall), pool.submit(self.idle)
             self.facts["time for a response"], self.facts["idle connection to the server"] = stall.result(), idle.result()
@@ -395,7 +415,7 @@ class Slow:
         if self.upstream.await_request("/idle/second")[3] > 60:
             return "used after 70 s"
         end = self.upstream.closed.get(number)
-        if end is None:
+        if end is None or end - since > 69:
             return "not used after 70 s"
         if end - since < 2:
             return "not kept"
@@ -484,9 +504,12 @@ def expect(proxy, _):
 
 def protocol(proxy, _):
     """Version toward the server and whether a second request finds the connection kept."""
-    counts = [describe(proxy.port) for _ in range(4)]
-    kept = max(d["request_on_connection"] for d in counts) > 1
-    return f"{counts[0]['protocol']}, {'kept' if kept else 'a connection for each request'}"
+    several = [describe(proxy.port) for _ in range(4)]
+    with contextlib.closing(connect(proxy.port)) as one:
+        same = [describe(proxy.port, connection=one) for _ in range(2)]
+    kept = lambda seen: max(d["request_on_connection"] for d in seen) > 1
+    how = "kept" if kept(several) else "kept for one client" if kept(same) else "a connection for each request"
+    return f"{same[0]['protocol']}, {how}"
 
 
 STATUSES = [200, 201, 204, 205, 206, 301, 304, 400, 401, 403, 404, 405, 407, 409, 410, 413, 416, 418, 422, 426, 429, 431,
@@ -788,20 +811,21 @@ SMUGGLED = {  # each is followed by INNER where the lenient reading sees a secon
 
 def smuggling(kind, work):
     """Sends each input with a request behind it; the server's log has to hold exactly what the proxy sent it."""
-    server = Server(work, f"{kind}-relayed")
+    server = Server(work, f"{kind}-relayed", log_level="debug")
     relay = Relay(server.port)
     proxy = Proxy(kind, work, {"set"}, relay.port)
     try:
         proxy.await_upstream()
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            got = dict(zip(SMUGGLED, pool.map(lambda name: raw(
-                proxy.port, b"POST /%b HTTP/1.1\r\nHost: localhost\r\n" % name.encode().replace(b" ", b"-")
-                + SMUGGLED[name] + INNER, 2), SMUGGLED)))
+        name_of = lambda name: b"POST /%b " % name.encode().replace(b" ", b"-")
+        send = lambda name: raw(proxy.port, name_of(name) + b"HTTP/1.1\r\nHost: localhost\r\n" + SMUGGLED[name] + INNER, 8)
+        with concurrent.futures.ThreadPoolExecutor(len(SMUGGLED)) as pool:
+            list(pool.map(send, SMUGGLED))
         proxy.stop()  # ends the kept connections, so the server has seen all that there is
         wait_for("the server has no connection", lambda: re.search(
             r"http_open_connections 1\n", ask(server.port, "GET", "/metrics").body.decode()))
         server.stop()
-        return compare_requests(kind, relay.requests(), server.lines()), refused_by_proxy(got)
+        passed = sum(any(name_of(name) in data for data in relay.sent.values()) for name in SMUGGLED)
+        return compare_requests(kind, relay.requests(), server.lines()), passed
     finally:
         proxy.stop()
         server.stop()
@@ -820,11 +844,6 @@ def compare_requests(kind, sent, lines):
         if fine[:len(whole)] != whole[:len(fine)] or len(have) < len(whole) or len(have) > len(requests):
             wrong.append(f"{kind} sent {requests}, the server logged {fine} and refused {[l['reason'] for l in bad]}")
     return wrong
-
-
-def refused_by_proxy(got):
-    """How many inputs the proxy did not pass on."""
-    return sum(1 for data in got.values() if b"\r\nVersion: " not in data and b"\r\nversion: " not in data)
 
 
 # ---- TLS
@@ -881,11 +900,13 @@ def rollout(kind, work, words, delay):
         watch = Process([Server.binary, "watch", "--rate", "50", "--for", f"{SECONDS}s", "--format", "json",
                          f"http://127.0.0.1:{proxy.port}/delay/20ms"], proxy.folder, "watch")
         began, n = time.monotonic(), 0
+        time.sleep(1)
         while time.monotonic() - began < SECONDS - 4:
-            time.sleep(max(0, began + 1 + 3 * n - time.monotonic()))
+            next_at = time.monotonic() + 3
             servers[n % 2].stop()
             servers[n % 2] = start(n % 2)
             n += 1
+            time.sleep(max(1.5, next_at - time.monotonic()))  # the new one is known before the other one ends
         watch.child.wait(PATIENCE + SECONDS)
         summary = json.loads(watch.out.read_text().splitlines()[-1])
         for s in range(2):
@@ -923,9 +944,9 @@ def one_proxy(kind, work):
             by_default, with_settings = pool.map(measure, proxies, [plain, tuned])
             if kind in TLS:
                 by_default["TLS"], with_settings["TLS"] = pool.map(tls, proxies)
-            wrong, refused = mixed.result()
+            wrong, passed = mixed.result()
             failures += wrong
-            with_settings["smuggling inputs"] = f"{refused} of {len(SMUGGLED)} refused by the proxy"
+            with_settings["smuggling inputs"] = f"{passed} of {len(SMUGGLED)} reach the server"
             good, poor = good.result(), poor.result()
     finally:
         for process in [*proxies, plain, tuned]:
@@ -935,22 +956,211 @@ def one_proxy(kind, work):
     print(f"{kind}: rollout by default, without a delay: {losses(poor)}, {poor['restarts']} restarts", flush=True)
     if good["lost"] or good["cut"]:
         failures.append(f"{kind}: a rollout lost {losses(good)}, cut {good['cut']}")
-    return by_default, with_settings, failures
+    return by_default, with_settings, (losses(good), losses(poor)), failures
 
-if __name__ == "__main__":
-    Server.binary = os.path.abspath(sys.argv[1])
+
+
+MUST = {
+    "request head": "44 KiB pass", "one field": "44 KiB pass", "response head (the echo's)": "44 KiB pass",
+    "upload of 10 MiB": "sized pass, chunked pass", "status codes": "as they are", "HEAD": "as it is",
+    "pipelined requests": "in order", "events": "flow", "paced bytes": "flow", "10 MiB in chunks": "pass",
+    "a delay of 5 s": "passes", "WebSocket": "passes", "431 of the server": "as such", "413 of the server": "as such",
+    "time for a response": "90 s|no limit", "idle connection to the server": "closed|not used|not kept",
+    "X-Forwarded-For": ".*client right", "TLS": "HTTP/2 in front, HTTP/1.1 behind", "uploads": "flow",
+}
+EXCEPT = {
+    ("varnish", "status codes"): "206 → 503, 416 → 503",
+}
+
+
+def promises(kind, facts):
+    """What does not hold with the settings."""
+    failures = []
+    for fact, wanted in MUST.items():
+        wanted = EXCEPT.get((kind, fact), wanted)
+        if fact in facts and not re.match(wanted, facts[fact]):
+            failures.append(f"{kind}, {fact}: {facts[fact]}; expected {wanted}")
+    return failures
+
+
+README = HERE / "README.md"
+RECIPES = "Find out what your proxy does"
+TITLES = ("By default", "With the settings", RECIPES)
+
+
+def table(kinds, versions, facts):
+    """Facts as rows, proxies as columns."""
+    rows = list(dict.fromkeys(row for kind in kinds for row in facts[kind]))
+    lines = ["| | " + " | ".join(f"{kind} {versions[kind]}" for kind in kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
+    lines += [f"| {row} | " + " | ".join(facts[kind].get(row, "-") for kind in kinds) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def section(title, text):
+    """Where the table below a heading begins and ends."""
+    start = text.index("\n|", text.index(f"## {title}\n")) + 1
+    return start, text.index("\n\n", start) + 1
+
+
+def parse(markdown):
+    """proxy -> (version, facts) of a table."""
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in markdown.splitlines()]
+    return {name.split()[0]: (name.split()[1], {row[0]: row[n] for row in rows[2:] if row[n] != "-"})
+            for n, name in enumerate(rows[0]) if n}
+
+
+def compare(title, versions, facts):
+    """The differences to the table of README.md; those of another version are told and are no failure."""
+    text, failures = README.read_text(), []
+    known = parse(text[slice(*section(title, text))])
+    for kind, seen in facts.items():
+        version, wanted = known.get(kind, ("none", {}))
+        for fact in dict.fromkeys([*wanted, *seen]):
+            if wanted.get(fact) == seen.get(fact):
+                continue
+            told = f"{kind}, {title.lower()}, {fact}: {seen.get(fact)}; README.md has {wanted.get(fact)}"
+            if version == versions[kind]:
+                failures.append(told)
+            else:
+                print(f"{told}, of {kind} {version}; this is {versions[kind]}")
+    return failures
+
+
+def write(versions, measured, rollouts):
+    text = README.read_text()
+    tables = [table(list(facts), versions, facts) for facts in measured]
+    rows = [f"| {kind} | {good} | {poor} |" for kind, (good, poor) in rollouts.items()]
+    tables.append("\n".join(["| | settings, checks, delay of 1 s | by default, no delay |", "|---|---|---|", *rows]) + "\n")
+    for title, new in zip((*TITLES, "Rollouts"), tables):
+        start, end = section(title, text)
+        text = text[:start] + new + text[end:]
+    README.write_text(text)
+
+
+class Recipes:
+    """The commands of README.md, "Find out what your proxy does", as they stand there, with what they tell."""
+
+    def __init__(self, kind, work, words):
+        self.server = Server(work, f"{kind}-recipes-{words}")
+        self.proxy = Proxy(kind, work, {words}, self.server.port)
+        self.proxy.await_upstream()
+        text = README.read_text().partition(f"## {RECIPES}\n")[2].partition("\n## ")[0]
+        self.blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
+
+    def facts(self):
+        places = {"PROXY": f"http://127.0.0.1:{self.proxy.port}", "SERVER": f"http://127.0.0.1:{self.server.port}",
+                  "LOG": str(self.server.out)}
+        if len(self.blocks) != len(TOLD):
+            raise RuntimeError(f"README.md has {len(self.blocks)} recipes, this file knows {len(TOLD)}")
+        told = {}
+        for block, (name, verdict) in zip(self.blocks, TOLD.items()):
+            r = subprocess.run(["bash", "-c", block], capture_output=True, text=True, env=dict(os.environ, **places))
+            told[name] = verdict(r.stdout + r.stderr)
+        return told
+
+
+def buffers(out):
+    times = re.findall(r"^(\S+) data:", out, re.M)
+    up = re.search(r'"seconds":([\d.]+)', out)
+    return (f"responses {'flow' if len(set(times)) > 1 else 'are held back'}, "
+            f"uploads {'flow' if float(up[1]) > 1 else 'are held back'}")
+
+
+def retries(out):
+    return "; ".join(f"{method} {count}×" for method, count in re.findall(r"(GET|POST) arrived (\d+)", out))
+
+
+def rewrites(out):
+    return ", ".join(f"`{target}`" for target in re.findall(r"^target: (\S+)", out, re.M))
+
+
+def whose(out):
+    clients = re.findall(r"^client: (\S+)", out, re.M)
+    return ("the true one" if "X-Forwarded-For" in out else "the proxy's") + (", and a note" if "note:" in out else "") \
+        if clients == ["127.0.0.1"] else out
+
+
+def idles(out):
+    counts = [int(n) for n in re.findall(r"http_idle_connections (\d+)", out)]
+    last = max((n for n, count in enumerate(counts) if count), default=None)
+    return "at once" if last is None else "later" if last == len(counts) - 1 else f"after {last * 5 + 5} s"
+
+
+TOLD = {"does it buffer": buffers, "does it retry": retries, "does it rewrite the path": rewrites,
+        "whose address do I see": whose, "when does it close idle connections": idles}
+RECIPE_PROXIES = ("nginx", "haproxy")
+
+
+def slow_facts(work, kinds):
+    """Starts the long waits of all proxies; returns what gives their facts."""
+    pool = concurrent.futures.ThreadPoolExecutor(2 * len(kinds) + 4)
+    make = lambda kind, words: pool.submit(Slow, kind, work, words)
+    made = {(kind, words): make(kind, words) for kind in kinds for words in ("", "set")}
+    slow = {key: future.result() for key, future in made.items()}
+    concurrent.futures.wait([pool.submit(s.quick) for s in slow.values()])
+    waits = {key: pool.submit(s.wait) for key, s in slow.items()}
+    recipe = lambda kind, words: pool.submit(lambda: Recipes(kind, work, words).facts())
+    told = {(kind, words): recipe(kind, words) for kind in kinds if kind in RECIPE_PROXIES for words in ("", "set")}
+
+    def facts(kind, words):
+        waits[kind, words].result()
+        return slow[kind, words].facts
+    return facts, lambda: {kind: merged(told[kind, ""].result(), told[kind, "set"].result())
+                           for kind in kinds if kind in RECIPE_PROXIES}
+
+
+def merged(by_default, with_settings):
+    """What the recipes tell of one proxy in both ways of use."""
+    return {name: by_default[name] if by_default[name] == with_settings[name]
+            else f"{by_default[name]}; with the settings {with_settings[name]}" for name in by_default}
+
+
+def run(arguments, work):
+    certificate(work)
+    Proxy.programs = dict(pair.split("=") for pair in arguments)
+    kinds = list(Proxy.programs)
+    versions = {kind: version_of(kind, program) for kind, program in Proxy.programs.items()}
+    failures, measured, rollouts = [], ({}, {}), {}
+    slow, recipes = slow_facts(work, kinds)
+    for kind in kinds:
+        began = time.monotonic()
+        *facts, rollouts[kind], wrong = one_proxy(kind, work)
+        for n in range(2):
+            measured[n][kind] = facts[n]
+        failures += wrong
+        print(f"{kind} {versions[kind]}: {sum(map(len, facts))} facts in {time.monotonic() - began:.0f} s", flush=True)
+    for kind in kinds:
+        for n, words in enumerate(("", "set")):
+            measured[n][kind].update(slow(kind, words))
+        failures += promises(kind, measured[1][kind])
+    measured += (recipes(),)
+    if WRITE:
+        write(versions, measured, rollouts)
+    for title, facts in zip(TITLES, measured):
+        failures += compare(title, versions, facts)
+    return failures
+
+
+def main():
+    arguments = [a for a in sys.argv[1:] if a != "--write"]
+    if len(arguments) < 2:
+        sys.exit(__doc__)
+    Server.binary = os.path.abspath(arguments[0])
     work = pathlib.Path(tempfile.mkdtemp(prefix="proxies-"))
     work.chmod(0o755)
-    certificate(work)
-    for pair in sys.argv[2:]:
-        k, _, p = pair.partition("=")
-        Proxy.programs[k] = p
-    for k in list(Proxy.programs):
-        t = time.monotonic()
-        d, s, f = one_proxy(k, work)
-        print("==", k, version_of(k, Proxy.programs[k]), round(time.monotonic() - t, 1), "s")
-        for name in {**d, **s}:
-            print(f"  {name:28} | {d.get(name)} | {s.get(name)}")
-        for x in f:
-            print("  FAILED", x)
-    os._exit(0)
+    try:
+        failures = run(arguments[1:], work)
+        for failure in failures:
+            print(f"FAILED: {failure}")
+    finally:
+        for process in Process.started:
+            process.stop()
+        shutil.rmtree(work, ignore_errors=True)
+    sys.stdout.flush()
+    os._exit(1 if failures else 0)  # threads that wait for a connection do not end by themselves
+
+
+WRITE = "--write" in sys.argv
+
+if __name__ == "__main__":
+    main()

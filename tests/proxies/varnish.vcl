@@ -28,4 +28,3 @@ sub vcl_recv {
     return (pass); #? set
 }
 sub vcl_pipe { set bereq.http.Upgrade = req.http.Upgrade; set bereq.http.Connection = req.http.Connection; } #? set
-sub vcl_backend_error { if (bereq.method == "GET" && bereq.retries < 2) { return (retry); } } #? set
