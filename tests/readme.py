@@ -3,9 +3,9 @@
 
 Checks that every relative link of every manual leads somewhere and that README.md has at most 250 lines. Then it does what
 README.md says, from the top, in a clean copy of the repository without anything built: each ```sh block runs, in one shell, as a
-reader would run it in the second terminal; each ```console block runs too, and what it prints has to be what is shown. Figures,
-ids and host names may differ, and "[...]" stands for any lines. `cargo run --release` alone in a block is the first terminal: it
-runs until the end, which is a Ctrl-C.
+reader would run it in the second terminal, and a line that ends with "# -> TEXT" has to print TEXT. Each ```console block runs too,
+and what it prints has to be what is shown. Figures, ids and host names may differ, and "[...]" stands for any lines.
+`cargo run --release` alone in a block is the first terminal: it runs until the end, which is a Ctrl-C.
 
 The ports of README.md are free in a network namespace of its own, where the host allows one. A block that needs more than this
 machine has is told as NOT RUN. With `links` nothing runs.
@@ -179,7 +179,8 @@ def run_blocks(folder, environment):
                 else:
                     todo.append(line)
             for command, output, status in terminal.run(todo):
-                if status:
+                _, _, promised = command.partition("# -> ")
+                if status or promised not in output:
                     fail(f"{place}: {command}: exit status {status}\n{output}")
                 ran += 1
                 print(f"ok: {place}: {command}")
