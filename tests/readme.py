@@ -101,7 +101,7 @@ class Terminal:
     def run(self, commands):
         """Runs commands until one fails; gives what they print, and the exit status."""
         for command in commands:
-            self.shell.stdin.write(f"{command}\necho; echo {self.end} $?\n")
+            self.shell.stdin.write(f"{command}\nended=$?; echo; echo {self.end} $ended\n")
             self.shell.stdin.flush()
             output = ""
             for line in self.shell.stdout:
@@ -118,6 +118,13 @@ class Terminal:
     def close(self):
         self.shell.stdin.close()
         self.shell.wait(PATIENCE)
+
+    def kill(self):
+        """Ends the shell and what it started in the background; they are one process group."""
+        try:
+            os.killpg(self.shell.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
 
 def commands(text):
@@ -163,38 +170,53 @@ def stop_server(folder, server):
     print(f"ok: Ctrl-C: {last}")
 
 
+def run_shell(terminal, place, text):
+    """Runs a block of commands; how many were run."""
+    todo = []
+    for line in commands(text):
+        reason = reason_not_to_run(line)
+        if reason:
+            print(f"NOT RUN: {place}: {line}: {reason}")
+        else:
+            todo.append(line)
+    for command, output, status in terminal.run(todo):
+        _, _, promised = command.partition("# -> ")
+        if status or promised not in output:
+            fail(f"{place}: {command}: exit status {status}\n{output}")
+        print(f"ok: {place}: {command}")
+    return len(todo)
+
+
+def run_console(terminal, place, text):
+    """Runs a block of one command and what it prints."""
+    command, _, shown = text.removeprefix("$ ").partition("\n")
+    for _, output, status in terminal.run([command]):
+        if status or not same(shown, output):
+            fail(f"{place}: {command}: exit status {status}\n--- shown\n{shown}--- printed\n{output}")
+        print(f"ok: {place}: {command} prints what is shown")
+    return 1
+
+
 def run_blocks(folder, environment):
     server, terminal, ran = None, Terminal(folder, environment), 0
-    for language, number, text in blocks():
-        place = f"README.md:{number}"
-        if language == "sh" and text.strip() == SERVER:
-            server = start_server(folder, environment)
-            print(f"ok: {place}: {SERVER} listens")
-        elif language == "sh":
-            todo = []
-            for line in commands(text):
-                reason = reason_not_to_run(line)
-                if reason:
-                    print(f"NOT RUN: {place}: {line}: {reason}")
-                else:
-                    todo.append(line)
-            for command, output, status in terminal.run(todo):
-                _, _, promised = command.partition("# -> ")
-                if status or promised not in output:
-                    fail(f"{place}: {command}: exit status {status}\n{output}")
-                ran += 1
-                print(f"ok: {place}: {command}")
-        elif language == "console":
-            command, _, shown = text.partition("\n")
-            for command, output, status in terminal.run([command.removeprefix("$ ")]):
-                if status or not same(shown, output):
-                    fail(f"{place}: {command}: exit status {status}\n--- shown\n{shown}--- printed\n{output}")
-                ran += 1
-                print(f"ok: {place}: {command} prints what is shown")
-    terminal.close()
-    if server is None or ran < 5:
-        fail("hardly a block was found")
-    stop_server(folder, server)
+    try:
+        for language, number, text in blocks():
+            place = f"README.md:{number}"
+            if language == "sh" and text.strip() == SERVER:
+                server = start_server(folder, environment)
+                print(f"ok: {place}: {SERVER} listens")
+            elif language == "sh":
+                ran += run_shell(terminal, place, text)
+            elif language == "console":
+                ran += run_console(terminal, place, text)
+        terminal.close()
+        if server is None or ran < 5:
+            fail("hardly a block was found")
+        stop_server(folder, server)
+    finally:
+        terminal.kill()
+        if server is not None and server.poll() is None:
+            server.kill()
 
 
 def main():
