@@ -210,7 +210,9 @@ impl Slots {
             Kind::Overflow => {
                 let range = self.regular..self.slots.len();
                 let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now, age);
-                oldest(&[Phase::New, Phase::Head], Duration::ZERO)
+                // One that has had its response for a while loses less than one not heard yet.
+                oldest(&[Phase::Lingering], limits::SHED_WRITE_GRACE)
+                    .or_else(|| oldest(&[Phase::New, Phase::Head], Duration::ZERO))
                     .or_else(|| oldest(&[Phase::Lingering], Duration::ZERO))
                     .or_else(|| oldest(&[Phase::Active], limits::SHED_WRITE_GRACE))
             }
