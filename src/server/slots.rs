@@ -623,6 +623,7 @@ mod tests {
     fn connection() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(MINUTE)).unwrap();
         (client, listener.accept().unwrap().0)
     }
 
