@@ -992,8 +992,10 @@ mod tests {
         thread::scope(|scope| {
             let newcomer = scope.spawn(|| slots.take(Kind::Regular, MINUTE));
             wait_for_end(&idle);
+            let start = Instant::now();
             slots.cut();
             assert_eq!(newcomer.join().unwrap(), None);
+            assert!(start.elapsed() < MINUTE / 2, "it waited to its own end");
         });
     }
 
