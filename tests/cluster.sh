@@ -4,9 +4,13 @@
 # meanwhile (cluster_load.py) and count every way to fail.
 #
 #   tests/cluster.sh                    on a cluster that ../shared/cluster starts (as root), with the image built here
+#   tests/cluster.sh prepare            only builds the programs of that cluster: ten minutes of processor time, once
 #   IMAGE_TAR=x.tar tests/cluster.sh    the same with this OCI archive, named httpserver:1.0.0
 #   KUBECONFIG=… tests/cluster.sh       on that cluster, which must hold the image ($IMAGE, default httpserver:1.0.0)
 #   ROLLOUTS=20                         rolling updates under load (default 2, about 26 s each; a setting and the Secret roll out under load too)
+#
+# Where k8s/watch.yaml is, the server's own client (`httpserver watch`) counts
+# beside them in the cluster, and both have to agree that nothing was lost.
 #
 # Needs kubectl 1.30 or newer, curl, openssl, python3. It works in the namespace
 # httpserver, which must not exist before and is gone afterwards, and cordons
@@ -19,7 +23,7 @@ image=${IMAGE:-httpserver:1.0.0}
 shared=$PWD/../shared/cluster
 work=$(mktemp -d)
 mkdir "$work/logs"
-cordoned='' started='' ours='' near=() namespace='' load='' watch='' watches=0
+cordoned='' started='' ours='' near=() namespace='' load='' watch='' watches=0 own=''
 
 say() { echo "[$((SECONDS / 60))m$((SECONDS % 60))s] $*"; }
 ok() { say "ok: $*"; }
@@ -66,11 +70,15 @@ build_image() {
   IMAGE_TAR=$work/image.tar
 }
 
-start_cluster() {
+get_programs() {
   [ -d "$shared" ] || { not_run "everything that needs a cluster" "no KUBECONFIG, and no ../shared/cluster"; exit 0; }
   [ "$(id -u)" = 0 ] || { not_run "everything that needs a cluster" "../shared/cluster needs root"; exit 0; }
-  [ -n "${IMAGE_TAR:-}" ] || build_image
   "$shared/get.sh"
+}
+
+start_cluster() {
+  get_programs
+  [ -n "${IMAGE_TAR:-}" ] || build_image
   [ ! -e /run/netns/kc-cp ] || die "the cluster of ../shared/cluster is already up: set KUBECONFIG to use it, or run its down.sh"
   started=1
   WIPE=1 "$shared/down.sh" # what an earlier cluster may have left
@@ -117,7 +125,7 @@ apply() { # [NAME=VALUE]... [COMPONENT]...: k8s with these settings and componen
     # A kubelet that old puts a / before the hook's path: with two it would be the echo.
     sed 's|path: /delay/|path: delay/|' "$work/compat.yaml" > "$work/rendered.yaml"
   fi
-  kubectl apply -f "$work/rendered.yaml" > /dev/null
+  kubectl apply -f "$work/rendered.yaml" > "$work/applied"
 }
 
 rolled_out() { k rollout status deployment/httpserver --timeout=300s > "$work/rollout" 2>&1 || { cat "$work/rollout"; die "the rollout did not finish"; }; }
@@ -168,6 +176,14 @@ follow() { # each pod of now to its end, log and exit status; call it before som
   [ -z "$before" ] || kill "$before" 2> /dev/null || true
 }
 
+# The drain's last line: every request has its line in the log, or was not logged on purpose (probes), or is missing.
+all_accounted() { # POD
+  local line
+  line=$(grep -o 'drain finished: [^"]*' "$work/logs/$1" | tail -1)
+  awk '{ for (i = 1; i <= NF; i++) if (split($i, pair, "=") == 2) n[pair[1]] = pair[2] }
+    END { exit !(n["requests"] == n["log_lines"] + n["not_logged"]) }' <<< "$line" || die "pod $1 lost lines of its log: $line"
+}
+
 check_ends() { # every pod that was followed and is gone: exit status 0, a drain line, nothing cut
   eventually 90 "three pods are left" all_gone
   local pod status count=0 unread=0
@@ -177,7 +193,10 @@ check_ends() { # every pod that was followed and is gone: exit status 0, a drain
     status=$(exit_status_of "$pod")
     [ "$status" = 0 ] || die "pod $pod ended with exit status \"$status\""
     count=$((count + 1))
-    ! grep -q 'drain finished: .*cut=0 ' "$work/logs/$pod" || continue
+    if grep -q 'drain finished: .*cut=0 ' "$work/logs/$pod"; then
+      all_accounted "$pod"
+      continue
+    fi
     # A kubelet may remove a container before it has sent its log to the end, and says so.
     if ! grep -q 'drain finished' "$work/logs/$pod" && tail -1 "$work/logs/$pod" | grep 'rpc error: code = NotFound' > /dev/null; then
       unread=$((unread + 1))
@@ -209,6 +228,26 @@ load_stop() { # prints what it counted; fails if a request failed
   return $status
 }
 
+# The server's own client, as a Job beside the pods: it goes through the Service, not through the nodes' ports.
+own_watch() { # sets $own; nothing where there is no such Job
+  [ -f k8s/watch.yaml ] || { not_run "httpserver watch in the cluster" "there is no k8s/watch.yaml"; return 0; }
+  sed "s|image: .*|image: $image|" k8s/watch.yaml | k apply -f - > "$work/applied"
+  own=$(sed -n 's|^\(job[^ ]*\) .*|\1|p' "$work/applied" | head -1)
+  eventually 60 "httpserver watch runs in the cluster" watch_runs
+}
+
+watch_runs() { [ "$(k get "$own" -o jsonpath='{.status.active}{.status.succeeded}{.status.failed}')" = 1 ]; }
+watch_over() { [ -n "$(k get "$own" -o jsonpath='{.status.succeeded}{.status.failed}')" ]; }
+
+own_verdict() { # its exit status 0 says that it lost nothing
+  [ -n "$own" ] || return 0
+  eventually 600 "httpserver watch has come to its end" watch_over
+  k logs "$own" --tail=20 | sed 's/^/    /'
+  [ "$(k get "$own" -o jsonpath='{.status.succeeded}')" = 1 ] || die "httpserver watch saw a loss where the other loads saw none"
+  ok "httpserver watch saw no loss either"
+  k delete "$own" > /dev/null
+}
+
 nothing_lost() { load_stop || { head -20 "$work/load-failures"; die "$1: requests were lost"; }; ok "$1: not one request failed"; }
 
 # ---- the checks
@@ -218,6 +257,9 @@ check_start() {
   apply
   rolled_out
   ok "applied, and three pods are ready"
+  kubectl apply -f "$work/rendered.yaml" > "$work/applied"
+  ! grep -v ' unchanged$' "$work/applied" || die "a second apply changed what stands above"
+  ok "a second apply changes nothing"
   local pod
   for pod in $(pods); do
     k logs "$pod" | grep > /dev/null 'admin is off: no token is set' || die "pod $pod does not say that admin is off without the Secret"
@@ -258,11 +300,11 @@ check_process() {
   process=$(process_of "$(pods | sed -n 1p)")
   [ -n "$process" ] || { not_run "uid, capabilities, NoNewPrivs and seccomp of the process" "the nodes' processes are not visible here"; return; }
   status=$(tr '\t' ' ' < "/proc/$process/status" | tr -s ' ')
-  for line in "Uid: 65532 65532 65532 65532" "Gid: 65532 65532 65532 65532" "NoNewPrivs: 1" "Seccomp: 2" Cap{Inh,Prm,Eff,Bnd,Amb}": 0000000000000000"; do
+  for line in "Uid: 65532 65532 65532 65532" "NoNewPrivs: 1" "Seccomp: 2" Cap{Inh,Prm,Eff,Bnd,Amb}": 0000000000000000"; do
     grep -qx "$line" <<< "$status" || die "/proc/$process/status lacks \"$line\""
   done
   awk '$5 == "/" && $6 ~ /^ro/ { found = 1 } END { exit !found }' "/proc/$process/mountinfo" || die "the root file system is writable"
-  ok "/proc/$process/status: uid and gid 65532, no capabilities, NoNewPrivs, seccomp filter; the root is read-only"
+  ok "/proc/$process/status: uid 65532, no capabilities, NoNewPrivs, seccomp filter; the root is read-only"
 }
 
 check_setting() {
@@ -387,6 +429,7 @@ check_local() {
 
 roll() {
   local number begun
+  own_watch
   load_start
   for number in $(seq "$rollouts"); do
     begun=$SECONDS
@@ -396,6 +439,22 @@ roll() {
     say "rolling update $number of $rollouts: $((SECONDS - begun)) s"
   done
   nothing_lost "$rollouts rolling updates under load"
+  own_verdict
+}
+
+may_read() { # ACCOUNT [--subresource=log]
+  [ "$(kubectl auth can-i get pods "${@:2}" -n httpserver --as="system:serviceaccount:monitoring:$1" 2> /dev/null)" = yes ]
+}
+
+# The README: monitoring needs no second apply after the server was removed and applied again.
+check_removal() {
+  kubectl delete -f "$work/rendered.yaml" --timeout=180s > "$work/deleted" 2>&1 || { cat "$work/deleted"; die "the server cannot be removed"; }
+  ! may_read prometheus || die "Prometheus may still read a namespace that is gone"
+  apply
+  rolled_out
+  may_read prometheus && may_read alloy && may_read alloy --subresource=log || die "applied again, and Prometheus and Alloy may not read the pods"
+  ! may_read prometheus --subresource=log || die "Prometheus may read logs"
+  ok "removed and applied again: Prometheus and Alloy may read the pods as before"
 }
 
 check_admission() {
@@ -415,6 +474,11 @@ check_admission() {
   not_run "scaling" "it needs metrics-server or prometheus-adapter; manifests.sh checks the autoscalers"
 }
 
+case ${1:-check} in
+  prepare) get_programs; exit ;;
+  check) ;;
+  *) die "unknown word \"$1\": expected check or prepare" ;;
+esac
 command -v kubectl > /dev/null || { not_run "everything that needs a cluster" "kubectl is not installed"; exit 0; }
 [ -n "${KUBECONFIG:-}" ] || start_cluster
 look_at_cluster
@@ -432,5 +496,6 @@ roll
 check_ends $((3 * rollouts))
 check_kill
 check_local
+check_removal
 check_admission
 ok "all of it, in $SECONDS s"

@@ -19,6 +19,9 @@ import yaml
 
 SELECTOR = {"app.kubernetes.io/name": "httpserver", "app.kubernetes.io/instance": "httpserver"}
 LABELS = {*SELECTOR, *(f"app.kubernetes.io/{name}" for name in ("version", "component", "managed-by"))}
+# Of the sysctls that the Pod Security Standards allow, those that a network server has a use for (1.32).
+SAFE_SYSCTLS = {f"net.ipv4.{name}" for name in ("tcp_rmem", "tcp_wmem", "tcp_keepalive_time", "tcp_keepalive_intvl", "tcp_keepalive_probes", "tcp_fin_timeout", "tcp_syncookies", "ip_local_port_range")}
+OPENSHIFT_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 PACKAGES = {"gateway.networking.k8s.io": "@kubernetes-models/gateway-api", "cert-manager.io": "@kubernetes-models/cert-manager"}
 
 
@@ -26,6 +29,11 @@ def seconds(text):
     """Kubernetes gives numbers, the server's settings durations such as 1m30s."""
     units = {"ms": 0.001, "s": 1, "m": 60}
     return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)(ms|m|s)", text))
+
+
+def known_settings(repo):
+    sources = [*repo.glob("src/config.rs"), *repo.glob("src/config/**/*.rs")]
+    return {name for source in sources for name in re.findall(r'"([A-Z][A-Z_]+)"', source.read_text())}
 
 
 class Rendered:
@@ -103,11 +111,11 @@ def paths(r):
 
 
 def ending(r):
-    drain = [seconds(r.env[name]["value"]) for name in ("DRAIN_LINGER", "DRAIN_TIMEOUT")]
+    drain = [seconds(r.env[name]["value"]) for name in ("SHUTDOWN_DELAY", "DRAIN_TIMEOUT")]
     stop = r.container["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = r.pod["terminationGracePeriodSeconds"]
     if grace != stop + sum(drain) + 5:
-        yield f"terminationGracePeriodSeconds is {grace}, not preStop {stop} + DRAIN_LINGER and DRAIN_TIMEOUT {drain} + 5"
+        yield f"terminationGracePeriodSeconds is {grace}, not preStop {stop} + SHUTDOWN_DELAY and DRAIN_TIMEOUT {drain} + 5"
     probe = r.container["livenessProbe"]
     if probe["periodSeconds"] * probe["failureThreshold"] <= sum(drain):
         yield "the livenessProbe is not patient enough for the drain"
@@ -118,8 +126,7 @@ def settings(r):
     config = r.one("ConfigMap")
     if source != config["metadata"]["name"] or not re.fullmatch(r"httpserver-settings-[a-z0-9]{10}", source):
         yield f"the pods read ConfigMap {source}, the ConfigMap is {config['metadata']['name']}"
-    known = set(re.findall(r'"([A-Z][A-Z_]+)"', (r.repo / "src/config.rs").read_text()))
-    known |= {"POD_NAME", "POD_NAMESPACE", "NODE_NAME"}
+    known = known_settings(r.repo) | {"POD_NAME", "POD_NAMESPACE", "NODE_NAME"}
     for name in sorted(config["data"].keys() | r.env.keys()):
         if name not in known:
             yield f"{name} is not a setting of the server"
@@ -144,12 +151,15 @@ def version(r):
 def restricted(r):
     """The Pod Security Standard, which the test cluster is too old to enforce."""
     spec, context = r.pod, r.container["securityContext"]
+    pod = dict(spec["securityContext"])
+    if unsafe := {entry["name"] for entry in pod.pop("sysctls", [])} - SAFE_SYSCTLS:
+        yield f"sysctls that the standard does not allow: {sorted(unsafe)}"
     for field in ("enforce", "warn"):
         if r.one("Namespace")["metadata"]["labels"].get(f"pod-security.kubernetes.io/{field}") != "restricted":
             yield f"the namespace does not {field} the standard"
     if [f for f in ("hostNetwork", "hostPID", "hostIPC", "volumes", "initContainers") if spec.get(f)]:
         yield "the pod has more than one plain container"
-    if spec["securityContext"] != {"runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}}:
+    if pod != {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}:
         yield "the pod's security context is not the restricted one"
     if context != {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}:
         yield "the container's security context is not the restricted one"
@@ -157,12 +167,60 @@ def restricted(r):
         yield "the pod gets a token or service links"
 
 
-def burstable(r):
-    resources = r.container["resources"]
-    if resources["requests"].keys() != {"cpu", "memory"} or resources["limits"].keys() != {"cpu", "memory"}:
-        yield "requests and limits do not both name CPU and memory"
-    if resources["requests"] == resources["limits"]:
+def openshift(r):
+    """OpenShift's constraint restricted-v2, which admits a pod of a plain service account: `restricted`, and ids and
+    SELinux labels come from the namespace. A pod that names an id outside of the namespace's range is refused, and no
+    id is inside of all ranges. Without one, runAsNonRoot elsewhere rests on the image's numeric USER."""
+    contexts = {"pod": r.pod["securityContext"], "container": r.container["securityContext"]}
+    for where, context in contexts.items():
+        for field in ("runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "seLinuxOptions"):
+            if field in context:
+                yield f"the {where} names {field}, which OpenShift assigns"
+        if context.get("privileged") or context.get("allowPrivilegeEscalation"):
+            yield f"the {where} asks for privileges"
+        if context.get("seccompProfile", {"type": "RuntimeDefault"}) != {"type": "RuntimeDefault"}:
+            yield f"the {where} asks for another seccomp profile than the runtime's"
+    if set(contexts["container"]["capabilities"].get("add", [])) - {"NET_BIND_SERVICE"}:
+        yield "the container adds capabilities"
+    if any("hostPort" in port for port in r.container["ports"]):
+        yield "the container asks for a port of the node"
+    if volumes := {kind for volume in r.pod.get("volumes", []) for kind in volume if kind != "name"} - OPENSHIFT_VOLUMES:
+        yield f"volumes of a kind that is not allowed: {sorted(volumes)}"
+    user = re.findall(r"^USER (.*)$", (r.repo / "Dockerfile").read_text(), re.M)[-1]
+    if not re.fullmatch(r"[1-9]\d*(:\d+)?", user):
+        yield f"the image's USER is {user}, not a number other than 0"
+
+
+def resources(r):
+    named = {"cpu", "memory", "ephemeral-storage"}
+    requests, limits = (r.container["resources"][field] for field in ("requests", "limits"))
+    if requests.keys() != named or limits.keys() != named:
+        yield f"requests and limits do not both name {sorted(named)}"
+    if requests == limits:
         yield "requests equal limits: that is Guaranteed, not Burstable"
+
+
+def burning(r):
+    """/burn uses a core for everyone who asks: only where an autoscaler by CPU needs something to see."""
+    metrics = [m for scaler in r.all("HorizontalPodAutoscaler") for m in scaler["spec"]["metrics"]]
+    by_cpu = any(m["type"] == "Resource" and m["resource"]["name"] == "cpu" for m in metrics)
+    if by_cpu != (r.one("ConfigMap")["data"].get("ALLOW_BURN") == "true"):
+        yield "ALLOW_BURN is not true exactly where pods are scaled by CPU"
+
+
+def readers(r):
+    """What Prometheus and Alloy may do here goes with the namespace, so it comes back with it."""
+    allowed = {"prometheus": {("pods", "get list watch")}, "alloy": {("pods", "get list watch"), ("pods/log", "get")}}
+    rules = {o["metadata"]["name"]: o["rules"] for o in r.all("Role")}
+    found = {}
+    for o in r.all("RoleBinding"):
+        for subject in o["subjects"]:
+            if (subject["kind"], subject["namespace"]) != ("ServiceAccount", "monitoring"):
+                yield f"RoleBinding {o['metadata']['name']} names {subject}"
+            granted = rules.get(o["roleRef"]["name"], [])
+            found[subject["name"]] = {(resource, " ".join(rule["verbs"])) for rule in granted for resource in rule["resources"]}
+    if found != allowed:
+        yield f"the Roles of the namespace give {found}"
 
 
 def scaling(r):
@@ -208,11 +266,33 @@ def entrances(r):
         yield f"requests go to {sorted(backends - known)}, which is no port of the Service"
 
 
-CHECKS = [labels, selectors, ports, paths, ending, settings, version, restricted, burstable, scaling, entrances]
+CHECKS = [labels, selectors, ports, paths, ending, settings, version, restricted, openshift, resources, burning, readers, scaling, entrances]
+
+
+def manual(repo):
+    """k8s/README.md: every component twice (what it gives, how it is taken out), a source for every figure of a cloud
+    provider, and no setting that the server does not have."""
+    text = (repo / "k8s/README.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    for component in sorted(path.name for path in (repo / "k8s/components").iterdir()):
+        if sum(f"`{component}`" in row.split("|")[1] for row in rows) != 2:
+            yield f"component {component} is not once in the table of components and once in that of their removal"
+    for provider in ("Google Cloud", "AWS, Application", "AWS, Network", "Azure"):
+        found = [row for row in rows if row.startswith(f"| {provider}")]
+        if len(found) != 1 or "[source][" not in found[0]:
+            yield f"{provider}: no row with a source in the table of load balancers"
+    used, defined = (set(re.findall(pattern, text, re.M)) for pattern in (r"\[source\]\[(\S+?)\]", r"^\[(\S+)\]: https://"))
+    if used != defined:
+        yield f"sources without an address, or addresses without use: {sorted(used ^ defined)}"
+    if unknown := set(re.findall(r"`([A-Z]+_[A-Z_]+)", text)) - known_settings(repo):
+        yield f"{sorted(unknown)} are no settings of the server"
 
 
 def agree(repo, files):
     complaints = 0
+    for complaint in manual(Path(repo)):
+        print(f"manual: {complaint}")
+        complaints += 1
     for file in files:
         rendered = Rendered(Path(file), Path(repo))
         for check in CHECKS:

@@ -117,6 +117,26 @@ start_load() {
   say "$connections connections ask"
 }
 
+# One of each kind that a panel shows and that the load alone does not bring about: a failed probe, a refused request,
+# a response that its client leaves, an injected fault. The log has to tell them as the dashboard's queries ask for them.
+provoke() {
+  local log=$work/server.out
+  curl -so "$work/answer" -X POST "http://$server/healthz"
+  curl -so "$work/answer" -H 'Host:' "http://$server/"
+  curl -so "$work/answer" --limit-rate 1k -m 1 "http://$server/bytes/64MiB" || true
+  curl -so "$work/answer" "http://$server/?echo-fault=truncate" || true
+  wait_until "a failed probe in the access log, at level warn" logged "$log" '.route == "healthz" and .status == 405 and .level == "warn"'
+  wait_until "a refusal in the access log, with its reason" logged "$log" '.status == 400 and .reason != "" and .reason != null'
+  wait_until "a fault in the access log" logged "$log" '.fault != "" and .fault != null'
+  wait_until "a plain echo in the access log" logged "$log" '.route == "echo" and .status == 200 and (.reason // "") == ""'
+  cat "$work/server.err" "$work/logged" > "$work/log.json"
+}
+
+logged() { # LOG CONDITION: keeps the first line for which it holds
+  jq -c "select($2)" "$1" > "$work/found" 2> /dev/null || true # the last line may not be written to its end yet
+  [ -s "$work/found" ] && head -1 "$work/found" >> "$work/logged"
+}
+
 await_load() { # until there has been enough of it for every window that is asked for
   local left=$((load_start + load_seconds - SECONDS))
   [ $left -le 0 ] || sleep $left
@@ -175,6 +195,7 @@ check_manifests() {
   local entry version rendered=$work/rendered; mkdir -p "$rendered"
   kubectl kustomize k8s/monitoring > "$rendered/monitoring.yaml"
   kubectl kustomize k8s/monitoring/operator > "$work/operator.yaml"
+  kubectl kustomize k8s > "$work/server.yaml"
   cp -r k8s "$work/k8s" && sed -i 's/^  # - persistent.*/  - persistent/' "$work/k8s/monitoring/kustomization.yaml"
   kubectl kustomize "$work/k8s/monitoring" > "$rendered/persistent.yaml"
   grep -q 'claimName: prometheus' "$rendered/persistent.yaml" || die "the component persistent changes nothing"
@@ -182,7 +203,9 @@ check_manifests() {
   for entry in "$rendered"/*; do
     for version in 1.30 $validate; do "$tools/python/bin/kubernetes-validate" --strict --quiet -k "$version" "$entry"; done
   done
-  "$tools/python/bin/python" tests/monitoring/agree.py "$rendered/monitoring.yaml" "$work/operator.yaml" || die "the manifests disagree"
+  "$tools/python/bin/python" tests/monitoring/agree.py "$rendered/monitoring.yaml" "$work/operator.yaml" "$work/server.yaml" ||
+    die "the manifests disagree"
+  "$tools/python/bin/python" tests/manifests_settled.py "$rendered"/*.yaml "$work/operator.yaml" || die "a second apply would change something"
   "$tools/python/bin/checkov" -d "$rendered" --framework kubernetes --compact --quiet --skip-download || die "checkov"
   say "manifests render, agree with each other, fit Kubernetes 1.30 and $validate, and pass checkov (what is skipped says why where it stands)"
 }
@@ -243,8 +266,7 @@ for p in "${proms[@]}"; do start_prometheus "$p"; done
 start_load
 check_files
 check_manifests
-wait_until "a line in the access log" grep -q '"route":"echo"' "$work/server.out"
-cat "$work/server.err" <(grep -m1 '"route":"echo"' "$work/server.out") > "$work/log.json"
+provoke
 check_with_npm
 tests/monitoring/discovery.sh "$tools/newest/usr/bin/prometheus" "$server" || die "discovery"
 await_load

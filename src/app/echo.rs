@@ -9,109 +9,110 @@ use std::ops::Range;
 
 use crate::app::controls::{Controls, ResponseFault};
 use crate::app::negotiation::{self, Form};
-use crate::app::{Exchange, description, handlers, notes};
+use crate::app::{Exchange, description, handlers, notes, page};
 use crate::http::field::{self, FieldValue};
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Method, Request};
-use crate::http::response::{After, Head, JSON, Sent, TEXT};
+use crate::http::response::{After, HTML, Head, JSON, Sent, TEXT};
 use crate::http::status::Status;
 use crate::http::websocket::frames::{FrameHeader, Opcode};
 use crate::http::websocket::handshake::{Handshake, handshake};
 use crate::limits;
 
-/// The longest name or prefix in the table, in bytes.
-const LONGEST_NAME: usize = 48;
+/// Whether a field is copied into the response.
+fn is_copied(name: &[u8]) -> bool {
+    let letter = |place: usize| name.get(place).map(u8::to_ascii_lowercase);
+    let (first, third) = (letter(0).unwrap_or_default(), letter(2));
+    // The third letter rules most patterns out before they are compared.
+    let mut patterns = withheld(first)
+        .iter()
+        .filter(|p| p.as_bytes().get(2) == third.as_ref());
+    !patterns.any(|pattern| matches(pattern, name)) && !is_cache_control(name)
+}
 
-/// Whether a name, in lower case, is one that is not copied.
-#[rustfmt::skip]
-fn is_withheld(name: &str) -> bool {
-    match name {
-        // They speak of this connection or of the transfer (RFC 9110 section 7.6.1).
-        "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade"
-        // They describe a representation, or how long it stays fresh.
-        | "etag" | "last-modified" | "age" | "expires" | "vary" | "pragma" | "cache-tag"
-        | "cache-tags" | "x-cache-tags" | "xkey" | "cache-groups" | "accept-ranges" | "digest"
-        | "repr-digest"
-        // By these a server commands a browser, which would obey whoever made it send the request.
-        | "set-cookie" | "set-cookie2" | "location" | "refresh" | "link" | "clear-site-data"
-        | "strict-transport-security" | "permissions-policy" | "referrer-policy"
-        | "x-frame-options" | "nel" | "report-to" | "reporting-endpoints"
-        | "service-worker-allowed" | "sourcemap" | "x-sourcemap" | "timing-allow-origin"
-        | "critical-ch" | "set-login" | "activate-storage-access" | "origin-trial"
-        | "origin-agent-cluster" | "feature-policy" | "speculation-rules"
-        | "supports-loading-mode" | "no-vary-search" | "use-as-dictionary"
-        | "x-dns-prefetch-control" | "observe-browsing-topics" | "shared-storage-write"
-        | "x-xss-protection" | "x-robots-tag" | "x-ua-compatible" | "x-download-options"
-        | "x-permitted-cross-domain-policies" | "x-content-security-policy" | "x-webkit-csp"
-        | "allow" | "warning" | "deprecation" | "sunset" | "alt-svc" | "www-authenticate"
-        | "authentication-info" | "retry-after"
-        // By these a server commands a proxy.
-        | "cf-edge-cache" | "x-compress-hint"
-        // The server sets these itself.
-        | "version" | "date" | "server" | "server-timing" | "x-content-type-options"
-        | "x-request-id" | "sec-websocket-accept" | "sec-websocket-version" => true,
-        _ => WITHHELD_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-            || name.ends_with("cache-control"),
+/// Whether a name matches a pattern of the table.
+fn matches(pattern: &str, name: &[u8]) -> bool {
+    match pattern.as_bytes() {
+        [prefix @ .., b'*'] => {
+            let start = name.get(..prefix.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        }
+        pattern => name.eq_ignore_ascii_case(pattern),
     }
 }
 
-/// Names that begin with one of these are not copied either, for the reasons above. One of them
-/// lets a client eject the pod from an Envoy cluster, another lets a cache keep the response.
-const WITHHELD_PREFIXES: [&str; 38] = [
-    "proxy-",
-    "content-",
-    "surrogate-",
-    "access-control-",
-    "cross-origin-",
-    "accept-ch",
-    "document-policy",
-    "integrity-policy",
-    "attribution-reporting-",
-    "ad-auction-",
-    "sec-session-",
-    "secure-session-",
-    "public-key-pins",
-    "x-accel-",
-    "x-sendfile",
-    "x-lighttpd-",
-    "x-litespeed-",
-    "x-reproxy-",
-    "x-envoy-",
-    "grpc-",
-    "endpoint-load-metrics",
-    "edge-",
-    "cache-group-",
-    "x-esi",
-    "x-accelerator-",
-    "netlify-",
-    "cdn-",
-    "fastly-",
-    "l5d-",
-    "x-middleware-",
-    "x-content-security-policy",
-    "x-webkit-csp",
-    "x-lsadc-",
-    "x-litespeed",
-    "x-drupal-cache-",
-    "x-varnish-",
-    "x-akamai-",
-    "akamai-",
-];
-
-/// Whether a field is copied into the response.
-fn is_copied(name: &[u8]) -> bool {
-    let mut lower = [0; LONGEST_NAME];
-    let length = name.len().min(LONGEST_NAME);
-    lower[..length].copy_from_slice(&name[..length]);
-    lower[..length].make_ascii_lowercase();
-    // A longer name can only match a prefix; the start of it suffices for that.
-    let long_suffix = name.len() > LONGEST_NAME && ends_with(name, b"cache-control");
-    !long_suffix && str::from_utf8(&lower[..length]).is_ok_and(|name| !is_withheld(name))
+/// `Cache-Control` and its like for one cache, such as `CDN-Cache-Control`.
+fn is_cache_control(name: &[u8]) -> bool {
+    const END: &[u8] = b"cache-control";
+    name.len() >= END.len() && name[name.len() - END.len()..].eq_ignore_ascii_case(END)
 }
 
-fn ends_with(name: &[u8], end: &[u8]) -> bool {
-    let start = name.len().saturating_sub(end.len());
-    name[start..].eq_ignore_ascii_case(end)
+/// The names that are not copied, by their first letter. A `*` stands for any rest. The letter
+/// before each line says why:
+///
+/// - h: they speak of this connection or of the transfer (RFC 9110 section 7.6.1);
+/// - r: they describe a representation, or how long caches may keep it;
+/// - b: by these a server commands a browser, which would obey whoever made it send the request;
+/// - p: by these a server commands a proxy or a cache: one of them lets a client eject the pod from
+///   an Envoy cluster, another lets a cache keep the response;
+/// - s: the server sets these itself.
+#[rustfmt::skip]
+fn withheld(first: u8) -> &'static [&'static str] {
+    match first {
+        b'a' => &[
+            /* r */ "accept-ranges", "age",
+            /* b */ "accept-ch*", "access-control-*", "activate-storage-access", "ad-auction-*",
+                    "allow", "alt-svc", "attribution-reporting-*", "authentication-info",
+        ],
+        b'c' => &[
+            /* h */ "connection",
+            /* r */ "content-*",
+            /* b */ "clear-site-data", "critical-ch", "cross-origin-*",
+            /* p */ "cache-group*", "cache-tag*", "cdn-*", "cf-edge-cache",
+        ],
+        b'd' => &[/* r */ "digest", /* b */ "deprecation", "document-policy*", /* s */ "date"],
+        b'e' => &[/* r */ "etag", "expires", /* p */ "edge-*", "endpoint-load-metrics*"],
+        b'f' => &[/* b */ "feature-policy", /* p */ "fastly-*"],
+        b'g' => &[/* p */ "grpc-*"],
+        b'i' => &[/* b */ "integrity-policy*"],
+        b'k' => &[/* h */ "keep-alive"],
+        b'l' => &[/* r */ "last-modified", /* b */ "link", "location", /* p */ "l5d-*"],
+        b'n' => &[/* b */ "nel", "no-vary-search", /* p */ "netlify-*"],
+        b'o' => &[/* b */ "observe-browsing-topics", "origin-agent-cluster", "origin-trial"],
+        b'p' => &[
+            /* h */ "proxy-*",
+            /* r */ "pragma",
+            /* b */ "permissions-policy", "public-key-pins*",
+        ],
+        b'r' => &[
+            /* r */ "repr-digest",
+            /* b */ "referrer-policy", "refresh", "report-to", "reporting-endpoints", "retry-after",
+        ],
+        b's' => &[
+            /* b */ "sec-session-*", "secure-session-*", "service-worker-allowed", "set-cookie*",
+                    "set-login", "shared-storage-write", "sourcemap", "speculation-rules",
+                    "strict-transport-security", "sunset", "supports-loading-mode",
+            /* p */ "surrogate-*",
+            /* s */ "sec-websocket-accept", "sec-websocket-version", "server", "server-timing",
+        ],
+        b't' => &[
+            /* h */ "te", "trailer", "transfer-encoding",
+            /* b */ "timing-allow-origin",
+        ],
+        b'u' => &[/* h */ "upgrade", /* b */ "use-as-dictionary"],
+        b'v' => &[/* r */ "vary", /* s */ "version"],
+        b'w' => &[/* b */ "warning", "www-authenticate"],
+        b'x' => &[
+            /* b */ "x-content-security-policy*", "x-dns-prefetch-control", "x-download-options",
+                    "x-frame-options", "x-permitted-cross-domain-policies", "x-robots-tag",
+                    "x-sourcemap", "x-ua-compatible", "x-webkit-csp*", "x-xss-protection",
+            /* p */ "x-accel-*", "x-accelerator-*", "x-cache-tags", "x-compress-hint", "x-envoy-*",
+                    "x-esi*", "x-lighttpd-*", "x-litespeed-*", "x-middleware-*", "x-reproxy-*",
+                    "x-sendfile*", "xkey",
+            /* s */ "x-content-type-options", "x-request-id",
+        ],
+        _ => &[],
+    }
 }
 
 /// Hands on the runs of fields to copy, in the order they came.
@@ -171,28 +172,42 @@ fn compare_names(a: &[u8], b: &[u8]) -> Ordering {
 
 /// Writes the echo with the status, the fault and the close that the controls ask for.
 pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuffer<'_>) -> Sent {
+    if controls.fault == Some(ResponseFault::Empty) {
+        return Sent {
+            status: Status::NONE,
+            after: After::Abort,
+        };
+    }
     let status = controls.status.unwrap_or(Status::OK);
     let head = if controls.close || controls.fault.is_some() {
         exchange.closing_head(status, out)
     } else {
         exchange.head(status, out)
     };
-    let head = with_fields(exchange, head, status);
+    let mut head = with_fields(exchange, head, status);
     let (request, found) = (exchange.request, notes::find(exchange));
-    let form = negotiation::preferred(request.values("accept"));
-    let content_type = if form == Form::Json { JSON } else { TEXT };
+    let form = form(request);
+    let content_type = match form {
+        Form::Text => TEXT,
+        Form::Json => JSON,
+        Form::Html => HTML,
+    };
+    if form == Form::Html {
+        head = head.field("Content-Security-Policy", page::POLICY);
+    }
     if request.method == Method::Head {
         return head.no_body(content_type);
     }
     let describe = |put: &mut dyn FnMut(&[u8])| match form {
+        Form::Text => description::text(exchange, found, put),
         Form::Json => description::json(exchange, found, put),
-        _ => description::text(exchange, found, put),
+        Form::Html => page::html(exchange, found, put),
     };
     let mut length = 0;
     describe(&mut |bytes| length += bytes.len() as u64);
     let Some(fault) = controls.fault else {
         return head.sized_body(content_type, length, |out| {
-            describe(&mut |bytes| out.put(bytes))
+            describe(&mut |bytes| out.put(bytes));
         });
     };
     let mut stream = head.stream(content_type, Some(length));
@@ -208,6 +223,15 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
     stream.break_off(if stalls { After::Stall } else { After::Abort })
 }
 
+/// The form that a request gets. The page asks for its own path with GET, so it stands for no other
+/// method.
+fn form(request: &Request) -> Form {
+    match negotiation::preferred(request.values("accept")) {
+        Form::Html if !matches!(request.method, Method::Get | Method::Head) => Form::Text,
+        form => form,
+    }
+}
+
 /// Opens a WebSocket: the 101 response, and the description in JSON as the first message.
 pub fn websocket(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     let accept = match handshake(|name| exchange.request.values(name)) {
@@ -219,7 +243,7 @@ pub fn websocket(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     let sent = head.server_timing(exchange.delay).websocket(accept);
     let mut message = Vec::new();
     description::json(exchange, notes::find(exchange), |bytes| {
-        message.extend_from_slice(bytes)
+        message.extend_from_slice(bytes);
     });
     out.put(FrameHeader::new(Opcode::Text, message.len()).as_bytes());
     out.put(&message);
@@ -251,7 +275,7 @@ mod tests {
         assert!(request.parse(head.as_bytes(), 1 << 20).unwrap().is_some());
         let mut lines = Vec::new();
         copied_runs(&request, |run| {
-            lines.extend_from_slice(request.lines(run).bytes())
+            lines.extend_from_slice(request.lines(run).bytes());
         });
         assert_eq!(String::from_utf8(lines).unwrap(), copied);
     }
@@ -273,7 +297,6 @@ mod tests {
 
     #[test]
     fn withholds_what_commands_others() {
-        let long = format!("{}-Cache-Control", "x".repeat(LONGEST_NAME));
         for name in [
             "Connection",
             "Keep-Alive",
@@ -324,7 +347,6 @@ mod tests {
             "Attribution-Reporting-Register-Source",
             "Sec-Session-Registration",
             "Integrity-Policy-Report-Only",
-            long.as_str(),
         ] {
             assert!(!is_copied(name.as_bytes()), "{name}");
             assert!(!is_copied(name.to_uppercase().as_bytes()), "{name}");

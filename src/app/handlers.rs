@@ -12,6 +12,7 @@ use crate::app::streams::{self, Bytes, Events};
 use crate::app::{App, Exchange, admin, echo, notes};
 use crate::config::settings::{RuntimeSettings, Setting};
 use crate::config::units;
+use crate::http::decimal;
 use crate::http::error::{Cause, RequestError};
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Framing, Method, Request};
@@ -74,8 +75,8 @@ pub struct Decision<'a> {
     pub action: Action<'a>,
     /// The delay before the response.
     pub delay: Duration,
-    /// Whether the delay was drawn from the settings, and is measured.
-    pub delay_is_random: bool,
+    /// Whether the delay is measured, so that the server's own time can be told apart from it.
+    pub delay_is_measured: bool,
 }
 
 impl<'a> Decision<'a> {
@@ -85,7 +86,7 @@ impl<'a> Decision<'a> {
             parameter,
             action,
             delay: Duration::ZERO,
-            delay_is_random: false,
+            delay_is_measured: false,
         }
     }
 
@@ -215,10 +216,9 @@ fn decide_echo<'a>(
     let controls = Controls::read(request, random)?;
     // A health check is neither delayed nor failed at random, whatever path it asks for.
     let random_applies = !notes::is_health_check(request);
-    let delay_is_random = controls.delay.is_none() && random_applies;
     let delay = match controls.delay {
         Some(delay) => delay,
-        None if delay_is_random && !settings.delay_max.is_zero() => {
+        None if random_applies && !settings.delay_max.is_zero() => {
             controls::uniform(settings.delay_min, settings.delay_max, random)
         }
         None => Duration::ZERO,
@@ -226,11 +226,8 @@ fn decide_echo<'a>(
     if asks_for_websocket(request, controls)? {
         let action = Action::WebSocket;
         return Ok(Decision {
-            route,
-            parameter: "",
-            action,
             delay,
-            delay_is_random,
+            ..Decision::now(route, "", action)
         });
     }
     let plain = controls.status.is_none() && controls.fault.is_none() && random_applies;
@@ -240,12 +237,16 @@ fn decide_echo<'a>(
     } else {
         Action::Echo(controls)
     };
+    // A status that was asked for counts as such, so that no alert on the echo's errors fires.
+    let route = if controls.status.is_some() {
+        Route::Status
+    } else {
+        route
+    };
     Ok(Decision {
-        route,
-        parameter: "",
-        action,
         delay,
-        delay_is_random,
+        delay_is_measured: true,
+        ..Decision::now(route, "", action)
     })
 }
 
@@ -462,8 +463,9 @@ fn probe(
 }
 
 fn with_status(exchange: &Exchange<'_>, status: Status, out: &mut OutputBuffer<'_>) -> Sent {
-    let text = format!("{} {}\n", status.code(), status.reason());
-    required_fields(exchange.head(status, out), status, exchange).body(TEXT, text.as_bytes())
+    let code = decimal::decimal(status.code().into());
+    let pieces = [&code[..], b" ", status.reason().as_bytes(), b"\n"];
+    required_fields(exchange.head(status, out), status, exchange).pieces(TEXT, &pieces)
 }
 
 /// Adds the fields that the definition of a status demands (RFC 9110 section 15).
@@ -506,7 +508,7 @@ pub fn refuse(head: Head<'_, '_>, refusal: &Refusal<'_>, allow: &'static str) ->
         _ => head,
     };
     let status = error.status();
-    let code = crate::http::decimal::decimal(status.code().into());
+    let code = decimal::decimal(status.code().into());
     let start: [&[u8]; 4] = [&code, b" ", status.reason().as_bytes(), b": "];
     let [a, b, c, d] = start;
     if expected.is_empty() {

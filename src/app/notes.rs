@@ -96,9 +96,10 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange, fields| fields.repeatable && repeated(exchange.request).is_some(),
+        deserved: |_, fields| fields.repeated.is_some(),
         sentence: |exchange| {
-            let name = repeated(exchange.request).unwrap_or_default();
+            let place = Fields::look_through(exchange.request).repeated;
+            let name = place.map_or("", |place| SINGLE[place]).as_bytes();
             [
                 name,
                 b" stands more than once; only one is allowed",
@@ -226,22 +227,23 @@ struct Fields {
     proxied: bool,
     /// Whether there is a field that only a client of a proxy sends.
     proxy_hop: bool,
-    /// Whether there may be a field twice that may stand once.
-    repeatable: bool,
+    /// The first field that stands twice and may stand only once, by its place in [`SINGLE`].
+    repeated: Option<usize>,
     underscore: bool,
 }
 
 impl Fields {
     fn look_through(request: &Request) -> Fields {
         let mut fields = Fields::default();
-        // A name that stands twice sets its bit twice. Other names rarely share one.
-        let mut seen = 0u64;
+        let mut seen = 0u32;
         for (name, _) in request.fields() {
             let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-            let first = usize::from(name.first().copied().unwrap_or_default() | 0x20);
-            let bit = 1 << ((name.len() + 7 * first) % 64);
-            fields.repeatable |= seen & bit != 0;
-            seen |= bit;
+            if let Some(place) = SINGLE.iter().position(|single| is(single.as_bytes())) {
+                fields.repeated = fields
+                    .repeated
+                    .or(Some(place).filter(|_| seen & 1 << place != 0));
+                seen |= 1 << place;
+            }
             match name.len() {
                 3 => fields.proxied |= is(b"via"),
                 9 => fields.forwarded |= is(b"forwarded"),
@@ -322,32 +324,31 @@ fn hop_by_hop(request: &Request) -> Option<(&[u8], &[u8])> {
         .find(|(name, value)| is_hop(name) && !websocket(value))
 }
 
-/// The first name of a field that stands more than once and may stand only once.
-fn repeated(request: &Request) -> Option<&[u8]> {
-    const SINGLE: [&str; 14] = [
-        "authorization",
-        "content-type",
-        "content-location",
-        "date",
-        "from",
-        "if-modified-since",
-        "if-unmodified-since",
-        "max-forwards",
-        "proxy-authorization",
-        "referer",
-        "traceparent",
-        "user-agent",
-        "x-forwarded-host",
-        "x-request-id",
-    ];
-    SINGLE.iter().find_map(|single| {
-        let same = |(name, _): &(&[u8], &[u8])| name.eq_ignore_ascii_case(single.as_bytes());
-        request.fields().filter(same).nth(1).map(|(name, _)| name)
-    })
-}
+/// Fields that may stand only once, in lower case.
+const SINGLE: [&str; 14] = [
+    "authorization",
+    "content-location",
+    "content-type",
+    "date",
+    "from",
+    "if-modified-since",
+    "if-unmodified-since",
+    "max-forwards",
+    "proxy-authorization",
+    "referer",
+    "traceparent",
+    "user-agent",
+    "x-forwarded-host",
+    "x-request-id",
+];
 
 /// The first part of a path that proxies rewrite.
 fn odd_path_part(path: &str) -> Option<&'static str> {
+    // Most paths hold none of these pairs and need not be searched for each part.
+    let suspicious = |pair: &[u8]| matches!(pair, b"//" | b"/." | b"%2");
+    if !path.as_bytes().windows(2).any(suspicious) {
+        return None;
+    }
     let dots = |part: &str| path.contains(part) || path.ends_with(part.trim_end_matches('/'));
     match path {
         "/" | "*" => None,

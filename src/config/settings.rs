@@ -360,16 +360,16 @@ impl Config {
                 units::show_duration(delay_max)
             );
             return Err(too_large(
-                "delay-min",
+                "--delay-min (DELAY_MIN)",
                 units::show_duration(delay_min),
                 expected,
             ));
         }
         if self.max_body > self.max_body_memory {
             let most = units::show_size(self.max_body_memory);
-            let expected = format!("not more than max-body-memory, {most}");
+            let expected = format!("not more than --max-body-memory (MAX_BODY_MEMORY), {most}");
             return Err(too_large(
-                "max-body",
+                "--max-body (MAX_BODY)",
                 units::show_size(self.max_body),
                 expected,
             ));

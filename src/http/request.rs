@@ -75,8 +75,9 @@ pub struct Request {
     /// Whether `Connection` names fields of the request.
     pub names_fields: bool,
     head: Vec<u8>,
+    /// The method and the target: text, while the head may hold other bytes.
+    line: String,
     method_length: usize,
-    target: Range<usize>,
     path: Range<usize>,
     query: Range<usize>,
     spans: Vec<Span>,
@@ -93,8 +94,8 @@ impl Default for Request {
             expects_continue: false,
             names_fields: false,
             head: Vec::new(),
+            line: String::new(),
             method_length: 0,
-            target: 0..0,
             path: 0..0,
             query: 0..0,
             spans: Vec::new(),
@@ -163,7 +164,9 @@ impl Request {
         self.method = Method::from_label(method).unwrap_or(Method::Other);
         self.method_length = method.len();
         let target = parsed.path.unwrap_or_default();
-        self.target = method.len() + 1..method.len() + 1 + target.len();
+        self.line.clear();
+        self.line.push_str(method);
+        self.line.push_str(target);
         let is_10 = parsed.version == Some(0);
         self.version = if is_10 {
             Version::Http10
@@ -190,7 +193,7 @@ impl Request {
     }
 
     fn read_target(&mut self) -> Result<(), RequestError> {
-        let start = self.target.start;
+        let start = self.method_length;
         let text = self.target();
         let base = text.as_ptr() as usize;
         let (path, query) = target::split(self.method, text).ok_or(RequestError::Target)?;
@@ -282,12 +285,12 @@ impl Request {
 
     /// The method as the client wrote it.
     pub fn method_text(&self) -> &str {
-        self.text(0..self.method_length)
+        &self.line[..self.method_length]
     }
 
     /// The target as the client wrote it.
     pub fn target(&self) -> &str {
-        self.text(self.target.clone())
+        &self.line[self.method_length..]
     }
 
     /// The path of the target, or `*`.
@@ -295,18 +298,13 @@ impl Request {
         if self.path.is_empty() {
             "/"
         } else {
-            self.text(self.path.clone())
+            &self.line[self.path.clone()]
         }
     }
 
     /// The query of the target without its `?`.
     pub fn query(&self) -> &str {
-        self.text(self.query.clone())
-    }
-
-    /// A part of the request line. It was checked to be UTF-8, so nothing is lost.
-    fn text(&self, range: Range<usize>) -> &str {
-        str::from_utf8(&self.head[range]).unwrap_or_default()
+        &self.line[self.query.clone()]
     }
 
     /// The names and values of all fields in the order they came.
@@ -344,7 +342,7 @@ impl Request {
 
     /// How many bytes of memory the buffers take.
     pub fn capacity(&self) -> usize {
-        self.head.capacity() + self.spans.capacity() * size_of::<Span>()
+        self.head.capacity() + self.line.capacity() + self.spans.capacity() * size_of::<Span>()
     }
 }
 
@@ -381,10 +379,10 @@ impl Gathered {
 /// How many bytes of empty lines stand in front of the request line.
 fn empty_lines(input: &[u8]) -> Result<usize, RequestError> {
     let lines = input.chunks(2).take_while(|pair| *pair == b"\r\n").count();
-    if lines > limits::EMPTY_LINES {
-        Err(RequestError::RequestLine)
-    } else {
-        Ok(2 * lines)
+    match input.get(2 * lines..) {
+        _ if lines > limits::EMPTY_LINES => Err(RequestError::RequestLine),
+        Some([b'\n', ..] | [b'\r', _, ..]) => Err(RequestError::LineEnd),
+        _ => Ok(2 * lines),
     }
 }
 
@@ -410,8 +408,10 @@ fn check_partial(bytes: &[u8], max_head: usize) -> Result<(), RequestError> {
 fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
     let line_end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
     let (line, rest) = bytes.split_at(line_end.unwrap_or(bytes.len()));
+    // A control byte is a fault where it stands, so only the text before it can be too long.
+    let text = line.iter().take_while(|byte| !byte.is_ascii_control());
     match error {
-        _ if line.len() > limits::REQUEST_LINE_BYTES => RequestError::TargetTooLong,
+        _ if text.count() > limits::REQUEST_LINE_BYTES => RequestError::TargetTooLong,
         httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
         httparse::Error::HeaderName | httparse::Error::HeaderValue => {
             if has_bare_line_end(bytes) {
@@ -420,18 +420,21 @@ fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
                 RequestError::Field
             }
         }
-        _ => explain_request_line(line, rest),
+        _ => explain_request_line(error, line, rest),
     }
 }
 
-fn explain_request_line(line: &[u8], rest: &[u8]) -> RequestError {
+fn explain_request_line(error: httparse::Error, line: &[u8], rest: &[u8]) -> RequestError {
     let mut words = line.split(|byte| *byte == b' ');
     let (method, target, version) = (words.next(), words.next(), words.next());
     let version = version.and_then(|version| version.strip_prefix(b"HTTP/"));
-    let complete = method.is_some_and(field::is_token) && target.is_some_and(|t| !t.is_empty());
+    let visible = |target: &[u8]| !target.is_empty() && !target.iter().any(u8::is_ascii_control);
+    let complete = method.is_some_and(field::is_token) && target.is_some_and(visible);
     match version {
         Some(version) if complete && words.next().is_none() => match version {
-            [b'1', b'.', b'0' | b'1'] if !rest.is_empty() && !rest.starts_with(b"\r\n") => {
+            [b'1', b'.', b'0' | b'1']
+                if error == httparse::Error::NewLine || !rest.starts_with(b"\r\n") =>
+            {
                 RequestError::LineEnd
             }
             [b'1', b'.', b'0' | b'1'] => RequestError::Target,
@@ -551,6 +554,20 @@ mod tests {
             ("http/1.1", RequestError::RequestLine),
         ] {
             check(&format!("PRI * {version}\r\n\r\n"), Err(reject));
+        }
+    }
+
+    #[test]
+    fn line_ends() {
+        for bad in [
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\rGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\rX",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
+        ] {
+            check(bad, Err(RequestError::LineEnd));
         }
     }
 

@@ -25,6 +25,7 @@ use crate::observe::access_log;
 use crate::observe::metrics::Aborted;
 use crate::server::Server;
 use crate::server::body::{Place, Received};
+use crate::server::exchange::AddressText;
 use crate::server::input::Input;
 use crate::server::shutdown::Stage;
 use crate::server::slots::Permit;
@@ -106,7 +107,7 @@ pub(super) struct Connection<'a> {
     pub(super) buffers: &'a mut Buffers,
     pub(super) peer: String,
     pub(super) peer_ip: IpAddr,
-    pub(super) peer_ip_text: String,
+    pub(super) peer_ip_text: AddressText,
     pub(super) local: String,
     pub(super) random: Rng,
     /// When the connection was accepted.
@@ -157,7 +158,7 @@ pub fn serve(
         buffers,
         peer: SocketAddr::new(peer_ip, peer.port()).to_string(),
         peer_ip,
-        peer_ip_text: peer_ip.to_string(),
+        peer_ip_text: AddressText::new(peer_ip),
         local: SocketAddr::new(local.ip().to_canonical(), local.port()).to_string(),
         random: Rng::new(),
         opened: now,
@@ -239,8 +240,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Reads until another line of the head has ended, which may be its last one; false if the
-    /// connection ended.
+    /// Reads until another line of the head has ended, which may be its last one, or has a fault
+    /// that can be seen already; false if the connection ended.
     fn read_line(&mut self) -> Result<bool, RequestError> {
         let deadline = self.started + self.app().config.header_timeout;
         let mut before = self.buffers.input.unread().len();
@@ -272,7 +273,11 @@ impl<'a> Connection<'a> {
             let line = limits::REQUEST_LINE_BYTES + 2;
             let too_long = before <= line && input.len() > line;
             let too_large = input.len() > self.app().config.max_head;
-            if input[before..].contains(&b'\n') || too_long || too_large {
+            // A CR may end a line, and another control byte is a fault.
+            let after_cr = input[..before].ends_with(b"\r");
+            let mut new = input[before..].iter();
+            let control = new.any(|byte| *byte < b' ' && *byte != b'\t');
+            if control || after_cr || too_long || too_large {
                 return Ok(true);
             }
             before = input.len();

@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::app::controls::{Refusal, ResponseFault};
+use crate::app::controls::Refusal;
 use crate::app::handlers::{self, Action, Decision};
 use crate::app::{Body, ConnectionFacts, Exchange, Host, SleepEnds};
 use crate::http::decimal;
@@ -16,7 +16,7 @@ use crate::http::error::RequestError;
 use crate::http::field;
 use crate::http::forwarded;
 use crate::http::request::{Framing, Method, Request, Version};
-use crate::http::response::{After, Head, Preamble, Sent};
+use crate::http::response::{After, Head, Preamble};
 use crate::http::route::Route;
 use crate::http::status::Status;
 use crate::limits;
@@ -67,7 +67,7 @@ struct Outcome<'a> {
     output_start: u64,
 }
 
-impl Connection<'_> {
+impl<'a> Connection<'a> {
     /// Answers a request; how the connection ends, if it does.
     pub(super) fn exchange(&mut self, request: &Request) -> Option<End> {
         self.requests += 1;
@@ -128,7 +128,7 @@ impl Connection<'_> {
         } else {
             self.sleep(decision.delay)
         };
-        if decision.delay_is_random {
+        if decision.delay_is_measured {
             self.app()
                 .metrics
                 .injected_delay
@@ -148,12 +148,7 @@ impl Connection<'_> {
     ) -> After {
         let client = self.client(request);
         let made_id = decimal::hex64(self.random.u64(..));
-        let sent_id = request.value("x-request-id");
-        let request_id = if is_plain_token(sent_id) {
-            sent_id
-        } else {
-            &made_id
-        };
+        let request_id = sent_id(request).unwrap_or(&made_id);
         let close = !request.keep_alive || body.is_none() || self.is_last(body);
         self.buffers.dates.set(unix_now());
         let output_start = self.out.position();
@@ -162,10 +157,7 @@ impl Connection<'_> {
             let bytes = self.buffers.body_bytes(received);
             let exchange = Exchange {
                 app: self.app(),
-                host: &Machine {
-                    server: self.server,
-                    permit: self.permit,
-                },
+                host: &self.machine(),
                 settings,
                 request,
                 route: decision.route,
@@ -182,22 +174,11 @@ impl Connection<'_> {
                 local: &self.local,
                 request_id,
                 dates: &self.buffers.dates,
-                connection: ConnectionFacts {
-                    request_number: self.requests,
-                    age: self.started.saturating_duration_since(self.opened),
-                    idle: self.idle,
-                },
+                connection: self.facts(),
                 delay,
                 close,
             };
-            match decision.action {
-                Action::Echo(controls) if controls.fault == Some(ResponseFault::Empty) => Sent {
-                    status: Status::NONE,
-                    after: After::Abort,
-                    delay,
-                },
-                _ => (self.server.respond)(&exchange, &decision.action, &mut self.out),
-            }
+            (self.server.respond)(&exchange, &decision.action, &mut self.out)
         };
         let messages = (sent.after == After::WebSocket).then(|| self.websocket());
         self.take_note(
@@ -215,6 +196,22 @@ impl Connection<'_> {
             },
         );
         sent.after
+    }
+
+    /// What a handler may ask of the server.
+    fn machine(&self) -> Machine<'a> {
+        Machine {
+            server: self.server,
+            permit: self.permit,
+        }
+    }
+
+    fn facts(&self) -> ConnectionFacts {
+        ConnectionFacts {
+            request_number: self.requests,
+            age: self.started.saturating_duration_since(self.opened),
+            idle: self.idle,
+        }
     }
 
     /// Whether this response is the connection's last. A request that is already here behind this
@@ -301,19 +298,18 @@ impl Connection<'_> {
         let mut raw = [0; limits::LOGGED_VALUE_BYTES];
         raw[..line.len()].copy_from_slice(line);
         let raw_length = line.len();
-        let client = std::mem::take(&mut self.peer_ip_text);
+        let client = self.peer_ip_text;
         let outcome = Outcome {
             decision: &decision,
             status: error.status(),
             delay: Duration::ZERO,
-            client: &client,
+            client: client.as_str(),
             request_id: &request_id,
             body: Received::default(),
             messages: None,
             output_start,
         };
         self.take_note(None, &raw[..raw_length], &outcome);
-        self.peer_ip_text = client;
         End::Linger
     }
 
@@ -385,23 +381,23 @@ impl Connection<'_> {
     /// The address of the client: the peer, or the one that trusted proxies name.
     fn client(&self, request: &Request) -> AddressText {
         let trusted = &self.app().config.trusted_proxies;
-        let client = if trusted.is_empty() {
-            self.peer_ip
-        } else {
-            forwarded::client(self.peer_ip, trusted, request.values("x-forwarded-for"))
-        };
-        AddressText::new(client)
+        if trusted.is_empty() {
+            return self.peer_ip_text;
+        }
+        let forwarded = request.values("x-forwarded-for");
+        AddressText::new(forwarded::client(self.peer_ip, trusted, forwarded))
     }
 }
 
 /// An address as text, without an allocation.
-struct AddressText {
+#[derive(Clone, Copy)]
+pub(super) struct AddressText {
     bytes: [u8; 46],
     length: usize,
 }
 
 impl AddressText {
-    fn new(address: IpAddr) -> AddressText {
+    pub(super) fn new(address: IpAddr) -> AddressText {
         let mut text = AddressText {
             bytes: [0; 46],
             length: 0,
@@ -426,7 +422,8 @@ impl fmt::Write for AddressText {
     }
 }
 
-/// Whether a client's request id may stand in our responses and logs.
-fn is_plain_token(id: &[u8]) -> bool {
-    (1..=limits::REQUEST_ID_BYTES).contains(&id.len()) && field::is_token(id)
+/// The client's own id of a request, if it may stand in our responses and logs.
+fn sent_id(request: &Request) -> Option<&[u8]> {
+    let id = request.value("x-request-id");
+    (id.len() <= limits::REQUEST_ID_BYTES && field::is_token(id)).then_some(id)
 }

@@ -54,6 +54,41 @@ driver = "$(storage_driver)"
 graphroot = "$work/storage"
 runroot = "$work/run"
 END
+    containers_traces >"$work/traces"
+}
+
+# What podman makes outside of the target directory: bridges, chains of iptables, cgroups.
+containers_traces() {
+    local tool table
+    ip -brief link show type bridge | awk '{ print "bridge", $1 }'
+    for tool in iptables ip6tables; do
+        for table in nat filter; do
+            "$tool" -t "$table" -S 2>/dev/null | awk -v at="$tool $table" '$1 == "-N" && $2 ~ /^CNI-/ { print at, $2 }'
+        done
+    done
+    find /sys/fs/cgroup -maxdepth 2 -name libpod_parent -printf 'cgroup %p\n'
+}
+
+# Removes what of it was not there before; says what stays. Containers and networks have to be gone.
+containers_cleanup() {
+    local kind where name rule
+    containers_traces | grep -vxFf "$work/traces" >"$work/traces.new" || true
+    while read -r kind where name; do
+        case $kind in
+            bridge) ip link delete "$where" ;;
+            cgroup) find "$where" -depth -type d -exec rmdir {} + ;;
+            *)
+                "$kind" -t "$where" -S | grep -e "-j $name\$" -e "-j $name " | sed 's/^-A/-D/' |
+                    while read -r rule; do eval "$kind -t $where $rule"; done
+                "$kind" -t "$where" -F "$name"
+                ;;
+        esac
+    done <"$work/traces.new" 2>"$work/cleanup.log" || true
+    while read -r kind where name; do
+        case $kind in ip*tables) "$kind" -t "$where" -X "$name" ;; esac
+    done <"$work/traces.new" 2>>"$work/cleanup.log" || true
+    mountpoint -q "$work/storage/overlay" && umount "$work/storage/overlay" || true
+    containers_traces | grep -vxFf "$work/traces" | sed 's/^/left behind: /' || true
 }
 
 # overlay where the file system below the target directory can carry it, else plain copies.

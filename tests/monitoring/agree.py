@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Do the parts of k8s/monitoring agree with each other? agree.py RENDERED.YAML OPERATOR.YAML (needs PyYAML).
+"""Do the parts of k8s/monitoring agree with each other? agree.py MONITORING.YAML OPERATOR.YAML SERVER.YAML (needs PyYAML).
 
 A schema does not know that a name is spelt the same in two files. What must agree: Services with the pods behind them,
 NetworkPolicies and probes with the containers' ports, volumes with the ConfigMaps, the addresses that Grafana and Alloy
-are given with the Services, the watched namespaces with the Roles, and the scrape interval in all of its places, since
+are given with the Services, the watched namespaces with the Roles (which stand with the server, so that they come back
+with its namespace), Loki's memory limit with what it is told of it, and the scrape interval in all of its places, since
 $__rate_interval is wrong when Grafana believes another than Prometheus keeps.
 """
 import pathlib
@@ -45,7 +46,7 @@ def services(objects):
         labels, ports = by_name.get(name, ({}, {}))
         if not policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items():
             yield f"NetworkPolicy {name} selects no pod"
-        for rule in policy["spec"]["ingress"]:
+        for rule in policy["spec"].get("ingress", []):
             if {p["port"] for p in rule["ports"]} != set(ports.values()):
                 yield f"NetworkPolicy {name} opens other ports than the container's"
     if missing := by_name.keys() - of(objects, "NetworkPolicy").keys():
@@ -60,6 +61,8 @@ def containers(objects):
             asked = action.get("httpGet") or action.get("tcpSocket")
             if asked and asked["port"] not in ports:
                 yield f"{name}: {probe} asks a port that the container does not name"
+            if asked and action.get("timeoutSeconds", 1) < 5:
+                yield f"{name}: {probe} waits for less than 5 s, which a loaded node may need"
         if spec["serviceAccountName"] not in accounts:
             yield f"{name}: no ServiceAccount {spec['serviceAccountName']}"
         mounted = {m["name"] for m in container["volumeMounts"]}
@@ -82,7 +85,7 @@ def addresses(objects):
             yield f"{who}: no Service at {url}"
 
 
-def namespaces(objects):
+def namespaces(objects, server):
     job = read("prometheus/prometheus.yml")["scrape_configs"][0]
     alloy = re.search(r"names = \[(.*)\]", (MONITORING / "alloy/config.alloy").read_text())[1]
     watched = {
@@ -90,9 +93,22 @@ def namespaces(objects):
         "alloy": {name.strip(' "') for name in alloy.split(",")},
     }
     for who, names in watched.items():
-        bound = {o["metadata"]["namespace"] for o in objects if o["kind"] == "RoleBinding" and o["subjects"][0]["name"] == who}
+        bound = {o["metadata"]["namespace"] for o in server if o["kind"] == "RoleBinding" and o["subjects"][0]["name"] == who}
         if bound != names:
             yield f"{who} watches {sorted(names)} and may read {sorted(bound)}"
+    for o in objects:
+        if o["kind"] != "Namespace" and o["metadata"]["namespace"] != "monitoring":
+            yield f"{o['kind']} {o['metadata']['name']} ends with the namespace {o['metadata']['namespace']} and does not come back with it"
+
+
+def memory(objects):
+    """Loki is told nine tenths of its limit, and reads its write-ahead log back in less than that."""
+    (container,) = of(objects, "Deployment")["loki"]["spec"]["template"]["spec"]["containers"]
+    limit = 1024 * int(re.fullmatch(r"(\d+)Gi", container["resources"]["limits"]["memory"])[1])
+    told = int(re.fullmatch(r"(\d+)MiB", {e["name"]: e["value"] for e in container["env"]}["GOMEMLIMIT"])[1])
+    replay = int(re.fullmatch(r"(\d+)MB", read("loki/config.yaml")["ingester"]["wal"]["replay_memory_ceiling"])[1])
+    if told != limit * 9 // 10 or replay >= told:
+        yield f"loki: limit {limit} MiB, GOMEMLIMIT {told}, replay_memory_ceiling {replay}"
 
 
 def intervals(operator):
@@ -111,9 +127,10 @@ def intervals(operator):
 
 
 def main():
-    objects, operator = ([o for o in yaml.safe_load_all(pathlib.Path(p).read_text()) if o] for p in sys.argv[1:3])
+    objects, operator, server = ([o for o in yaml.safe_load_all(pathlib.Path(p).read_text()) if o] for p in sys.argv[1:4])
     read("loki/config.yaml"), read("grafana/dashboards.yaml")  # at least YAML
-    problems = [*services(objects), *containers(objects), *addresses(objects), *namespaces(objects), *intervals(operator)]
+    problems = [*services(objects), *containers(objects), *addresses(objects), *namespaces(objects, server)]
+    problems += [*memory(objects), *intervals(operator)]
     for problem in problems:
         print(f"agree: {problem}", file=sys.stderr)
     return 1 if problems else 0

@@ -6,7 +6,7 @@ for its variables. As a program it lints: variables for data source, job and ins
 $__rate_interval in every rate; counters under rate or increase alone; `le` kept in quantiles; a title, a description
 and a unit on every panel; unique ids and no overlap. `--prove` breaks the dashboard once for each of these and fails
 if the lint does not notice, because a lint that finds nothing may also be one that looks for nothing. `--list TYPE` prints the
-queries of that type (prometheus, loki) as JSON, with those that the README gives to try.
+queries of that type (prometheus, loki) as JSON, with those that the manual gives to try.
 """
 import copy
 import json
@@ -15,7 +15,7 @@ import re
 import sys
 
 FILE = pathlib.Path(__file__).resolve().parent.parent.parent / "k8s/monitoring/dashboard/httpserver.json"
-README = FILE.parents[3] / "README.md"
+MANUAL = FILE.parents[1] / "README.md"
 NO_UNIT = {"logs"}  # shows text, not numbers
 COUNTER = re.compile(r"\b(\w+_(?:total|bucket|sum|count))\b(?=\{)")
 SELECTOR = re.compile(r"\b([a-z]\w+)\{([^}]*)\}")
@@ -56,10 +56,11 @@ def queries(board, kind):
             yield f"variable {var['name']!r}", f"count by ({selector[2]}) ({selector[1]})"
 
 
-def readme_queries(language):
-    """The queries that the README gives to try by hand, fenced with their language."""
-    text = README.read_text() if README.exists() else ""
-    return [("the README", expr.strip()) for expr in re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+def manual_queries(language):
+    """The queries that the manual gives to try by hand, fenced with their language."""
+    found = re.findall(rf"^```{language}\n(.*?)^```", MANUAL.read_text(), re.MULTILINE | re.DOTALL)
+    assert found, f"{MANUAL} gives no query in {language}"
+    return [("the manual", expr.strip()) for expr in found]
 
 
 def lint_query(expr):
@@ -181,7 +182,7 @@ def main():
     if sys.argv[1:] == ["--prove"]:
         return 1 if prove() else 0
     if sys.argv[1:2] == ["--list"]:
-        found = list(queries(load(), sys.argv[2])) + readme_queries({"loki": "logql", "prometheus": "promql"}[sys.argv[2]])
+        found = list(queries(load(), sys.argv[2])) + manual_queries({"loki": "logql", "prometheus": "promql"}[sys.argv[2]])
         print(json.dumps([(where, fill(expr)) for where, expr in found]))
         return 0
     problems = list(lint(load()))

@@ -4,7 +4,8 @@
 # An API server and its etcd, without nodes, hold the manifests of k8s/monitoring and pods that exist on paper alone:
 # discovery reads an address and annotations, and no more than that has to be true. One of the pods has the address of
 # the running server. Prometheus asks with the token of its own service account, so a Role that lacks something shows as
-# missing targets, and one that gives too much shows in `kubectl auth can-i --list`.
+# missing targets, and one that gives too much shows in `kubectl auth can-i --list`. A second apply must change nothing:
+# manifests_settled.py predicts that, here it is seen.
 # The programs are those of ../shared/cluster (get.sh there builds them); an older Kubernetes, but pods, roles and
 # tokens are the same in it.
 set -euo pipefail
@@ -56,9 +57,26 @@ start_api() {
  users: [{name: u, user: {token: admin}}]}
 C
   wait_until "the API server is ready" k get --raw /readyz > "$work/ready" 2>&1
-  k create namespace httpserver > /dev/null
-  kubectl kustomize k8s/monitoring | python3 "$compat" 2> /dev/null | k apply -f - > "$work/applied"
-  say "a real API server has taken the $(wc -l < "$work/applied") objects of k8s/monitoring"
+}
+
+apply() { # FOLDER...: what the API server says to each object
+  local folder
+  for folder; do kubectl kustomize "$folder" | python3 "$compat" 2> /dev/null | k apply -f -; done
+}
+
+apply_twice() {
+  apply k8s/monitoring k8s > "$work/applied"
+  say "a real API server has taken the $(wc -l < "$work/applied") objects of k8s and k8s/monitoring"
+  apply k8s/monitoring k8s > "$work/again"
+  ! grep -v ' unchanged$' "$work/again" || die "the second apply changed what stands above"
+  say "and a second apply changes none of them"
+}
+
+# Without its controllers this API server never ends a namespace, so the test removes what would end with it.
+end_with_the_namespace() {
+  k -n httpserver delete role,rolebinding --all > /dev/null
+  expect_rights prometheus httpserver ''
+  apply k8s > /dev/null
 }
 
 # pod NAME ANNOTATED PHASE ADDRESS: two declared ports, of which one is annotated
@@ -131,6 +149,8 @@ check_rights() {
 
 read -r etcd_port peer_port api_port prom_port <<< "$(free_ports)"
 start_api
+apply_twice
+end_with_the_namespace
 pod runs true Running "${server%:*}"
 pod sixth true Running fd00::7
 pod quiet false Running 127.0.0.1

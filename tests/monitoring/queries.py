@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Asks a running Prometheus every query of the dashboard, the rules and the README: queries.py URL.
+"""Asks a running Prometheus every query of the dashboard, the rules and the manual: queries.py URL.
 
 A query fails if Prometheus refuses it or if it answers nothing: an empty panel on a healthy server is a wrong label or
 a wrong name as often as not. Two kinds are rightly empty on a healthy server, the alerts and the annotation, whose
 comparison filters everything out. They are asked with `bool` put after the comparison, which answers 0 or 1 instead,
-so a wrong name shows there too; `absent(x)` is asked as x. A number that is not a number (0/0) fails as well.
+so a wrong name shows there too; `absent(x)` is asked as x, and `unless` as `and`. A number that is not a number (0/0) fails as well.
 Beyond that: every rule is healthy, no alert is pending or firing, and the 95th percentile of a delay that is
 uniform between 0 and 2 s is 1.9 s within a tenth; that of the latency is the same, later by the server's own time. On a
 busy machine the server waits for a processor, so its own time is taken as measured and HttpServerSlow may be pending.
@@ -38,6 +38,7 @@ def ask(url, expr):
 
 def unfiltered(expr):
     expr = re.sub(r"^absent\((.*)\)$", r"\1", expr)
+    expr = re.sub(r"\bunless\b", "and", expr)
     return re.sub(r"(==|>=|<=|!=|>|<)(?=\s)", r"\1 bool", expr)
 
 
@@ -46,7 +47,7 @@ def all_queries(url):
     for where, expr in dashboard.queries(dashboard.load(), "prometheus"):
         expr = dashboard.fill(expr)
         yield where, unfiltered(expr) if where.startswith("annotation") else expr
-    yield from dashboard.readme_queries("promql")
+    yield from dashboard.manual_queries("promql")
     for group in get(url, "rules")["groups"]:
         for rule in group["rules"]:
             alert = rule["type"] == "alerting"
