@@ -367,7 +367,9 @@ impl<'a> Connection<'a> {
         let pending = &mut self.buffers.pending;
         let app = &self.server.app;
         if pending.line_count > 0 {
-            let may_wait = pending.may_wait && !self.permit.is_shed();
+            // A newcomer waits for the slot of an evicted connection.
+            let waited_for = self.permit.is_shed() || self.permit.is_evicted();
+            let may_wait = pending.may_wait && !waited_for;
             app.log.append(&pending.lines, pending.line_count, may_wait);
         }
         app.totals.completed(
