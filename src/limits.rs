@@ -25,6 +25,8 @@ pub const LARGE_READ_BYTES: usize = 16 << 10;
 pub const SMALL_READ_BYTES: usize = 1 << 10;
 /// Response bytes that wait for the next write; more are written at once.
 pub const OUTPUT_BYTES: usize = 32 << 10;
+/// The buffer of a request head is not kept for a shorter one if it is larger than this.
+pub const KEPT_HEAD_BYTES: usize = 4 << 10;
 /// Log lines that wait for the write of their responses, in bytes.
 pub const PENDING_LOG_BYTES: usize = 16 << 10;
 /// The first growth of a body that did not arrive with its head, in bytes.

@@ -143,7 +143,7 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
     let (log, diagnostics) = start_logs(config.log_json)?;
     // The connection's thread tells which connection a panic ended; this tells where it happened.
     panic::set_hook(Box::new(move |panic| {
-        diagnostics.say(Level::Error, format_args!("{panic}"))
+        diagnostics.say(Level::Error, format_args!("{panic}"));
     }));
     let server = Server::new(config, log, diagnostics, variable).map_err(failure)?;
     greet(&server, &listener);

@@ -38,7 +38,9 @@ pub fn text(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
     put(&exchange.app.identity.facts_text);
     notes.for_each(exchange, |pieces| {
         put(b"note: ");
-        pieces.iter().for_each(|piece| put(piece));
+        for piece in pieces {
+            put(piece);
+        }
         put(b"\n");
     });
     put(b"\n");
@@ -95,9 +97,9 @@ pub fn json(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
     let mut separator: &[u8] = b"\"";
     notes.for_each(exchange, |pieces| {
         put(separator);
-        pieces
-            .iter()
-            .for_each(|piece| escape::json(piece, &mut put));
+        for piece in pieces {
+            escape::json(piece, &mut put);
+        }
         put(b"\"");
         separator = b",\"";
     });

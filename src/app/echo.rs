@@ -159,7 +159,7 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
     describe(&mut |bytes| length += bytes.len() as u64);
     let Some(fault) = controls.fault else {
         return head.sized_body(content_type, length, |out| {
-            describe(&mut |bytes| out.put(bytes))
+            describe(&mut |bytes| out.put(bytes));
         });
     };
     let mut stream = head.stream(content_type, Some(length));
@@ -186,7 +186,7 @@ pub fn websocket(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     let sent = head.server_timing(exchange.delay).websocket(accept);
     let mut message = Vec::new();
     description::json(exchange, notes::find(exchange), |bytes| {
-        message.extend_from_slice(bytes)
+        message.extend_from_slice(bytes);
     });
     out.put(FrameHeader::new(Opcode::Text, message.len()).as_bytes());
     out.put(&message);

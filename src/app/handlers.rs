@@ -12,6 +12,7 @@ use crate::app::streams::{self, Bytes, Events};
 use crate::app::{App, Exchange, admin, echo, notes};
 use crate::config::settings::{RuntimeSettings, Setting};
 use crate::config::units;
+use crate::http::decimal;
 use crate::http::error::{Cause, RequestError};
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Framing, Method, Request};
@@ -462,8 +463,9 @@ fn probe(
 }
 
 fn with_status(exchange: &Exchange<'_>, status: Status, out: &mut OutputBuffer<'_>) -> Sent {
-    let text = format!("{} {}\n", status.code(), status.reason());
-    required_fields(exchange.head(status, out), status, exchange).body(TEXT, text.as_bytes())
+    let code = decimal::decimal(status.code().into());
+    let pieces = [&code[..], b" ", status.reason().as_bytes(), b"\n"];
+    required_fields(exchange.head(status, out), status, exchange).pieces(TEXT, &pieces)
 }
 
 /// Adds the fields that the definition of a status demands (RFC 9110 section 15).
@@ -506,7 +508,7 @@ pub fn refuse(head: Head<'_, '_>, refusal: &Refusal<'_>, allow: &'static str) ->
         _ => head,
     };
     let status = error.status();
-    let code = crate::http::decimal::decimal(status.code().into());
+    let code = decimal::decimal(status.code().into());
     let start: [&[u8]; 4] = [&code, b" ", status.reason().as_bytes(), b": "];
     let [a, b, c, d] = start;
     if expected.is_empty() {

@@ -50,12 +50,11 @@ pub fn bytes(exchange: &Exchange<'_>, bytes: Bytes, out: &mut OutputBuffer<'_>) 
     };
     let length = (!bytes.chunked).then_some(bytes.size);
     let mut stream = head.stream("application/octet-stream", length);
-    let whole = match bytes.over {
-        Some(over) => paced(exchange, &mut stream, bytes.size, over),
-        None => {
-            stream.repeat(BLOCK, bytes.size);
-            true
-        }
+    let whole = if let Some(over) = bytes.over {
+        paced(exchange, &mut stream, bytes.size, over)
+    } else {
+        stream.repeat(BLOCK, bytes.size);
+        true
     };
     if whole {
         stream.end()
@@ -139,7 +138,7 @@ fn event(exchange: &Exchange<'_>, number: u64) -> Vec<u8> {
     for (name, value) in &exchange.app.identity.facts {
         event.extend_from_slice(format!(",\"{name}\":").as_bytes());
         escape::json_string(value.as_bytes(), &mut |bytes| {
-            event.extend_from_slice(bytes)
+            event.extend_from_slice(bytes);
         });
     }
     event.extend_from_slice(b"}\n\n");

@@ -125,7 +125,8 @@ fn split_number(text: &str) -> Option<Number<'_>> {
         None => ("", rest),
     };
     let lone_point = whole.is_empty() && fraction.is_empty();
-    if lone_point || fraction.len() > 9 || text[whole.len()..].starts_with('.') && fraction == "" {
+    let ends_in_point = fraction.is_empty() && text[whole.len()..].starts_with('.');
+    if lone_point || ends_in_point || fraction.len() > 9 {
         return None;
     }
     let whole = if whole.is_empty() {

@@ -150,6 +150,10 @@ impl Request {
             (start as u32, (start + part.len()) as u32)
         };
         self.head.clear();
+        // A long head must not keep its memory while a short one waits.
+        if self.head.capacity() > limits::KEPT_HEAD_BYTES {
+            self.head.shrink_to(head.len());
+        }
         self.head.extend_from_slice(head);
         self.spans.clear();
         self.spans.extend(parsed.headers.iter().map(|header| Span {

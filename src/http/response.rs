@@ -150,7 +150,9 @@ impl<'o, 'w> Head<'o, 'w> {
     pub fn pieces(self, content_type: &'static str, pieces: &[&[u8]]) -> Sent {
         let length = pieces.iter().map(|piece| piece.len() as u64).sum();
         self.sized_body(content_type, length, |out| {
-            pieces.iter().for_each(|piece| out.put(piece))
+            for piece in pieces {
+                out.put(piece);
+            }
         })
     }
 

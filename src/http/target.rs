@@ -72,7 +72,7 @@ fn is_port(bytes: &[u8]) -> bool {
     };
     let value = digits.iter().try_fold(0u32, |sum, digit| {
         let digit = char::from(*digit).to_digit(10)?;
-        Some(sum * 10 + digit).filter(|sum| *sum <= u32::from(u16::MAX))
+        Some(sum * 10 + digit).filter(|sum| u16::try_from(*sum).is_ok())
     });
     value.is_some()
 }

@@ -72,9 +72,9 @@ impl Entry<'_> {
     /// Adds the line to `out`.
     pub fn write(&self, dates: &Dates, json: bool, out: &mut Vec<u8>) {
         if json {
-            self.write_json(dates, out)
+            self.write_json(dates, out);
         } else {
-            self.write_text(dates, out)
+            self.write_text(dates, out);
         }
         out.extend_from_slice(ending(json, true));
     }

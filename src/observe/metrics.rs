@@ -119,17 +119,13 @@ pub struct Metrics {
     requests_by: Vec<OnceLock<Box<ByStatus>>>,
     duration: HistogramVec,
     duration_by: Vec<OnceLock<Histogram>>,
-    rejected_by: Vec<IntCounter>,
-    connections_by: Vec<IntCounter>,
+    families: Families,
     /// The random delay of the echo.
     pub injected_delay: Histogram,
     /// Bytes of requests, heads and bodies.
     pub request_bytes: IntCounter,
     /// Bytes of responses that the kernel took, heads and bodies.
     pub response_bytes: IntCounter,
-    aborted_by: Vec<IntCounter>,
-    faults_by: Vec<IntCounter>,
-    messages_by: Vec<IntCounter>,
     /// How many requests each connection had, observed at its end.
     pub requests_per_connection: Histogram,
     /// Panics that a connection survived.
@@ -170,133 +166,144 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: Result<
     Ok(metric)
 }
 
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter> {
+    register(registry, IntCounter::new(name, help))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge> {
+    register(registry, IntGauge::new(name, help))
+}
+
+fn histogram(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
+    HistogramOpts::new(name, help).buckets(buckets.to_vec())
+}
+
+/// Registers what stays as it is from the start.
+fn register_constants(registry: &Registry, build: &[(&str, &str)]) -> Result<()> {
+    let build_info = Opts::new("httpserver_build_info", "1, with what was built as labels.");
+    let build_info = build.iter().fold(build_info, |opts, (name, value)| {
+        opts.const_label(*name, *value)
+    });
+    register(registry, IntGauge::with_opts(build_info))?.set(1);
+    let start_time = Gauge::new(
+        "process_start_time_seconds",
+        "Start time since the Unix epoch in seconds.",
+    );
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    register(registry, start_time)?.set(now.as_secs_f64());
+    let max_files = process::max_open_files().and_then(|max| i64::try_from(max).ok());
+    let max_fds = "Maximum number of open file descriptors.";
+    gauge(registry, "process_max_fds", max_fds)?.set(max_files.unwrap_or(-1));
+    Ok(())
+}
+
+/// Counters with one label each, whose values are a closed set that indexes them.
+struct Families {
+    rejected: Vec<IntCounter>,
+    aborted: Vec<IntCounter>,
+    faults: Vec<IntCounter>,
+    messages: Vec<IntCounter>,
+    connections: Vec<IntCounter>,
+}
+
+impl Families {
+    fn new(registry: &Registry) -> Result<Families> {
+        let family = |name, help, label, values: &[&str]| -> Result<Vec<IntCounter>> {
+            let family = register(
+                registry,
+                IntCounterVec::new(Opts::new(name, help), &[label]),
+            )?;
+            let member = |value: &&str| family.with_label_values(&[*value]);
+            Ok(values.iter().map(member).collect())
+        };
+        Ok(Families {
+            rejected: family(
+                "http_rejected_requests_total",
+                "Requests refused, by reason.",
+                "reason",
+                &labels(RequestError::ALL, RequestError::label),
+            )?,
+            aborted: family(
+                "http_aborted_requests_total",
+                "Requests that began and got no whole response, by reason.",
+                "reason",
+                &labels(Aborted::ALL, Aborted::label),
+            )?,
+            faults: family(
+                "http_injected_faults_total",
+                "Faults injected on purpose.",
+                "fault",
+                &labels(Fault::ALL, Fault::label),
+            )?,
+            messages: family(
+                "http_websocket_messages_total",
+                "WebSocket messages, by direction.",
+                "direction",
+                &labels(Direction::ALL, Direction::label),
+            )?,
+            connections: family(
+                "http_connections_total",
+                "Accepted connections, by outcome.",
+                "outcome",
+                &labels(Outcome::ALL, Outcome::label),
+            )?,
+        })
+    }
+}
+
 impl Metrics {
     /// Every metric at zero; `build` are the labels of `httpserver_build_info`.
     pub fn new(build: &[(&str, &str)]) -> Result<Metrics> {
         let registry = Registry::new();
-        let r = &registry;
-        let counter = |name, help| register(r, IntCounter::new(name, help));
-        let gauge = |name, help| register(r, IntGauge::new(name, help));
-        let counters = |name, help, labels: &[&str]| {
-            register(r, IntCounterVec::new(Opts::new(name, help), labels))
-        };
-        let options = |name, help| HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
-        let each = |name, help, label, values: Vec<&str>| -> Result<Vec<IntCounter>> {
-            let family = counters(name, help, &[label])?;
-            Ok(values
-                .iter()
-                .map(|value| family.with_label_values(&[value]))
-                .collect())
-        };
-        let requests = counters(
+        register_constants(&registry, build)?;
+        let count = |name, help| counter(&registry, name, help);
+        let requests = Opts::new(
             "http_requests_total",
             "Responses by route, method and status code; refused and shed ones have the route none.",
-            &["route", "method", "code"],
-        )?;
-        let duration = options(
+        );
+        let requests = IntCounterVec::new(requests, &["route", "method", "code"]);
+        let duration = histogram(
             "http_request_duration_seconds",
             "From a request's first byte to the end of its response, the injected delay included.",
+            &BUCKETS,
         );
-        let delay = options(
-            "http_injected_delay_seconds",
-            "Random delay of the echo, on purpose.",
-        );
-        let per_connection = HistogramOpts::new(
+        let delay = "Random delay of the echo, on purpose.";
+        let delay = histogram("http_injected_delay_seconds", delay, &BUCKETS);
+        let per_connection = "Requests that a connection had, observed at its end.";
+        let per_connection = histogram(
             "http_requests_per_connection",
-            "Requests that a connection had, observed at its end.",
-        )
-        .buckets(PER_CONNECTION.to_vec());
-        let duration = register(r, HistogramVec::new(duration, &["route"]))?;
-        let build_info = Opts::new("httpserver_build_info", "1, with what was built as labels.");
-        let build_info = build.iter().fold(build_info, |opts, (name, value)| {
-            opts.const_label(*name, *value)
-        });
-        register(r, IntGauge::with_opts(build_info))?.set(1);
-        let start_time = Gauge::new(
-            "process_start_time_seconds",
-            "Start time since the Unix epoch in seconds.",
+            per_connection,
+            &PER_CONNECTION,
         );
-        register(r, start_time)?.set(
-            SystemTime::UNIX_EPOCH
-                .elapsed()
-                .unwrap_or_default()
-                .as_secs_f64(),
-        );
-        let max_fds = process::max_open_files()
-            .and_then(|max| i64::try_from(max).ok())
-            .unwrap_or(-1);
-        gauge(
-            "process_max_fds",
-            "Maximum number of open file descriptors.",
-        )?
-        .set(max_fds);
-        let cpu_seconds = Counter::new(
-            "process_cpu_seconds_total",
-            "User and system CPU time in seconds.",
-        );
+        let cpu = "User and system CPU time in seconds.";
+        let cpu = Counter::new("process_cpu_seconds_total", cpu);
+        let request_bytes = "Bytes of requests, heads and bodies.";
+        let response_bytes = "Bytes of responses that the kernel took, heads and bodies.";
+        let log_errors = "Failed writes of the access log.";
+        let cells = Route::ALL.len() * Method::ALL.len();
         let metrics = Metrics {
-            requests_by: (0..Route::ALL.len() * Method::ALL.len())
-                .map(|_| OnceLock::new())
-                .collect(),
-            requests,
+            requests_by: (0..cells).map(|_| OnceLock::new()).collect(),
+            requests: register(&registry, requests)?,
             duration_by: Route::ALL.iter().map(|_| OnceLock::new()).collect(),
-            duration,
-            rejected_by: each(
-                "http_rejected_requests_total",
-                "Requests refused, by reason.",
-                "reason",
-                labels(RequestError::ALL, RequestError::label),
-            )?,
-            aborted_by: each(
-                "http_aborted_requests_total",
-                "Requests that began and got no whole response, by reason.",
-                "reason",
-                labels(Aborted::ALL, Aborted::label),
-            )?,
-            faults_by: each(
-                "http_injected_faults_total",
-                "Faults injected on purpose.",
-                "fault",
-                labels(Fault::ALL, Fault::label),
-            )?,
-            messages_by: each(
-                "http_websocket_messages_total",
-                "WebSocket messages, by direction.",
-                "direction",
-                labels(Direction::ALL, Direction::label),
-            )?,
-            connections_by: each(
-                "http_connections_total",
-                "Accepted connections, by outcome.",
-                "outcome",
-                labels(Outcome::ALL, Outcome::label),
-            )?,
-            requests_per_connection: register(r, Histogram::with_opts(per_connection))?,
-            injected_delay: register(r, Histogram::with_opts(delay))?,
-            request_bytes: counter(
-                "http_request_bytes_total",
-                "Bytes of requests, heads and bodies.",
-            )?,
-            response_bytes: counter(
-                "http_response_bytes_total",
-                "Bytes of responses that the kernel took, heads and bodies.",
-            )?,
-            panics: counter("http_panics_total", "Panics that cost a connection.")?,
-            accept_errors: counter("accept_errors_total", "Failed calls of accept.")?,
-            thread_spawn_errors: counter(
+            duration: register(&registry, HistogramVec::new(duration, &["route"]))?,
+            families: Families::new(&registry)?,
+            requests_per_connection: register(&registry, Histogram::with_opts(per_connection))?,
+            injected_delay: register(&registry, Histogram::with_opts(delay))?,
+            request_bytes: count("http_request_bytes_total", request_bytes)?,
+            response_bytes: count("http_response_bytes_total", response_bytes)?,
+            panics: count("http_panics_total", "Panics that cost a connection.")?,
+            accept_errors: count("accept_errors_total", "Failed calls of accept.")?,
+            thread_spawn_errors: count(
                 "thread_spawn_errors_total",
                 "Threads that the system refused.",
             )?,
-            log_lines: counter("access_log_lines_total", "Lines of the access log written.")?,
-            log_errors: counter(
-                "access_log_write_errors_total",
-                "Failed writes of the access log.",
-            )?,
+            log_lines: count("access_log_lines_total", "Lines of the access log written.")?,
+            log_errors: count("access_log_write_errors_total", log_errors)?,
             gauges: GAUGES
                 .iter()
-                .map(|(name, help, _)| gauge(name, help))
+                .map(|(name, help, _)| gauge(&registry, name, help))
                 .collect::<Result<_>>()?,
-            cpu_seconds: register(r, cpu_seconds)?,
+            cpu_seconds: register(&registry, cpu)?,
             scrape: Mutex::new(()),
             registry,
         };
@@ -380,33 +387,33 @@ impl Metrics {
 
     /// Counts a refusal.
     pub fn rejected(&self, error: RequestError) {
-        self.rejected_by[error as usize].inc();
+        self.families.rejected[error as usize].inc();
     }
 
     /// Counts a request that got no whole response.
     pub fn aborted(&self, reason: Aborted) {
-        self.aborted_by[reason as usize].inc();
+        self.families.aborted[reason as usize].inc();
     }
 
     /// How many requests got no whole response, and how many of them because the drain ended.
     pub fn aborted_requests(&self) -> (u64, u64) {
-        let sum = self.aborted_by.iter().map(IntCounter::get).sum();
-        (sum, self.aborted_by[Aborted::Cut as usize].get())
+        let sum = self.families.aborted.iter().map(IntCounter::get).sum();
+        (sum, self.families.aborted[Aborted::Cut as usize].get())
     }
 
     /// Counts an injected fault.
     pub fn injected(&self, fault: Fault) {
-        self.faults_by[fault as usize].inc();
+        self.families.faults[fault as usize].inc();
     }
 
     /// Counts a WebSocket message.
     pub fn message(&self, direction: Direction) {
-        self.messages_by[direction as usize].inc();
+        self.families.messages[direction as usize].inc();
     }
 
     /// Counts a connection.
     pub fn connected(&self, outcome: Outcome) {
-        self.connections_by[outcome as usize].inc();
+        self.families.connections[outcome as usize].inc();
     }
 
     /// Every metric in the text format of Prometheus.

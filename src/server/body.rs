@@ -53,6 +53,14 @@ impl Reservation<'_> {
         self.bytes += bytes;
         Ok(())
     }
+
+    /// Reserves more, or gives back, so that it is so many bytes.
+    pub fn resize(&mut self, bytes: u64) -> Result<(), RequestError> {
+        let too_many = self.bytes.saturating_sub(bytes);
+        self.memory.left.fetch_add(too_many, Relaxed);
+        self.bytes -= too_many;
+        self.grow(bytes - self.bytes)
+    }
 }
 
 impl Drop for Reservation<'_> {
@@ -277,6 +285,12 @@ mod tests {
         let (mut a, mut b) = (memory.reservation(), memory.reservation());
         let full = Err(RequestError::BodyMemory);
         assert_eq!((a.grow(6), b.grow(5), b.grow(4)), (Ok(()), full, Ok(())));
+        assert_eq!(
+            (a.resize(2), b.grow(5), a.resize(2)),
+            (Ok(()), full, Ok(()))
+        );
+        assert_eq!((b.resize(8), a.resize(3)), (Ok(()), full));
+        assert_eq!((b.resize(4), a.resize(6)), (Ok(()), Ok(())));
         drop(a);
         assert_eq!(
             (b.grow(7), b.grow(6)),

@@ -189,14 +189,17 @@ impl<'a> Connection<'a> {
 
     fn run(&mut self) {
         let end = loop {
-            let mut request = mem::take(&mut self.buffers.request);
-            let end = match self.next_request(&mut request) {
-                Ok(Arrived::Request) => self.exchange(&request),
+            let end = match self.next_request() {
+                Ok(Arrived::Request) => {
+                    let request = mem::take(&mut self.buffers.request);
+                    let end = self.exchange(&request);
+                    self.buffers.request = request;
+                    end
+                }
                 Ok(Arrived::OtherProtocol(found)) => Some(self.refuse_protocol(found)),
                 Ok(Arrived::Nothing) => Some(End::Close),
                 Err(error) => Some(self.refuse_head(error, b"")),
             };
-            self.buffers.request = request;
             if let Some(end) = end {
                 break end;
             }
@@ -211,7 +214,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Waits for a whole request head and parses it.
-    fn next_request(&mut self, request: &mut Request) -> Result<Arrived, RequestError> {
+    fn next_request(&mut self) -> Result<Arrived, RequestError> {
         if self.buffers.input.unread().is_empty() && !self.wait_for_first_bytes() {
             return Ok(Arrived::Nothing);
         }
@@ -224,9 +227,10 @@ impl<'a> Connection<'a> {
             }
         }
         loop {
-            let input = self.buffers.input.unread();
-            if let Some(length) = request.parse(input, self.app().config.max_head)? {
-                self.buffers.input.take(length);
+            let max_head = self.app().config.max_head;
+            let Buffers { input, request, .. } = &mut *self.buffers;
+            if let Some(length) = request.parse(input.unread(), max_head)? {
+                input.take(length);
                 self.permit.request_begun(self.started);
                 return Ok(Arrived::Request);
             }
@@ -248,7 +252,9 @@ impl<'a> Connection<'a> {
                 .any(|byte| !matches!(byte, b'\r' | b'\n'))
         };
         if begun(&self.buffers.input) {
-            self.permit.head_begun();
+            let first = self.requests == 0;
+            self.permit
+                .head_begun(if first { self.opened } else { self.started });
         }
         loop {
             match self.read(limits::READ_BYTES, deadline) {
@@ -317,7 +323,9 @@ impl<'a> Connection<'a> {
     /// Waits this long, or until the shutdown ends the sleep; the time that has passed. What is
     /// pending is written before, and a long sleep gives buffers back.
     pub(super) fn sleep(&mut self, duration: Duration) -> Duration {
-        self.flush();
+        if !self.flush() {
+            return Duration::ZERO;
+        }
         if duration > limits::KEEP_BUFFERS_IN_DELAY {
             self.shrink();
         }
@@ -416,10 +424,13 @@ impl<'a> Connection<'a> {
         self.out.release();
     }
 
-    /// Gives back the buffers that a delayed connection does not need.
-    fn shrink(&mut self) {
-        self.buffers.input.shrink();
-        self.buffers.pending = PendingResponses::default();
+    /// Gives back the memory that a request does not need while it waits for a long time.
+    pub(super) fn shrink(&mut self) {
+        let buffers = &mut *self.buffers;
+        buffers.input.shrink();
+        buffers.body.shrink_to_fit();
+        buffers.trailers.shrink_to_fit();
+        buffers.pending = PendingResponses::default();
         self.out.release();
     }
 

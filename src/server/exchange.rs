@@ -98,7 +98,10 @@ impl Connection<'_> {
             .request_bytes
             .inc_by(request.head().len() as u64 + received.length);
         let delay = self.delay(&decision);
-        if decision.streams() && !self.flush() || self.out.failed().is_some() {
+        if decision.streams() && self.flush() {
+            self.shrink();
+        }
+        if self.out.failed().is_some() {
             app.metrics.aborted(self.why_aborted());
             return Some(End::Close);
         }

@@ -1,6 +1,6 @@
 //! The listening socket and its options.
 //!
-//! On Linux an accepted connection inherits TCP_NODELAY and the time limit for writes from its
+//! On Linux an accepted connection inherits `TCP_NODELAY` and the time limit for writes from its
 //! listener, which spares each connection two system calls. Not everywhere: gVisor's connections
 //! inherit nothing, and a connection that the kernel completed before the options were set has
 //! none. So the first connections get them explicitly, and one of them tells about the rest.

@@ -273,8 +273,12 @@ impl<'a> Acceptor<'a> {
                 }
                 None => server.app.metrics.connected(Outcome::Refused),
             }
-            if server.waiting.fetch_add(1, SeqCst) >= server.capacity.spare_threads {
-                break;
+            // One that does not stay is never counted as waiting: a follower that saw the count in
+            // between would start nobody, and nobody would accept.
+            let spare = server.capacity.spare_threads;
+            let wait = |waiting| (waiting < spare).then_some(waiting + 1);
+            if server.waiting.fetch_update(SeqCst, SeqCst, wait).is_err() {
+                return;
             }
         }
         server.waiting.fetch_sub(1, SeqCst);

@@ -143,8 +143,8 @@ impl Slots {
         let stream = Arc::new(stream);
         let index = {
             let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            self.take(Kind::Regular)
-                .or_else(|| self.take(Kind::Overflow))?
+            self.take(Kind::Regular, limits::SHED_TIME)
+                .or_else(|| self.take(Kind::Overflow, limits::SHED_TIME))?
         };
         *self.slot(index) = Some(Occupant {
             stream: stream.clone(),
@@ -164,9 +164,10 @@ impl Slots {
         (!self.stage.reached(Stage::Cut)).then_some(permit)
     }
 
-    /// Takes a free slot of a kind, or the one of a connection that it evicts.
-    fn take(&self, kind: Kind) -> Option<usize> {
-        let deadline = Instant::now() + limits::SHED_TIME;
+    /// Takes a free slot of a kind, or the one of a connection that it evicts and that ends within
+    /// this time.
+    fn take(&self, kind: Kind, within: Duration) -> Option<usize> {
+        let deadline = Instant::now() + within;
         let mut table = self.table();
         let mut evicted = None;
         loop {
@@ -201,7 +202,7 @@ impl Slots {
         match kind {
             Kind::Regular => {
                 let range = 0..self.regular;
-                let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now - age);
+                let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now, age);
                 self.evict_gone(table)
                     .or_else(|| oldest(&[Phase::Lingering], Duration::ZERO))
                     .or_else(|| oldest(&[Phase::New, Phase::Head], limits::HEAD_GRACE))
@@ -209,7 +210,7 @@ impl Slots {
             }
             Kind::Overflow => {
                 let range = self.regular..self.slots.len();
-                let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now - age);
+                let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now, age);
                 oldest(&[Phase::New, Phase::Head], Duration::ZERO)
                     .or_else(|| oldest(&[Phase::Lingering], Duration::ZERO))
                     .or_else(|| oldest(&[Phase::Active], limits::SHED_WRITE_GRACE))
@@ -217,16 +218,17 @@ impl Slots {
         }
     }
 
-    /// Evicts the connection that has been longest in one of these phases, if it came into it
-    /// before a time.
+    /// Evicts the connection that has been longest in one of these phases, if that is at least
+    /// `age`.
     fn evict_oldest(
         &self,
         range: Range<usize>,
         phases: &[Phase],
-        before: Instant,
+        now: Instant,
+        age: Duration,
     ) -> Option<usize> {
         let fits = |occupant: &&Occupant| {
-            phases.contains(&occupant.phase) && occupant.since <= before && !occupant.evicted
+            phases.contains(&occupant.phase) && occupant.since + age <= now && !occupant.evicted
         };
         let since = |index: usize| self.slot(index).as_ref().filter(fits).map(|o| o.since);
         // Between the scan and the eviction the connection may have changed: then look again.
@@ -294,7 +296,7 @@ impl Slots {
     pub fn free_a_thread(&self) {
         let mut table = self.table();
         let now = Instant::now();
-        let oldest = |phases, age| self.evict_oldest(0..self.slots.len(), phases, now - age);
+        let oldest = |phases, age| self.evict_oldest(0..self.slots.len(), phases, now, age);
         let _ = self
             .evict_gone(&mut table)
             .or_else(|| oldest(&[Phase::Lingering], Duration::ZERO))
@@ -334,20 +336,23 @@ impl Slots {
 
     /// Evicts connections that have waited for a request for this long.
     pub fn close_idle(&self, for_at_least: Duration) {
-        self.close(Instant::now() - for_at_least, &[Phase::Idle, Phase::New]);
+        self.close(for_at_least, &[Phase::Idle, Phase::New]);
     }
 
     /// Evicts every connection that waits for a request or lingers, and lets none wait again.
     pub fn end_idling(&self) {
         self.stage.raise(Stage::NoIdling);
-        self.close(Instant::now(), &[Phase::Idle, Phase::New, Phase::Lingering]);
+        let phases = [Phase::Idle, Phase::New, Phase::Lingering];
+        self.close(Duration::ZERO, &phases);
     }
 
-    fn close(&self, before: Instant, phases: &[Phase]) {
+    /// Evicts connections that have been in one of these phases for at least `age`.
+    fn close(&self, age: Duration, phases: &[Phase]) {
+        let now = Instant::now();
         for index in 0..self.slots.len() {
             if let Some(occupant) = &mut *self.slot(index)
                 && phases.contains(&occupant.phase)
-                && occupant.since <= before
+                && occupant.since + age <= now
             {
                 occupant.evict();
             }
@@ -483,13 +488,14 @@ impl Permit<'_> {
         self.shed.store(true, SeqCst);
     }
 
-    /// A request head has begun and is not whole.
-    pub fn head_begun(&self) {
-        self.enter(Phase::Head, Instant::now());
+    /// A request head has begun and is not whole; `began` is when its client could begin. Later
+    /// lines of the same head do not make it younger.
+    pub fn head_begun(&self, began: Instant) {
+        self.enter(Phase::Head, began);
     }
 
-    /// A whole request head is here; `now` is the time. An evicted connection that gets one still answers it, so the
-    /// newcomer has to evict another.
+    /// A whole request head is here; `now` is the time. An evicted connection that gets one still
+    /// answers it, so the newcomer has to evict another.
     pub fn request_begun(&self, now: Instant) {
         if self.enter(Phase::Active, now) {
             let table = self.slots.table();
@@ -545,7 +551,7 @@ impl Permit<'_> {
             if self.slots.stage.reached(end_stage) || self.is_evicted() {
                 break elapsed;
             }
-            thread::park_timeout(duration - elapsed);
+            thread::park_timeout(duration.saturating_sub(elapsed));
         };
         self.enter(Phase::Active, Instant::now());
         slept
@@ -585,5 +591,408 @@ impl Drop for Permit<'_> {
             table.free_overflow.push(self.index);
         }
         self.slots.notify(&table);
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test may panic where it gets no thread"
+)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    /// Longer than any test takes, so what ends sooner was ended.
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn slots(connections: usize, overflow: usize) -> Slots {
+        Slots::new(&Capacity {
+            connections,
+            overflow,
+            spare_threads: 1,
+            lowered_by: None,
+        })
+    }
+
+    /// A connection: the client's end and ours.
+    fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    /// A connection that came into a phase so long ago.
+    fn admit(slots: &Slots, phase: Phase, age: Duration) -> (TcpStream, Permit<'_>) {
+        let (client, ours) = connection();
+        let permit = slots.admit(ours).unwrap();
+        let since = Instant::now().checked_sub(age).unwrap();
+        permit.enter(phase, since);
+        (client, permit)
+    }
+
+    /// A connection that is too young for every grace, however slow the test is.
+    fn admit_young(slots: &Slots, phase: Phase) -> (TcpStream, Permit<'_>) {
+        let (client, permit) = admit(slots, phase, Duration::ZERO);
+        permit.enter(phase, Instant::now() + HOUR);
+        (client, permit)
+    }
+
+    /// Evicts for a newcomer; the slot that will be free.
+    fn evict(slots: &Slots, kind: Kind) -> Option<usize> {
+        slots.evict(&mut slots.table(), kind)
+    }
+
+    /// Waits until the connection's thread is woken by the end of its input.
+    fn wait_for_end(permit: &Permit<'_>) {
+        permit.stream().set_read_timeout(None).unwrap();
+        assert_eq!(permit.stream().read(&mut [0]).unwrap(), 0);
+    }
+
+    fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < 60 * SECOND, "{what}: not in a minute");
+            thread::yield_now();
+        }
+    }
+
+    /// Evicts for newcomers, one after the other, until no connection has to leave.
+    #[track_caller]
+    fn check_order(slots: &Slots, kind: Kind, expected: &[&Permit<'_>]) {
+        let evicted: Vec<usize> = std::iter::from_fn(|| evict(slots, kind)).collect();
+        let expected: Vec<usize> = expected.iter().map(|permit| permit.index).collect();
+        assert_eq!(evicted, expected);
+    }
+
+    #[test]
+    fn who_makes_room_and_in_which_order() {
+        let slots = slots(10, 0);
+        let (_a, idle) = admit(&slots, Phase::Idle, 2 * SECOND);
+        let (_b, longest_idle) = admit(&slots, Phase::Idle, 3 * SECOND);
+        let (_c, _young) = admit_young(&slots, Phase::Idle);
+        let (_d, _active) = admit(&slots, Phase::Active, 9 * SECOND);
+        let (_e, _delayed) = admit(&slots, Phase::Delayed, 9 * SECOND);
+        let (_f, head) = admit(&slots, Phase::Head, SECOND);
+        let (_g, new) = admit(&slots, Phase::New, 2 * SECOND);
+        let (_h, _newer) = admit_young(&slots, Phase::New);
+        let (_i, lingering) = admit(&slots, Phase::Lingering, Duration::ZERO);
+        let (j, gone) = admit(&slots, Phase::Delayed, Duration::ZERO);
+        drop(j);
+        wait_until("the client's end arrives", || {
+            let slot = slots.slot(gone.index);
+            slot.as_ref().is_some_and(Occupant::client_has_gone)
+        });
+        let order = [&gone, &lingering, &new, &head, &longest_idle, &idle];
+        check_order(&slots, Kind::Regular, &order);
+        assert!(order.into_iter().all(Permit::is_evicted));
+        assert!(order.into_iter().all(Permit::is_leaving));
+    }
+
+    #[test]
+    fn who_makes_room_in_the_overflow() {
+        let slots = slots(0, 6);
+        let old = limits::SHED_WRITE_GRACE;
+        let (_a, written) = admit(&slots, Phase::Active, old);
+        let (_b, _writing) = admit_young(&slots, Phase::Active);
+        let (_c, lingering) = admit(&slots, Phase::Lingering, Duration::ZERO);
+        let (_d, new) = admit(&slots, Phase::New, Duration::ZERO);
+        let (_e, head) = admit(&slots, Phase::Head, SECOND);
+        let (_f, _delayed) = admit(&slots, Phase::Delayed, SECOND);
+        check_order(&slots, Kind::Overflow, &[&head, &new, &lingering, &written]);
+    }
+
+    #[test]
+    fn who_frees_a_thread() {
+        let slots = slots(4, 1);
+        let (_a, idle) = admit_young(&slots, Phase::Active);
+        let (_b, _young) = admit_young(&slots, Phase::Idle);
+        let (_c, new) = admit_young(&slots, Phase::New);
+        let (_d, _active) = admit(&slots, Phase::Active, SECOND);
+        let (_e, shed) = admit(&slots, Phase::Lingering, Duration::ZERO);
+        let ago = |age| Instant::now().checked_sub(age).unwrap();
+        idle.enter(Phase::Idle, ago(limits::IDLE_GRACE));
+        new.enter(Phase::New, ago(limits::SHED_TIME_ALONE));
+        let evicted = || [&shed, &new, &idle].map(|permit| permit.is_evicted());
+        for expected in [
+            [false, false, false],
+            [true, false, false],
+            [true, true, false],
+            [true, true, true],
+        ] {
+            assert_eq!(evicted(), expected);
+            slots.free_a_thread();
+        }
+        assert_eq!(slots.snapshot().open, 5);
+        assert_eq!(slots.snapshot().idle, 1, "no one else has to leave");
+    }
+
+    #[test]
+    fn a_newcomer_takes_the_slot_that_an_idle_one_leaves() {
+        let slots = slots(1, 0);
+        let (_a, idle) = admit(&slots, Phase::Idle, limits::IDLE_GRACE);
+        thread::scope(|scope| {
+            let newcomer = scope.spawn(|| slots.take(Kind::Regular, HOUR));
+            wait_for_end(&idle);
+            drop(idle);
+            assert_eq!(newcomer.join().unwrap(), Some(0));
+        });
+    }
+
+    #[test]
+    fn for_one_that_gets_a_request_another_is_evicted() {
+        let slots = slots(2, 0);
+        let (_a, first) = admit(&slots, Phase::Idle, 3 * SECOND);
+        let (_b, second) = admit(&slots, Phase::Idle, 2 * SECOND);
+        thread::scope(|scope| {
+            let newcomer = scope.spawn(|| slots.take(Kind::Regular, HOUR));
+            wait_until("the first is evicted", || first.is_evicted());
+            assert!(!second.is_evicted());
+            first.request_begun(Instant::now());
+            wait_for_end(&second);
+            drop(second);
+            assert_eq!(newcomer.join().unwrap(), Some(1));
+        });
+        assert!(first.is_leaving());
+        assert_eq!(slots.snapshot().in_flight, 1);
+    }
+
+    #[test]
+    fn a_newcomer_that_nobody_makes_room_for_is_shed_or_refused() {
+        let slots = slots(1, 1);
+        let (_a, active) = admit(&slots, Phase::Active, SECOND);
+        let (_b, shed) = admit_young(&slots, Phase::Active);
+        assert!(shed.is_shed() && shed.is_leaving());
+        assert!(!active.is_shed() && !active.is_leaving());
+        assert!(slots.admit(connection().1).is_none());
+        drop(active);
+        assert!(!slots.admit(connection().1).unwrap().is_shed());
+        drop(shed);
+        assert_eq!(slots.snapshot().open, 0);
+    }
+
+    #[test]
+    fn an_idle_one_within_its_second_stays() {
+        let slots = slots(1, 1);
+        let (_a, idle) = admit_young(&slots, Phase::Idle);
+        assert!(slots.admit(connection().1).unwrap().is_shed());
+        assert!(!idle.is_evicted());
+    }
+
+    #[test]
+    fn an_evicted_one_reads_what_had_arrived_and_answers() {
+        let slots = slots(1, 0);
+        let (mut client, idle) = admit(&slots, Phase::Idle, SECOND);
+        client.write_all(b"x").unwrap();
+        wait_until("the byte arrives", || {
+            idle.stream().peek(&mut [0]).is_ok_and(|count| count == 1)
+        });
+        assert_eq!(evict(&slots, Kind::Regular), Some(0));
+        assert!(slots.is_leaving(0));
+        assert_eq!(idle.stream().read(&mut [0; 9]).unwrap(), 1);
+        idle.request_begun(Instant::now());
+        assert!(!slots.is_leaving(0) && idle.is_leaving());
+        idle.stream().write_all(b"y").unwrap();
+        assert_eq!(client.read(&mut [0; 9]).unwrap(), 1);
+        assert!(!idle.linger(), "an evicted one has no time to linger");
+    }
+
+    #[test]
+    fn a_delayed_one_whose_client_is_there_stays_as_it_was() {
+        let slots = slots(1, 0);
+        let (_client, delayed) = admit(&slots, Phase::Delayed, SECOND);
+        assert_eq!(evict(&slots, Kind::Regular), None);
+        let wait = Duration::from_millis(30);
+        delayed.stream().set_read_timeout(Some(wait)).unwrap();
+        let start = Instant::now();
+        delayed.stream().read(&mut [0]).unwrap_err();
+        assert!(start.elapsed() >= wait, "the socket does not block");
+    }
+
+    #[test]
+    fn each_newcomer_checks_a_few_delayed_ones() {
+        let slots = slots(limits::GONE_CHECKS + 1, 0);
+        let delayed: Vec<_> = (0..=limits::GONE_CHECKS)
+            .map(|_| admit(&slots, Phase::Delayed, SECOND))
+            .collect();
+        let (last, _) = delayed.last().unwrap();
+        last.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(evict(&slots, Kind::Regular), None);
+        assert_eq!(evict(&slots, Kind::Regular), Some(limits::GONE_CHECKS));
+    }
+
+    #[test]
+    fn lowered_slots_come_back() {
+        let slots = slots(4, 1);
+        let [a, b, c] = [(); 3].map(|()| admit(&slots, Phase::Active, SECOND));
+        slots.thread_started();
+        slots.thread_refused();
+        slots.table().lowered = Some((2, Instant::now() + HOUR));
+        assert_eq!(slots.snapshot().max_connections, 2);
+        assert!(slots.admit(connection().1).unwrap().is_shed());
+        drop(a);
+        assert!(slots.admit(connection().1).unwrap().is_shed());
+        drop(b);
+        assert!(!slots.admit(connection().1).unwrap().is_shed());
+        slots.table().lowered = Some((1, Instant::now()));
+        assert_eq!(slots.snapshot().max_connections, 4);
+        assert!(!slots.admit(connection().1).unwrap().is_shed());
+        drop(c);
+    }
+
+    #[test]
+    fn slots_are_not_lowered_below_half() {
+        let slots = slots(8, 0);
+        let lowered = || slots.table().lowered.map(|(limit, _)| limit);
+        let mut taken: Vec<_> = (0..6)
+            .map(|_| admit(&slots, Phase::Active, SECOND))
+            .collect();
+        slots.thread_refused();
+        assert_eq!(lowered(), Some(5), "one less than are taken");
+        slots.thread_started();
+        assert_eq!(lowered(), None);
+        taken.truncate(2);
+        slots.thread_refused();
+        assert_eq!(lowered(), Some(3), "half of what was taken");
+        taken.clear();
+        slots.thread_started();
+        slots.thread_refused();
+        assert_eq!(lowered(), Some(1), "at least one");
+    }
+
+    #[test]
+    fn counts() {
+        let slots = slots(7, 1);
+        let phases = [
+            Phase::New,
+            Phase::Head,
+            Phase::Active,
+            Phase::Delayed,
+            Phase::Idle,
+            Phase::Lingering,
+            Phase::Idle,
+        ];
+        let permits = phases.map(|phase| admit(&slots, phase, Duration::ZERO));
+        let counts = || {
+            let Snapshot {
+                in_flight,
+                idle,
+                open,
+                max_connections,
+                ..
+            } = slots.snapshot();
+            (in_flight, idle, open, max_connections)
+        };
+        assert_eq!(counts(), (3, 2, 7, 7));
+        slots.close_idle(Duration::ZERO);
+        assert_eq!(counts(), (3, 0, 7, 7));
+        drop(permits);
+        assert_eq!(counts(), (0, 0, 0, 7));
+    }
+
+    #[test]
+    fn the_drain_ends_idling_in_two_steps() {
+        let slots = slots(8, 0);
+        let (_a, idle) = admit(&slots, Phase::Idle, SECOND);
+        let (_b, young) = admit_young(&slots, Phase::Idle);
+        let (_c, new) = admit(&slots, Phase::New, SECOND);
+        let (_d, lingering) = admit(&slots, Phase::Lingering, SECOND);
+        let (_e, head) = admit(&slots, Phase::Head, SECOND);
+        let (_f, active) = admit(&slots, Phase::Active, SECOND);
+        let all = [&idle, &young, &new, &lingering, &head, &active];
+        let evicted = || all.map(Permit::is_evicted);
+
+        assert!(!active.is_leaving());
+        slots.begin_drain();
+        assert!(all.iter().all(|permit| permit.is_leaving()));
+        assert!(slots.snapshot().draining);
+        assert_eq!(evicted(), [false; 6]);
+
+        slots.close_idle(limits::DRAIN_GRACE);
+        assert_eq!(evicted(), [true, false, true, false, false, false]);
+        wait_for_end(&idle);
+        assert!(active.linger(), "there is time to linger");
+        active.request_begun(Instant::now());
+
+        young.idle(Instant::now());
+        slots.end_idling();
+        assert_eq!(evicted(), [true, true, true, true, false, false]);
+        active.idle(Instant::now());
+        assert!(active.is_evicted(), "no connection may wait any more");
+        wait_for_end(&active);
+        assert!(!head.linger(), "there is no time to linger");
+    }
+
+    /// How long a connection sleeps in a thread of its own, up to `end`.
+    fn slept(slots: &Slots, duration: Duration, ends: SleepEnds, end: impl Fn()) -> Duration {
+        thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                let (_client, ours) = connection();
+                slots.admit(ours).unwrap().sleep(duration, ends)
+            });
+            let sleeps = |slot: &Slot| {
+                let slot = slot.0.lock().unwrap();
+                slot.as_ref().is_some_and(|o| o.phase == Phase::Delayed)
+            };
+            wait_until("it sleeps", || slots.slots.iter().any(sleeps));
+            end();
+            sleeper.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn sleeps_end_at_their_time_or_their_stage() {
+        let slots = slots(1, 0);
+        let (at_drain, at_limit) = (SleepEnds::AtDrain, SleepEnds::AtDrainLimit);
+        let moment = Duration::from_millis(10);
+        let evict = || {
+            let mut slot = slots.slot(0);
+            slot.as_mut().unwrap().evict();
+        };
+        assert!(slept(&slots, HOUR, at_drain, evict) < HOUR);
+        assert!(slept(&slots, HOUR, at_drain, || slots.begin_drain()) < HOUR);
+        let (_client, permit) = admit(&slots, Phase::Active, Duration::ZERO);
+        assert_eq!(permit.sleep(moment, at_limit), moment);
+        assert!(permit.sleep(HOUR, at_drain) < HOUR);
+        assert_eq!(permit.sleep(Duration::ZERO, at_limit), Duration::ZERO);
+        drop(permit);
+        assert!(slept(&slots, HOUR, at_limit, || slots.end_delays()) < HOUR);
+    }
+
+    #[test]
+    fn the_cut_ends_everything() {
+        let slots = slots(2, 0);
+        let (mut client, active) = admit(&slots, Phase::Active, Duration::ZERO);
+        assert!(slept(&slots, HOUR, SleepEnds::AtDrainLimit, || slots.cut()) < HOUR);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        active.stream().write_all(b"x").unwrap_err();
+        assert!(slots.admit(connection().1).is_none());
+        assert_eq!(slots.snapshot().open, 1, "its slot is free again");
+    }
+
+    #[test]
+    fn the_cut_ends_the_wait_of_a_newcomer() {
+        let slots = slots(1, 0);
+        let (_client, idle) = admit(&slots, Phase::Idle, limits::IDLE_GRACE);
+        thread::scope(|scope| {
+            let newcomer = scope.spawn(|| slots.take(Kind::Regular, HOUR));
+            wait_for_end(&idle);
+            slots.cut();
+            assert_eq!(newcomer.join().unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn the_drain_tells_websockets_to_close() {
+        let slots = slots(1, 0);
+        let (mut client, permit) = admit(&slots, Phase::Active, Duration::ZERO);
+        let lock = permit.begin_websocket();
+        slots.begin_drain();
+        let mut frame = [0; 4];
+        client.read_exact(&mut frame).unwrap();
+        assert_eq!((frame[0], &frame[2..]), (0x88, &1001u16.to_be_bytes()[..]));
+        assert!(*lock.lock().unwrap());
     }
 }

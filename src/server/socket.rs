@@ -64,7 +64,7 @@ struct TimeLimit(Duration);
 /// The limit to set for a wait that has to end within `left`.
 pub fn limit_within(left: Duration) -> Duration {
     if left > Duration::from_secs(1) {
-        left - left / 8
+        left / 8 * 7
     } else {
         left
     }
@@ -74,7 +74,7 @@ impl TimeLimit {
     /// The limit to set so that a wait ends by a deadline, or `None` if the present one will do.
     fn adjust(&mut self, left: Duration) -> Option<Duration> {
         let near = limit_within(left);
-        if self.0 <= left && self.0 >= near - near / 8 {
+        if self.0 <= left && self.0 >= near / 8 * 7 {
             return None;
         }
         self.0 = near;
@@ -171,9 +171,9 @@ impl<'a> Writer<'a> {
 
     /// Counts what the client took; after a whole MiB the next one has its own time.
     fn count(&mut self, taken: usize) -> usize {
-        match self.unit_left.checked_sub(taken as u64) {
-            Some(left) => self.unit_left = left,
-            None => self.start_over(),
+        match self.unit_left.saturating_sub(taken as u64) {
+            0 => self.start_over(),
+            left => self.unit_left = left,
         }
         taken
     }
@@ -228,4 +228,250 @@ fn at_once<T>(transport: &dyn Transport, attempt: impl FnOnce() -> io::Result<T>
             error
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+    use std::collections::VecDeque;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// What the server asked of its transport.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Call {
+        ReadLimit(Duration),
+        WriteLimit(Duration),
+        /// A read or write, and whether it had to return at once.
+        Attempt {
+            at_once: bool,
+        },
+        EndWriting,
+    }
+
+    const WAITING: Call = Call::Attempt { at_once: false };
+    const AT_ONCE: Call = Call::Attempt { at_once: true };
+
+    /// How a read or write ends.
+    #[derive(Clone, Copy)]
+    enum Step {
+        Moved(usize),
+        Failed(ErrorKind),
+        /// It ends without a result at this time, as in a process that was frozen.
+        FrozenUntil(Instant),
+    }
+
+    /// A transport that does what a script says and keeps what it was asked.
+    #[derive(Default)]
+    struct Scripted {
+        steps: RefCell<VecDeque<Step>>,
+        calls: RefCell<Vec<Call>>,
+        nonblocking: Cell<bool>,
+    }
+
+    impl Scripted {
+        fn new(steps: &[Step]) -> Scripted {
+            Scripted {
+                steps: RefCell::new(steps.iter().copied().collect()),
+                ..Scripted::default()
+            }
+        }
+
+        fn attempt(&self) -> io::Result<usize> {
+            let at_once = self.nonblocking.get();
+            self.calls.borrow_mut().push(Call::Attempt { at_once });
+            match self.steps.borrow_mut().pop_front().unwrap() {
+                Step::Moved(count) => Ok(count),
+                Step::Failed(kind) => Err(kind.into()),
+                Step::FrozenUntil(end) => {
+                    while Instant::now() < end {
+                        std::thread::yield_now();
+                    }
+                    Err(ErrorKind::Interrupted.into())
+                }
+            }
+        }
+
+        /// What was asked since the last look; the script must be at its end.
+        fn calls(&self) -> Vec<Call> {
+            assert!(self.steps.borrow().is_empty() && !self.nonblocking.get());
+            self.calls.take()
+        }
+    }
+
+    impl Transport for Scripted {
+        fn read(&self, _: &mut [u8]) -> io::Result<usize> {
+            self.attempt()
+        }
+
+        fn write(&self, _: &[u8]) -> io::Result<usize> {
+            self.attempt()
+        }
+
+        fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+            self.calls.borrow_mut().push(Call::ReadLimit(timeout));
+            Ok(())
+        }
+
+        fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+            self.calls.borrow_mut().push(Call::WriteLimit(timeout));
+            Ok(())
+        }
+
+        fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+            self.nonblocking.set(nonblocking);
+            Ok(())
+        }
+
+        fn end_writing(&self) {
+            self.calls.borrow_mut().push(Call::EndWriting);
+        }
+    }
+
+    /// Reads with a deadline so far from now; the outcome and the calls.
+    fn read(steps: &[Step], within: Duration) -> (Result<usize, ErrorKind>, Vec<Call>) {
+        let scripted = Scripted::new(steps);
+        let now = Instant::now();
+        let result = Reader::new(&scripted).read(&mut [], now, now + within);
+        (result.map_err(|error| error.kind()), scripted.calls())
+    }
+
+    #[test]
+    fn early_ends_are_tried_again_with_the_same_limit() {
+        let steps = [
+            Step::Failed(ErrorKind::WouldBlock),
+            Step::Failed(ErrorKind::Interrupted),
+            Step::Moved(3),
+        ];
+        let (result, calls) = read(&steps, HOUR);
+        let limit = Call::ReadLimit(HOUR / 8 * 7);
+        assert_eq!(result, Ok(3));
+        assert_eq!(calls, [limit, WAITING, WAITING, WAITING]);
+    }
+
+    #[test]
+    fn other_errors_and_the_end_are_handed_on() {
+        let (result, calls) = read(&[Step::Failed(ErrorKind::ConnectionReset)], HOUR);
+        assert_eq!(result, Err(ErrorKind::ConnectionReset));
+        assert_eq!(calls.len(), 2);
+        assert_eq!(read(&[Step::Moved(0)], HOUR).0, Ok(0));
+    }
+
+    #[test]
+    fn past_the_deadline_there_is_one_attempt_without_waiting() {
+        let (result, calls) = read(&[Step::Moved(3)], Duration::ZERO);
+        assert_eq!((result, calls), (Ok(3), vec![AT_ONCE]));
+        for kind in [ErrorKind::WouldBlock, ErrorKind::Interrupted] {
+            let (result, calls) = read(&[Step::Failed(kind)], Duration::ZERO);
+            assert_eq!(result, Err(ErrorKind::TimedOut));
+            assert_eq!(calls, [AT_ONCE]);
+        }
+        let (result, _) = read(&[Step::Failed(ErrorKind::BrokenPipe)], Duration::ZERO);
+        assert_eq!(result, Err(ErrorKind::BrokenPipe));
+    }
+
+    #[test]
+    fn what_arrived_while_the_process_was_frozen_is_read() {
+        let scripted = Scripted::default();
+        let now = Instant::now();
+        let deadline = now + Duration::from_millis(50);
+        scripted
+            .steps
+            .replace([Step::FrozenUntil(deadline), Step::Moved(7)].into());
+        let result = Reader::new(&scripted).read(&mut [], now, deadline);
+        assert_eq!(result.unwrap(), 7);
+        let limit = Call::ReadLimit(deadline - now);
+        assert_eq!(scripted.calls(), [limit, WAITING, AT_ONCE]);
+    }
+
+    #[test]
+    fn a_limit_stays_while_it_is_near_enough() {
+        let scripted = Scripted::new(&[Step::Moved(1); 4]);
+        let mut reader = Reader::new(&scripted);
+        let now = Instant::now();
+        let mut read = |within| reader.read(&mut [], now, now + within).unwrap();
+        read(80 * SECOND);
+        read(79 * SECOND);
+        read(60 * SECOND);
+        read(SECOND);
+        let [first, second, third] = [80, 60, 1].map(|seconds| seconds * SECOND);
+        assert_eq!(
+            scripted.calls(),
+            [
+                Call::ReadLimit(first / 8 * 7),
+                WAITING,
+                WAITING,
+                Call::ReadLimit(second / 8 * 7),
+                WAITING,
+                Call::ReadLimit(third),
+                WAITING
+            ]
+        );
+    }
+
+    #[test]
+    fn a_try_costs_one_call() {
+        let scripted = Scripted::new(&[Step::Failed(ErrorKind::WouldBlock), Step::Moved(5)]);
+        let mut reader = Reader::new(&scripted);
+        let error = reader.try_read(&mut [], SECOND).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert_eq!(reader.try_read(&mut [], SECOND).unwrap(), 5);
+        reader.end_writing();
+        let limit = Call::ReadLimit(SECOND);
+        assert_eq!(
+            scripted.calls(),
+            [limit, WAITING, WAITING, Call::EndWriting]
+        );
+    }
+
+    #[test]
+    fn each_mebibyte_has_its_own_time() {
+        let all = limits::TIMED_BYTES as usize;
+        let scripted = Scripted::new(&[all - 1, 1, 1, all, 1].map(Step::Moved));
+        let mut writer = Writer::new(&scripted, HOUR, None);
+        let mut write = || {
+            writer.write(b"").unwrap();
+            writer.deadline
+        };
+        let first = write();
+        assert!(first.is_some());
+        assert_eq!(write(), None, "the first is taken to its last byte");
+        let second = write();
+        assert!(second > first);
+        assert_eq!(write(), None, "a write may take more than what is left");
+        assert!(write() > second);
+        writer.flush().unwrap();
+        assert_eq!(writer.deadline, None);
+        assert_eq!(scripted.calls(), [WAITING; 5], "the limit was set before");
+    }
+
+    #[test]
+    fn a_slow_write_gets_the_time_that_is_left() {
+        let scripted = Scripted::new(&[Step::Failed(ErrorKind::WouldBlock), Step::Moved(1)]);
+        let mut writer = Writer::new(&scripted, HOUR, None);
+        writer.deadline = Some(Instant::now() + 8 * SECOND);
+        assert_eq!(writer.write(b"x").unwrap(), 1);
+        let calls = scripted.calls();
+        let [Call::WriteLimit(limit), WAITING, WAITING] = calls[..] else {
+            panic!("{calls:?}");
+        };
+        assert!(limit <= 7 * SECOND);
+    }
+
+    #[test]
+    fn past_its_end_a_write_is_tried_once_without_waiting() {
+        for (deadline, end) in [(true, false), (false, true)] {
+            let now = Instant::now();
+            let script = [Step::Moved(1), Step::Failed(ErrorKind::WouldBlock)];
+            let scripted = Scripted::new(&script);
+            let mut writer = Writer::new(&scripted, HOUR, end.then_some(now));
+            writer.deadline = deadline.then_some(now);
+            assert_eq!(writer.write(b"x").unwrap(), 1);
+            let error = writer.write(b"x").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            assert_eq!(scripted.calls(), [AT_ONCE; 2]);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::http::websocket::frames::{
-    Decoder, Event, FrameHeader, GOING_AWAY, Opcode, close_frame,
+    Decoder, Event, FrameHeader, GOING_AWAY, Opcode, TRY_AGAIN_LATER, close_frame,
 };
 use crate::limits;
 use crate::observe::metrics::Direction;
@@ -60,9 +60,11 @@ impl Connection<'_> {
         let lock = self.permit.begin_websocket();
         let max = usize::try_from(self.app().config.max_body).unwrap_or(usize::MAX);
         let (mut decoder, mut messages) = (Decoder::new(max), 0);
-        if self.send(&lock, None).is_err() {
+        let mut reservation = self.server.body_memory.reservation();
+        if self.send(&lock, None).is_err() || !self.flush() {
             return messages;
         }
+        self.shrink();
         let (mut last_received, mut pinged) = (Instant::now(), false);
         loop {
             let mut input = mem::take(&mut self.buffers.input);
@@ -75,6 +77,12 @@ impl Connection<'_> {
             let idle = self.app().config.idle_timeout;
             let deadline = last_received + if pinged { idle } else { idle / 2 };
             decoder.release();
+            self.out.release();
+            if reservation.resize(decoder.memory() as u64).is_err() {
+                // An error means that the connection has ended already.
+                let _ = self.send_close(&lock, Some(TRY_AGAIN_LATER), "no memory for the message");
+                return messages;
+            }
             match self.read(limits::READ_BYTES, deadline) {
                 Ok(1..) => (last_received, pinged) = (Instant::now(), false),
                 Err(error) if error.kind() == ErrorKind::TimedOut && !pinged => {
@@ -131,19 +139,21 @@ impl Connection<'_> {
 
     /// Writes a frame and what is pending before it; nothing after a close frame.
     fn send(&mut self, lock: &WriteLock, frame: Option<(Opcode, &[u8])>) -> io::Result<()> {
-        let mut close_sent = locked(lock);
+        let close_sent = locked(lock);
         if !*close_sent && let Some((opcode, payload)) = frame {
             self.out
                 .put(FrameHeader::new(opcode, payload.len()).as_bytes());
             self.out.put(payload);
         }
         self.out.flush();
+        drop(close_sent);
+        // The main thread raises the stage before it tries the lock. Where it found the lock held,
+        // the stage is seen here, after the unlock.
         let draining = self.server.slots.stage().reached(Stage::Draining);
-        if draining && !mem::replace(&mut *close_sent, true) {
+        if draining && !mem::replace(&mut *locked(lock), true) {
             self.out.put(&close_frame(Some(GOING_AWAY), "draining"));
             self.out.flush();
         }
-        drop(close_sent);
         self.out.failed().map_or(Ok(()), |kind| Err(kind.into()))
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::support::log::sorted_statuses;
 use crate::support::server::{Account, under};
 use crate::support::{
-    Client, PATIENCE, Scratch, Server, eventually, get, host, ms, not_run, pause, process,
+    Client, PATIENCE, Scratch, Server, each, eventually, get, host, ms, not_run, pause, process,
 };
 
 /// What happens at once takes milliseconds; this allows for a slow machine.
@@ -106,7 +106,7 @@ fn newcomers_are_refused_while_a_slow_request_finishes() {
 
 #[test]
 fn sigint_and_sighup_end_it_as_sigterm_does() {
-    for signal in ["TERM", "INT", "HUP"] {
+    each(["TERM", "INT", "HUP"], |signal| {
         let mut server = Server::start(&[]);
         assert_eq!(server.get("/").status, 200);
         server.signal(signal);
@@ -118,7 +118,7 @@ fn sigint_and_sighup_end_it_as_sigterm_does() {
             "{signal}: {account:?}"
         );
         assert_eq!(server.lines().len(), 1);
-    }
+    });
 }
 
 #[test]
@@ -229,25 +229,28 @@ fn a_delay_ends_at_the_drain_limit_and_tells_its_real_length() {
         "--drain-timeout",
         "1s",
     ];
-    for (flags, target) in [(&delay[..], "/"), (&delay[4..], "/delay/60s")] {
-        let mut server = Server::start(flags);
-        let mut client = Client::new(&server);
-        let asked = Instant::now();
-        client.ask(target);
-        server.wait_in_flight(1);
-        let since = drain(&server, "TERM");
-        let response = client.response();
-        assert!(response.status == 200 && response.closes(), "{response}");
-        took("the response", since, response.at, ms(1_000));
-        let (told, real) = (response.told_delay(), response.at - asked);
-        assert!(
-            told <= real && told + EARLY >= since - asked + ms(1_000),
-            "told {told:?}, it took {real:?}"
-        );
-        drop(client);
-        server.ends_well();
-        completed(&server, 1);
-    }
+    each(
+        [(&delay[..], "/"), (&delay[4..], "/delay/60s")],
+        |(flags, target)| {
+            let mut server = Server::start(flags);
+            let mut client = Client::new(&server);
+            let asked = Instant::now();
+            client.ask(target);
+            server.wait_in_flight(1);
+            let since = drain(&server, "TERM");
+            let response = client.response();
+            assert!(response.status == 200 && response.closes(), "{response}");
+            took("the response", since, response.at, ms(1_000));
+            let (told, real) = (response.told_delay(), response.at - asked);
+            assert!(
+                told <= real && told + EARLY >= since - asked + ms(1_000),
+                "told {told:?}, it took {real:?}"
+            );
+            drop(client);
+            server.ends_well();
+            completed(&server, 1);
+        },
+    );
 }
 
 #[test]
@@ -291,22 +294,25 @@ fn what_is_still_busy_500_ms_after_the_limit_is_cut() {
 
 #[test]
 fn a_second_signal_cuts_at_once() {
-    for flags in [["--drain-timeout", "1h"], ["--shutdown-delay", "1h"]] {
-        let mut server = Server::start(&flags);
-        let mut client = Client::new(&server);
-        client.ask("/delay/60s");
-        server.wait_in_flight(1);
-        drain(&server, "TERM");
-        assert!(
-            client.is_silent_for(ms(200)),
-            "{flags:?}: the first one cuts nothing"
-        );
-        let second = Instant::now();
-        server.signal("TERM");
-        server.ends_well();
-        took("the exit", second, Instant::now(), ms(0));
-        assert_eq!(Account::of(&server).count("cut"), 1, "{flags:?}");
-    }
+    each(
+        [["--drain-timeout", "1h"], ["--shutdown-delay", "1h"]],
+        |flags| {
+            let mut server = Server::start(&flags);
+            let mut client = Client::new(&server);
+            client.ask("/delay/60s");
+            server.wait_in_flight(1);
+            drain(&server, "TERM");
+            assert!(
+                client.is_silent_for(ms(200)),
+                "{flags:?}: the first one cuts nothing"
+            );
+            let second = Instant::now();
+            server.signal("TERM");
+            server.ends_well();
+            took("the exit", second, Instant::now(), ms(0));
+            assert_eq!(Account::of(&server).count("cut"), 1, "{flags:?}");
+        },
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{PATIENCE, ms, process};
+use crate::support::{PATIENCE, each, ms, process};
 
 const WORDS: &str = env!("CARGO_BIN_EXE_words");
 const ONE: &str = env!("CARGO_BIN_EXE_producer_consumer");
@@ -37,7 +37,7 @@ fn every_mix_takes_every_integer_once_and_in_order() {
                 "--interval",
                 "0",
                 "--count",
-                "10000",
+                "3000",
                 "--producers",
                 &p,
                 "--consumers",
@@ -47,11 +47,11 @@ fn every_mix_takes_every_integer_once_and_in_order() {
         let lines = program.rest();
         assert_eq!(
             lines.last().unwrap(),
-            "done: 10000 produced, 10000 consumed",
+            "done: 3000 produced, 3000 consumed",
             "{p} to {c}"
         );
         assert!(program.ended().success(), "{p} to {c}");
-        check_taken(&lines, 10_000);
+        check_taken(&lines, 3_000);
         let ids = |side| {
             events(&lines, side)
                 .iter()
@@ -71,16 +71,13 @@ fn every_mix_takes_every_integer_once_and_in_order() {
 
 #[test]
 fn one_of_each_keeps_the_order() {
-    let mut program = Running::start(ONE, &["--interval", "0", "--count", "10000"]);
+    let mut program = Running::start(ONE, &["--interval", "0", "--count", "3000"]);
     let lines = program.rest();
-    assert_eq!(
-        lines.last().unwrap(),
-        "done: 10000 produced, 10000 consumed"
-    );
+    assert_eq!(lines.last().unwrap(), "done: 3000 produced, 3000 consumed");
     let taken = events(&lines, "consumer")
         .into_iter()
         .map(|event| event.number);
-    assert!(taken.eq(1..=10_000), "not taken in order");
+    assert!(taken.eq(1..=3_000), "not taken in order");
 }
 
 #[test]
@@ -223,7 +220,7 @@ fn a_blocked_consumer_takes_what_comes_at_once() {
 
 #[test]
 fn without_flags_each_takes_one_integer_a_second_until_ctrl_c() {
-    for program in [ONE, SEVERAL] {
+    each([ONE, SEVERAL], |program| {
         let started = Instant::now();
         let mut program = Running::start(program, &[]);
         let (mut lines, mut steps) = (Vec::new(), BTreeMap::<String, u32>::new());
@@ -252,7 +249,7 @@ fn without_flags_each_takes_one_integer_a_second_until_ctrl_c() {
             format!("done: {taken} produced, {taken} consumed")
         );
         assert!(program.ended().success());
-    }
+    });
 }
 
 #[test]

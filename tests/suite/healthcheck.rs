@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::command_line::{fails, run};
 use crate::support::host::has_ipv6;
 use crate::support::server::BINARY;
-use crate::support::{PATIENCE, Server, host, ms, not_run, pause};
+use crate::support::{PATIENCE, Server, each, host, ms, not_run, pause};
 
 fn healthcheck(args: &[&str], env: &[(&str, &str)]) -> (Output, Duration) {
     let args: Vec<&str> = ["healthcheck"].iter().chain(args).copied().collect();
@@ -95,12 +95,12 @@ fn it_gives_up_after_three_seconds_in_all() {
             pause(ms(400));
         }
     });
-    for addr in [silent, drips] {
+    each([silent, drips], |addr| {
         let (output, time) = healthcheck(&[&format!("http://{addr}/")], &[]);
         fails(&output, 1, &[]);
         // A peer that drips would extend a limit for each read without end.
         assert!(time > ms(2_900) && time < ms(20_000), "it took {time:?}");
-    }
+    });
 }
 
 #[test]

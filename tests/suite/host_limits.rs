@@ -113,7 +113,7 @@ fn accept_errors_back_off_and_end_nothing() {
     eventually("accept fails", || errors(&mut kept) > 0);
     let (before, since) = (errors(&mut kept), Instant::now());
     let cpu = process::cpu_time(server.pid());
-    pause(ms(3_000));
+    pause(ms(2_000));
     // 5 ms doubling to 1 s are 9 tries in the first two seconds, then one each second.
     let (tries, passed) = (errors(&mut kept) - before, since.elapsed().as_secs());
     assert!(

@@ -126,7 +126,7 @@ fn pending_responses_and_their_log_lines_are_bounded() {
     let client = Client::new(&server);
     let before = process::status(server.pid(), "VmHWM");
     let mut writer = client.stream.try_clone().unwrap();
-    let count = 30_000;
+    let count = 6_000;
     let sender = thread::spawn(move || {
         let requests = "GET /status/204 HTTP/1.1\r\nHost:a\r\n\r\n".repeat(count);
         std::io::Write::write_all(&mut writer, requests.as_bytes())

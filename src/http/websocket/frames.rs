@@ -17,6 +17,8 @@ const CLIENT_HEADER: usize = 14;
 
 /// The close code of a server that shuts down.
 pub const GOING_AWAY: u16 = 1001;
+/// The close code of a server that is short of something for the moment (IANA's registry).
+pub const TRY_AGAIN_LATER: u16 = 1013;
 
 /// The kind of a frame, with its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -127,6 +127,8 @@ impl End {
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
+    /// So much of the buffer holds no end of a head.
+    searched: usize,
     ended: bool,
 }
 
@@ -150,6 +152,7 @@ impl Client {
         Ok(Self {
             stream,
             buffer: Vec::new(),
+            searched: 0,
             ended: false,
         })
     }
@@ -215,22 +218,36 @@ impl Client {
 
     /// The next response, to a HEAD if `to_head`. An end before it is `UnexpectedEof`, a wrong form `InvalidData`.
     pub(crate) fn try_response(&mut self, to_head: bool) -> io::Result<Response> {
-        loop {
-            if let Some((response, length)) = parse(&self.buffer, to_head, self.ended)? {
-                self.buffer.drain(..length);
-                return Ok(response);
+        let head = loop {
+            match find(&self.buffer[self.searched..], b"\r\n\r\n") {
+                Some(end) => break self.buffer[..self.searched + end + 4].to_owned(),
+                None => self.searched = self.buffer.len().saturating_sub(3),
             }
-            if self.ended {
-                let what = format!("the connection ended; left over: {}", shown(&self.buffer));
-                return Err(io::Error::new(ErrorKind::UnexpectedEof, what));
+            self.read_more()?;
+        };
+        let mut response = parse_head(head, to_head)?;
+        let rest = response.head.len();
+        let (body, length) = loop {
+            if let Some(found) = body(&response, &self.buffer[rest..], to_head, self.ended)? {
+                break found;
             }
-            self.read().map_err(|error| {
-                io::Error::new(
-                    error.kind(),
-                    format!("{error}, no whole response in {}", shown(&self.buffer)),
-                )
-            })?;
-        }
+            self.read_more()?;
+        };
+        self.buffer.drain(..rest + length);
+        self.searched = 0;
+        (response.body, response.at) = (body, Instant::now());
+        Ok(response)
+    }
+
+    /// Reads for a response that is not all there.
+    fn read_more(&mut self) -> io::Result<()> {
+        let left = |buffer: &[u8]| format!("no whole response in {}", shown(buffer));
+        let end = || io::Error::new(ErrorKind::UnexpectedEof, "the connection ended");
+        let read = if self.ended { Err(end()) } else { self.read() };
+        let read = read.map_err(|error| {
+            io::Error::new(error.kind(), format!("{error}, {}", left(&self.buffer)))
+        });
+        read.map(|_| ())
     }
 
     /// Waits for so many bytes and takes them, for what is no response.
@@ -260,6 +277,7 @@ impl Client {
                 Err(error) => panic!("the connection did not end within {PATIENCE:?}: {error}"),
             }
         }
+        self.searched = 0;
         End {
             at: Instant::now(),
             reset,
@@ -290,7 +308,7 @@ impl Client {
 
     /// Reads once; `Ok(0)` is the end.
     pub(crate) fn read(&mut self) -> io::Result<usize> {
-        let mut block = [0; 16_384];
+        let mut block = [0; 65_536];
         let count = loop {
             match self.stream.read(&mut block) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -308,53 +326,58 @@ pub(crate) fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n")
 }
 
-/// Takes the first response out of the bytes, with its length; `None` if it is not all there.
-fn parse(bytes: &[u8], to_head: bool, ended: bool) -> io::Result<Option<(Response, usize)>> {
-    let Some(end) = find(bytes, b"\r\n\r\n") else {
-        return Ok(None);
-    };
-    let head = &bytes[..end + 4];
-    let bad =
-        |what: &str| io::Error::new(ErrorKind::InvalidData, format!("{what}: {}", shown(head)));
-    let lines = head[..end].split(|&byte| byte == b'\n');
+fn bad(what: &str, bytes: &[u8]) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, format!("{what}: {}", shown(bytes)))
+}
+
+/// Takes a whole head apart; the body is still empty.
+fn parse_head(head: Vec<u8>, to_head: bool) -> io::Result<Response> {
+    let lines = head[..head.len() - 4].split(|&byte| byte == b'\n');
     let mut lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let status = status(lines.next().unwrap_or_default()).ok_or_else(|| bad("bad status line"))?;
+    let status =
+        status(lines.next().unwrap_or_default()).ok_or_else(|| bad("bad status line", &head))?;
     let fields: Option<Vec<_>> = lines.map(field).collect();
-    let fields = fields.ok_or_else(|| bad("bad field line"))?;
-    if String::from_utf8_lossy(head)
+    let fields = fields.ok_or_else(|| bad("bad field line", &head))?;
+    if String::from_utf8_lossy(&head)
         .replace("\r\n", "")
         .contains(['\r', '\n'])
     {
-        return Err(bad("bare CR or LF"));
+        return Err(bad("bare CR or LF", &head));
     }
-    let head = head.to_owned();
-    let mut response = Response {
+    let response = Response {
         status,
         head,
         fields,
         body: Vec::new(),
         at: Instant::now(),
     };
-    check_head(&response, to_head).map_err(bad)?;
-    let rest = &bytes[end + 4..];
-    let body = match () {
-        () if to_head || matches!(status, 100..=199 | 204 | 304) => Some((Vec::new(), 0)),
-        () if !response.values("transfer-encoding").is_empty() => {
-            chunked(rest).map_err(|what| bad(&what))?
+    check_head(&response, to_head).map_err(|what| bad(what, &response.head))?;
+    Ok(response)
+}
+
+/// The body of a response and how many of the bytes it took; `None` if it is not all there.
+fn body(
+    response: &Response,
+    bytes: &[u8],
+    to_head: bool,
+    ended: bool,
+) -> io::Result<Option<(Vec<u8>, usize)>> {
+    let (length, coding) = (
+        response.values("content-length"),
+        response.values("transfer-encoding"),
+    );
+    if to_head || matches!(response.status, 100..=199 | 204 | 304) {
+        return Ok(Some((Vec::new(), 0)));
+    }
+    match (&length[..], &coding[..]) {
+        (_, [_, ..]) => chunked(bytes).map_err(|what| bad(&what, &response.head)),
+        ([length, ..], []) => {
+            let length = number(length).ok_or_else(|| bad("bad length", &response.head))?;
+            Ok(bytes.get(..length).map(|body| (body.to_owned(), length)))
         }
-        () if !response.values("content-length").is_empty() => {
-            let length =
-                number(response.values("content-length")[0]).ok_or_else(|| bad("bad length"))?;
-            rest.get(..length).map(|body| (body.to_owned(), length))
-        }
-        () if !response.closes() => return Err(bad("no framing and no close")),
-        () => ended.then(|| (rest.to_owned(), rest.len())),
-    };
-    let Some((body, length)) = body else {
-        return Ok(None);
-    };
-    response.body = body;
-    Ok(Some((response, end + 4 + length)))
+        ([], []) if !response.closes() => Err(bad("no framing and no close", &response.head)),
+        ([], []) => Ok(ended.then(|| (bytes.to_owned(), bytes.len()))),
+    }
 }
 
 fn status(line: &[u8]) -> Option<u16> {

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::{Ipv6Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
@@ -74,6 +74,17 @@ pub(crate) fn open_files_of(pid: u32) -> (u64, u64) {
         fields.next().expect("a soft limit"),
         fields.next().expect("a hard limit"),
     )
+}
+
+/// An address that is free now, for what cannot choose its port by itself. It is below those that the kernel gives to
+/// clients, so no connection of another test takes it meanwhile.
+pub(crate) fn free_address() -> SocketAddr {
+    loop {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(10_000..32_000)));
+        if let Ok(addr) = port.and_then(|port| port.local_addr()) {
+            return addr;
+        }
+    }
 }
 
 /// A number in a file under `/proc/sys`.

@@ -16,6 +16,7 @@ pub(crate) mod swarm;
 
 use std::env;
 use std::fs;
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -54,6 +55,24 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
         assert!(Instant::now() < limit, "not within {PATIENCE:?}: {what}");
         pause(LOOK);
     }
+}
+
+/// Runs a test for each of some items at the same time, because most of their time is waiting; a failure of any is a
+/// failure.
+pub(crate) fn each<T: Send>(items: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
+    let test = &test;
+    thread::scope(|scope| {
+        let start = |item| {
+            let run = thread::Builder::new().spawn_scoped(scope, move || test(item));
+            run.expect("a thread starts")
+        };
+        let running: Vec<_> = items.into_iter().map(start).collect();
+        for thread in running {
+            thread
+                .join()
+                .unwrap_or_else(|failure| panic::resume_unwind(failure));
+        }
+    });
 }
 
 /// Where `part` first stands in `bytes`.

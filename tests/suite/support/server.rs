@@ -5,6 +5,7 @@
 //! the machine changes a test. What it prints is collected, and a wait for a line is a wait on a condition variable.
 //! Dropping a `Server` kills its process.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -80,7 +81,7 @@ impl Server {
         Self {
             child,
             addr,
-            stdout: Output::new(Box::new(out), Vec::new()),
+            stdout: Output::new(Box::new(out), &[]),
             stderr,
         }
     }
@@ -262,15 +263,31 @@ type Source = Box<dyn Read + Send>;
 #[derive(Default)]
 struct Printed {
     bytes: Vec<u8>,
+    /// Where each whole line ends.
+    ends: Vec<usize>,
     ended: bool,
 }
 
+impl Printed {
+    fn add(&mut self, bytes: &[u8]) {
+        let start = self.bytes.len();
+        let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        self.ends.extend(ends.map(|(place, _)| start + place + 1));
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The whole lines behind so many others.
+    fn lines(&self, behind: usize) -> impl Iterator<Item = Cow<'_, str>> {
+        let start = |line: usize| line.checked_sub(1).map_or(0, |line| self.ends[line]);
+        let line = move |line: usize| &self.bytes[start(line)..self.ends[line] - 1];
+        (behind..self.ends.len()).map(move |place| String::from_utf8_lossy(line(place)))
+    }
+}
+
 impl Output {
-    fn new(source: Source, bytes: Vec<u8>) -> Self {
-        let printed = Printed {
-            bytes,
-            ended: false,
-        };
+    fn new(source: Source, bytes: &[u8]) -> Self {
+        let mut printed = Printed::default();
+        printed.add(bytes);
         Self {
             printed: Arc::new((Mutex::new(printed), Condvar::new())),
             source: Mutex::new(Some(source)),
@@ -297,14 +314,14 @@ impl Output {
                     .trim_end_matches(['"', '}'])
                     .parse()
                     .expect("an address follows `listening on`");
-                return Ok((addr, Self::new(source, bytes)));
+                return Ok((addr, Self::new(source, &bytes)));
             }
         }
     }
 
     /// Reads a stream from now on.
     pub(crate) fn collect(source: impl Read + Send + 'static) -> Self {
-        let output = Self::new(Box::new(source), Vec::new());
+        let output = Self::new(Box::new(source), &[]);
         output.read();
         output
     }
@@ -322,8 +339,7 @@ impl Output {
                     .0
                     .lock()
                     .expect("no panic under it")
-                    .bytes
-                    .extend_from_slice(&block[..count]);
+                    .add(&block[..count]);
                 printed.1.notify_all();
             }
             printed.0.lock().expect("no panic under it").ended = true;
@@ -345,49 +361,54 @@ impl Output {
         String::from_utf8_lossy(&self.locked().bytes).into_owned()
     }
 
-    /// All of it.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.locked().bytes.clone()
-    }
-
-    /// Waits until the collected bytes satisfy `done`, the stream ends or the limit is over; says whether they do.
-    pub(crate) fn wait_until(&self, limit: Duration, mut done: impl FnMut(&[u8]) -> bool) -> bool {
-        let waiting = |printed: &mut Printed| !done(&printed.bytes) && !printed.ended;
+    /// Waits until `look` finds something in what is collected; `None` when the stream ends or the limit is over
+    /// before.
+    fn wait_for<T>(
+        &self,
+        limit: Duration,
+        mut look: impl FnMut(&Printed) -> Option<T>,
+    ) -> Option<T> {
+        let mut found = None;
+        let waiting = |printed: &mut Printed| {
+            found = look(printed);
+            found.is_none() && !printed.ended
+        };
         let waited = self
             .printed
             .1
             .wait_timeout_while(self.locked(), limit, waiting);
-        let bytes = waited.expect("no panic under it").0.bytes.clone();
-        done(&bytes)
+        drop(waited.expect("no panic under it"));
+        found
     }
 
     /// Waits for the first whole line that holds `needle`.
     #[track_caller]
     pub(crate) fn line(&self, needle: &str) -> String {
-        self.line_within(PATIENCE, needle).unwrap_or_else(|| {
-            panic!(
-                "no line with {needle:?} within {PATIENCE:?} in:\n{}",
-                self.text()
-            )
-        })
-    }
-
-    /// As `line`, but `None` when there is none in this time.
-    pub(crate) fn line_within(&self, limit: Duration, needle: &str) -> Option<String> {
-        self.wait_until(limit, |bytes| line_with(bytes, needle).is_some());
-        line_with(&self.bytes(), needle)
+        let mut seen = 0;
+        let found = self.wait_for(PATIENCE, |printed| {
+            let line = printed.lines(seen).find(|line| line.contains(needle));
+            seen = printed.ends.len();
+            line.map(Cow::into_owned)
+        });
+        found.unwrap_or_else(|| panic!("no line with {needle:?} in:\n{}", self.text()))
     }
 
     /// Waits for so many whole lines.
     #[track_caller]
     pub(crate) fn wait_lines(&self, count: usize) {
-        let lines = |bytes: &[u8]| bytes.split(|&byte| byte == b'\n').count() - 1;
-        let all = self.wait_until(PATIENCE, |bytes| lines(bytes) >= count);
+        let all = self.wait_for(PATIENCE, |printed| {
+            (printed.ends.len() >= count).then_some(())
+        });
         assert!(
-            all,
-            "only {} of {count} lines within {PATIENCE:?}",
-            lines(&self.bytes())
+            all.is_some(),
+            "only {} of {count} lines",
+            self.locked().ends.len()
         );
+    }
+
+    /// The whole lines behind so many others.
+    pub(crate) fn lines_behind(&self, count: usize) -> Vec<String> {
+        self.locked().lines(count).map(Cow::into_owned).collect()
     }
 
     /// Waits for the end of a stream that is read.
@@ -410,14 +431,6 @@ impl Output {
     fn locked(&self) -> MutexGuard<'_, Printed> {
         self.printed.0.lock().expect("no panic under it")
     }
-}
-
-fn line_with(bytes: &[u8], needle: &str) -> Option<String> {
-    let whole = bytes.iter().rposition(|&byte| byte == b'\n')?;
-    let text = String::from_utf8_lossy(&bytes[..whole]);
-    text.lines()
-        .find(|line| line.contains(needle))
-        .map(str::to_owned)
 }
 
 /// The accounting in the process's last line.

@@ -1,0 +1,97 @@
+//! The drain empties the kernel's queue, within its limit, and a second signal still ends it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::support::{Server, ask, connect, get, wait_until};
+
+/// Connections as fast as four threads can open them.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<u64>>,
+}
+
+impl Flood {
+    fn start(address: SocketAddr) -> Flood {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flood = |_| {
+            let stop = stop.clone();
+            thread::spawn(move || {
+                let mut opened = 0;
+                // A bound in count too: a refused connect costs nothing.
+                while !stop.load(SeqCst) && opened < 100_000 {
+                    if connect(address).is_err() && stop.load(SeqCst) {
+                        break;
+                    }
+                    opened += 1;
+                }
+                opened
+            })
+        };
+        let threads = (0..4).map(flood).collect();
+        Flood { stop, threads }
+    }
+
+    fn stop(self) -> u64 {
+        self.stop.store(true, SeqCst);
+        self.threads.into_iter().map(|t| t.join().unwrap()).sum()
+    }
+}
+
+#[test]
+fn a_flood_does_not_hold_up_the_drain() {
+    let server = Server::start(&["--drain-timeout", "2s"]);
+    let flood = Flood::start(server.address);
+    assert!(wait_until(|| get(server.address, "/healthz").is_ok()));
+    let start = Instant::now();
+    let ended = server.terminate();
+    println!("ended after {:?}", start.elapsed());
+    println!("{} connections", flood.stop());
+    ended.assert_exact();
+    assert!(start.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
+fn a_second_signal_ends_a_drain_under_a_flood() {
+    let server = Server::start(&["--drain-timeout", "120s", "--shutdown-delay", "120s"]);
+    let mut delayed = server.connect();
+    std::io::Write::write_all(&mut delayed, b"GET /delay/60s HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert!(wait_until(|| server.metric("http_requests_in_flight ") > 1));
+    let flood = Flood::start(server.address);
+    server.signal("TERM");
+    assert!(server.stderr.wait_for("draining").is_some());
+    let start = Instant::now();
+    server.signal("TERM");
+    let ended = server.wait();
+    println!("ended after {:?}", start.elapsed());
+    flood.stop();
+    ended.assert_exact();
+    assert_eq!(ended.totals.get("cut"), Some(&1), "{}", ended.stderr);
+}
+
+/// Connections that wait in the kernel's queue when the signal comes are answered, not reset.
+#[test]
+fn what_waits_in_the_queue_is_answered() {
+    let server = Server::start(&["--drain-timeout", "20s"]);
+    let address = server.address;
+    // A stopped process accepts nothing, so all of these wait in the queue.
+    server.signal("STOP");
+    let mut queued: Vec<_> = (0..200).map(|_| connect(address).unwrap()).collect();
+    for stream in &mut queued {
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        std::io::Write::write_all(stream, request).unwrap();
+    }
+    server.signal("TERM");
+    server.signal("CONT");
+    for (number, stream) in queued.iter_mut().enumerate() {
+        let response = crate::support::read_response(stream);
+        assert!(matches!(response, Ok((200, _))), "{number}: {response:?}");
+    }
+    let ended = server.wait();
+    ended.assert_exact();
+    assert_eq!(ended.totals.get("requests"), Some(&200));
+    assert!(ask(&mut queued[0], "/").is_err());
+}

@@ -1,0 +1,19 @@
+//! Attacks on the real server, each bounded to seconds and to 127.0.0.1.
+//!
+//! A module is one attack, and its name says what has to hold. Each test waits for a state with a
+//! generous limit, because the machine may be busy. Heavy ones are ignored by default; CI runs them
+//! with `--include-ignored`. What the host lacks (root, a cgroup controller) is told by a line that
+//! begins with `NOT RUN`.
+
+mod support;
+
+mod drain_of_the_queue;
+mod gone_clients;
+mod half_heads;
+mod memory_bound;
+mod nonblocking_stdout;
+mod probes_stay_green;
+mod processor_time;
+mod refused_threads;
+mod room_for_newcomers;
+mod signals;

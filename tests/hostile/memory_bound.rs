@@ -1,0 +1,84 @@
+//! What a connection holds while it waits has a bound, whatever was sent before.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use crate::support::{Cgroup, Server, not_run, pause, sum_of, wait_until};
+
+const LIMIT: u64 = 128 << 20;
+
+/// Everything that grew a buffer before the delay: a long head, a body, pipelined requests whose
+/// log lines are six times as long as what they tell.
+fn grow_and_wait(stream: &mut TcpStream, waits: &str) {
+    let long = "x".repeat(31 << 10);
+    let head = format!("GET /status/204 HTTP/1.1\r\nHost: a\r\nA: {long}\r\n\r\n");
+    let body = format!(
+        "POST /status/204 HTTP/1.1\r\nHost: a\r\nContent-Length: 32768\r\n\r\n{}",
+        "x".repeat(32 << 10)
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body.as_bytes()).unwrap();
+    let mut logged = b"GET /status/204 HTTP/1.1\r\nHost: a\r\nUser-Agent: ".to_vec();
+    logged.extend([0xff; 512]);
+    logged.extend(b"\r\nReferer: ");
+    logged.extend([0xff; 512]);
+    logged.extend(b"\r\n\r\n");
+    let mut pipelined = logged.repeat(30);
+    pipelined.extend(waits.as_bytes());
+    stream.write_all(&pipelined).unwrap();
+}
+
+fn memory_bound(name: &str, waits: &str, in_flight: &str) {
+    let cgroup = match Cgroup::new("memory", name) {
+        Ok(cgroup) => cgroup,
+        Err(why) => return not_run(name, why),
+    };
+    if let Err(why) = cgroup.limit_memory(LIMIT) {
+        return not_run(name, why);
+    }
+    let mut server = Server::start_in(&[&cgroup], &["--log-format", "json"]);
+    let mut attackers = Vec::new();
+    for _ in 0..1024 {
+        let mut stream = server.connect();
+        grow_and_wait(&mut stream, waits);
+        attackers.push(stream);
+    }
+    let all_wait = wait_until(|| {
+        let Ok(response) = server.get("/metrics") else {
+            return !server.is_alive();
+        };
+        sum_of(&response.text, in_flight) >= 1000
+    });
+    pause(std::time::Duration::from_millis(200));
+    println!(
+        "{name}: peak {} KiB, resident {} KiB",
+        cgroup.peak_memory() >> 10,
+        server.status("VmRSS:")
+    );
+    assert!(server.is_alive(), "the server was killed");
+    assert!(all_wait, "the connections do not wait");
+    assert!(cgroup.peak_memory() < LIMIT, "the limit was reached");
+    drop(attackers);
+    let ended = server.terminate();
+    assert!(ended.well, "{}", ended.stderr);
+}
+
+#[test]
+#[ignore = "1,024 connections in a memory cgroup"]
+fn delayed_connections() {
+    let waits = "GET /delay/60s HTTP/1.1\r\nHost: a\r\n\r\n";
+    memory_bound("delayed", waits, "http_requests_in_flight ");
+}
+
+#[test]
+#[ignore = "1,024 connections in a memory cgroup"]
+fn streaming_connections() {
+    let waits = "GET /events?interval=1h HTTP/1.1\r\nHost: a\r\n\r\n";
+    memory_bound("streaming", waits, "http_requests_in_flight ");
+}
+
+#[test]
+#[ignore = "1,024 connections in a memory cgroup"]
+fn idle_connections() {
+    memory_bound("idle", "", "http_idle_connections ");
+}

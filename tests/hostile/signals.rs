@@ -1,0 +1,111 @@
+//! Signals: a storm of them does not hang the exit, and none is lost that comes early.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::support::{PROGRAM, Server, command, not_run, pause, send_signal, wait_until};
+
+#[test]
+fn a_storm_of_signals_does_not_hang_the_exit() {
+    for _ in 0..4 {
+        let server = Server::start(&[]);
+        let mut kept = server.connect();
+        assert_eq!(crate::support::ask(&mut kept, "/").unwrap().0, 200);
+        // The shell's own kill starts no process, so each sender is fast.
+        let storm = format!(
+            "i=0; while [ $i -lt 200 ]; do kill -TERM {} 2>/dev/null; i=$((i+1)); done",
+            server.pid
+        );
+        let senders: Vec<_> = (0..4)
+            .map(|_| Command::new("sh").args(["-c", &storm]).spawn().unwrap())
+            .collect();
+        let ended = server.wait();
+        ended.assert_exact();
+        for mut sender in senders {
+            sender.wait().unwrap();
+        }
+    }
+}
+
+/// Whether a process catches SIGTERM, and how many threads and descriptors it has.
+fn state(pid: u32) -> Option<(bool, u64, usize)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| Some(status.lines().find_map(|l| l.strip_prefix(name))?.trim());
+    let caught = u64::from_str_radix(field("SigCgt:")?, 16).ok()?;
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let sockets = descriptors
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .filter(|link| link.to_string_lossy().starts_with("socket:"));
+    let sockets = sockets.count();
+    Some((
+        caught & (1 << 14) != 0,
+        field("Threads:")?.parse().ok()?,
+        sockets,
+    ))
+}
+
+#[test]
+fn a_signal_is_caught_before_anything_else_is_there() {
+    for _ in 0..10 {
+        let mut child = command(PROGRAM, &[])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let caught = wait_until(|| {
+            // The sockets are looked at after the signals, so what is seen too late helps nobody.
+            state(pid).is_some_and(|(caught, threads, sockets)| {
+                assert!(caught || threads <= 1, "a thread before the signals");
+                assert!(caught || sockets <= 3, "the port before the signals");
+                caught
+            })
+        });
+        assert!(caught);
+        send_signal(pid, "TERM");
+        let mut status = None;
+        assert!(wait_until(|| {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        }));
+        assert!(status.unwrap().success(), "{status:?}");
+    }
+}
+
+#[test]
+fn as_pid_1_an_early_signal_ends_it() {
+    for _ in 0..10 {
+        let mut wrapper = command("unshare", &["--pid", "--fork", PROGRAM])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", wrapper.id());
+        let mut server = None;
+        let found = wait_until(|| {
+            let text = fs::read_to_string(&children).unwrap_or_default();
+            server = text
+                .split_whitespace()
+                .next()
+                .and_then(|pid| pid.parse().ok());
+            let caught = server.and_then(state).is_some_and(|(caught, ..)| caught);
+            caught || matches!(wrapper.try_wait(), Ok(Some(_)))
+        });
+        let Some(server) = server.filter(|_| found) else {
+            return not_run("as_pid_1_an_early_signal_ends_it", "no PID namespace");
+        };
+        send_signal(server, "TERM");
+        let mut status = None;
+        let ended = wait_until(|| {
+            status = wrapper.try_wait().unwrap();
+            status.is_some()
+        });
+        if !ended {
+            send_signal(server, "KILL");
+            panic!("SIGTERM was lost");
+        }
+        assert!(status.unwrap().success(), "{status:?}");
+        pause(Duration::ZERO);
+    }
+}
