@@ -54,8 +54,20 @@ pub fn text(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
     }
 }
 
-/// The times that both forms tell.
-fn times(exchange: &Exchange<'_>) -> [(&'static str, Duration); 3] {
+/// The names and values of the request, for the forms that write each in the same way.
+pub(super) fn strings<'a>(exchange: &'a Exchange<'_>) -> [(&'static str, &'a str); 6] {
+    [
+        ("method", exchange.request.method_text()),
+        ("target", exchange.request.target()),
+        ("protocol", exchange.request.version.label()),
+        ("client", exchange.client),
+        ("peer", exchange.peer),
+        ("local", exchange.local),
+    ]
+}
+
+/// The times that every form tells.
+pub(super) fn times(exchange: &Exchange<'_>) -> [(&'static str, Duration); 3] {
     let connection = exchange.connection;
     [
         ("delay", exchange.delay),
@@ -76,21 +88,13 @@ pub fn json(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
     }
     put(b",\"request_on_connection\":");
     put(&decimal::decimal(exchange.connection.request_number));
-    let strings = [
-        ("method", request.method_text()),
-        ("target", request.target()),
-        ("protocol", request.version.label()),
-        ("client", exchange.client),
-        ("peer", exchange.peer),
-        ("local", exchange.local),
-    ];
     let process = exchange
         .app
         .identity
         .facts
         .iter()
         .map(|(name, value)| (*name, value.as_str()));
-    for (name, value) in strings.into_iter().chain(process) {
+    for (name, value) in strings(exchange).into_iter().chain(process) {
         member(name, value.as_bytes(), &mut put);
     }
     put(b",\"notes\":[");
@@ -149,7 +153,7 @@ fn body(exchange: &Exchange<'_>, put: &mut impl FnMut(&[u8])) {
 }
 
 /// Names and values of trailer lines, whose syntax the decoder has checked.
-fn trailers(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn trailers(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let lines = lines
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty());

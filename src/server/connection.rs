@@ -240,8 +240,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Reads until another line of the head has ended, which may be its last one; false if the
-    /// connection ended.
+    /// Reads until another line of the head has ended, which may be its last one, or has a fault
+    /// that can be seen already; false if the connection ended.
     fn read_line(&mut self) -> Result<bool, RequestError> {
         let deadline = self.started + self.app().config.header_timeout;
         let mut before = self.buffers.input.unread().len();
@@ -273,7 +273,11 @@ impl<'a> Connection<'a> {
             let line = limits::REQUEST_LINE_BYTES + 2;
             let too_long = before <= line && input.len() > line;
             let too_large = input.len() > self.app().config.max_head;
-            if input[before..].contains(&b'\n') || too_long || too_large {
+            // A CR may end a line, and another control byte is a fault.
+            let after_cr = input[..before].ends_with(b"\r");
+            let mut new = input[before..].iter();
+            let control = new.any(|byte| *byte < b' ' && *byte != b'\t');
+            if control || after_cr || too_long || too_large {
                 return Ok(true);
             }
             before = input.len();

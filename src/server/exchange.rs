@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::app::controls::{Refusal, ResponseFault};
+use crate::app::controls::Refusal;
 use crate::app::handlers::{self, Action, Decision};
 use crate::app::{Body, ConnectionFacts, Exchange, Host, SleepEnds};
 use crate::http::decimal;
@@ -16,7 +16,7 @@ use crate::http::error::RequestError;
 use crate::http::field;
 use crate::http::forwarded;
 use crate::http::request::{Framing, Method, Request, Version};
-use crate::http::response::{After, Head, Preamble, Sent};
+use crate::http::response::{After, Head, Preamble};
 use crate::http::route::Route;
 use crate::http::status::Status;
 use crate::limits;
@@ -67,7 +67,7 @@ struct Outcome<'a> {
     output_start: u64,
 }
 
-impl Connection<'_> {
+impl<'a> Connection<'a> {
     /// Answers a request; how the connection ends, if it does.
     pub(super) fn exchange(&mut self, request: &Request) -> Option<End> {
         self.requests += 1;
@@ -148,12 +148,7 @@ impl Connection<'_> {
     ) -> After {
         let client = self.client(request);
         let made_id = decimal::hex64(self.random.u64(..));
-        let sent_id = request.value("x-request-id");
-        let request_id = if is_plain_token(sent_id) {
-            sent_id
-        } else {
-            &made_id
-        };
+        let request_id = sent_id(request).unwrap_or(&made_id);
         let close = !request.keep_alive || body.is_none() || self.is_last(body);
         self.buffers.dates.set(unix_now());
         let output_start = self.out.position();
@@ -162,10 +157,7 @@ impl Connection<'_> {
             let bytes = self.buffers.body_bytes(received);
             let exchange = Exchange {
                 app: self.app(),
-                host: &Machine {
-                    server: self.server,
-                    permit: self.permit,
-                },
+                host: &self.machine(),
                 settings,
                 request,
                 route: decision.route,
@@ -182,22 +174,11 @@ impl Connection<'_> {
                 local: &self.local,
                 request_id,
                 dates: &self.buffers.dates,
-                connection: ConnectionFacts {
-                    request_number: self.requests,
-                    age: self.started.saturating_duration_since(self.opened),
-                    idle: self.idle,
-                },
+                connection: self.facts(),
                 delay,
                 close,
             };
-            match decision.action {
-                Action::Echo(controls) if controls.fault == Some(ResponseFault::Empty) => Sent {
-                    status: Status::NONE,
-                    after: After::Abort,
-                    delay,
-                },
-                _ => (self.server.respond)(&exchange, &decision.action, &mut self.out),
-            }
+            (self.server.respond)(&exchange, &decision.action, &mut self.out)
         };
         let messages = (sent.after == After::WebSocket).then(|| self.websocket());
         self.take_note(
@@ -215,6 +196,22 @@ impl Connection<'_> {
             },
         );
         sent.after
+    }
+
+    /// What a handler may ask of the server.
+    fn machine(&self) -> Machine<'a> {
+        Machine {
+            server: self.server,
+            permit: self.permit,
+        }
+    }
+
+    fn facts(&self) -> ConnectionFacts {
+        ConnectionFacts {
+            request_number: self.requests,
+            age: self.started.saturating_duration_since(self.opened),
+            idle: self.idle,
+        }
     }
 
     /// Whether this response is the connection's last. A request that is already here behind this
@@ -425,7 +422,8 @@ impl fmt::Write for AddressText {
     }
 }
 
-/// Whether a client's request id may stand in our responses and logs.
-fn is_plain_token(id: &[u8]) -> bool {
-    (1..=limits::REQUEST_ID_BYTES).contains(&id.len()) && field::is_token(id)
+/// The client's own id of a request, if it may stand in our responses and logs.
+fn sent_id(request: &Request) -> Option<&[u8]> {
+    let id = request.value("x-request-id");
+    (id.len() <= limits::REQUEST_ID_BYTES && field::is_token(id)).then_some(id)
 }

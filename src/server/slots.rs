@@ -715,7 +715,7 @@ mod tests {
         let ago = |age| Instant::now().checked_sub(age).unwrap();
         idle.enter(Phase::Idle, ago(limits::IDLE_GRACE));
         new.enter(Phase::New, ago(limits::SHED_TIME_ALONE));
-        let evicted = || [&shed, &new, &idle].map(|permit| permit.is_evicted());
+        let evicted = || [&shed, &new, &idle].map(Permit::is_evicted);
         for expected in [
             [false, false, false],
             [true, false, false],

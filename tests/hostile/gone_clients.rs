@@ -6,7 +6,12 @@ use std::net::Shutdown;
 use crate::support::{Server, ask, pause, sum_of, wait_until};
 
 fn gone_clients(slots: usize) {
-    let server = Server::start(&["--max-connections", &slots.to_string()]);
+    let server = Server::start(&[
+        "--max-connections",
+        &slots.to_string(),
+        "--drain-timeout",
+        "1s",
+    ]);
     // It asks again and again, so it is never the one that makes room.
     let mut observer = server.connect();
     for _ in 1..slots {

@@ -256,8 +256,6 @@ impl Server {
 
     /// Processor time so far.
     pub(crate) fn processor_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/schedstat", self.pid)).unwrap_or_default();
-        let _ = stat;
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
         let nanos = tasks.flatten().filter_map(|task| {
             let text = fs::read_to_string(task.path().join("schedstat")).ok()?;

@@ -55,6 +55,26 @@ fn settings() {
 }
 
 #[test]
+fn controls() {
+    corpus("controls", properties::controls);
+}
+
+#[test]
+fn echoes() {
+    corpus("echo", properties::echo);
+}
+
+/// Every byte between others, and as the last of a value that it could end or escape.
+#[test]
+fn every_byte() {
+    for byte in 0..=u8::MAX {
+        properties::echo(&[b'a', byte, b'b']);
+        properties::controls(&[byte]);
+        properties::controls(&[0, b'2', b'0', b'0', byte]);
+    }
+}
+
+#[test]
 fn websockets() {
     corpus("websocket", properties::websocket);
 }
