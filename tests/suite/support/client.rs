@@ -258,6 +258,7 @@ impl Client {
                 return Err(io::Error::new(ErrorKind::UnexpectedEof, what));
             }
         }
+        self.searched = 0;
         Ok(self.buffer.drain(..count).collect())
     }
 
