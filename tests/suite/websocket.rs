@@ -558,11 +558,10 @@ fn two_hundred_idle_websockets_are_told_and_the_server_ends_in_time() {
     }
     server.ends_well();
     let account = Account::of(&server);
-    assert_eq!(
-        (account.count("completed"), account.count("cut")),
-        (COUNT as u64, 0),
-        "{account:?}"
-    );
+    let (completed, cut) = (account.count("completed"), account.count("cut"));
+    // The scrape that was made last may count as well.
+    let expected = COUNT as u64..=COUNT as u64 + 1;
+    assert!(expected.contains(&completed) && cut == 0, "{account:?}");
     let lines = server.lines();
     assert_eq!(lines.len(), COUNT);
     assert!(
