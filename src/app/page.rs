@@ -2,9 +2,9 @@
 //!
 //! It shows the same facts as the other forms, and with its script what the same path answers when
 //! it is asked again and again. Two things keep a hostile request from running a script in it: each
-//! byte of the request passes through [`escape::html`], and the policy ([`POLICY`], Content Security
-//! Policy Level 3) lets only the style and the script run whose hashes it names. Without a script
-//! the live part stays hidden.
+//! byte of the request passes through [`escape::html`], and the policy ([`POLICY`], CSP Level 3)
+//! lets only the style and the script run whose hashes it names. Without a script the live part
+//! stays hidden.
 
 use crate::app::notes::Notes;
 use crate::app::{Exchange, description};

@@ -154,6 +154,12 @@ impl Slots {
             evicted: false,
             websocket: None,
         });
+        // After the drain's grace only what has arrived is read.
+        if self.stage.reached(Stage::NoIdling)
+            && let Some(occupant) = &mut *self.slot(index)
+        {
+            occupant.evict();
+        }
         let shed = AtomicBool::new(index >= self.regular);
         let permit = Permit {
             slots: self,

@@ -432,7 +432,12 @@ fn an_announced_close_is_honoured() {
         let report = watch("--for 4s --rate 4 --connections 2 --timeout 20s", server);
         if announced == "1" {
             report.nothing_lost();
-            assert_eq!(report.get("connections_opened"), 16, "{}", report.summary);
+            // Sixteen, but for a request that comes late and so finds the one before it just answered.
+            assert!(
+                (12..=16).contains(&report.get("connections_opened")),
+                "{}",
+                report.summary
+            );
         } else {
             // Where the announcement is a longer time, the connection is used, and the request is lost.
             let lost = report.summary["kept_connections"]["closed"].as_u64();

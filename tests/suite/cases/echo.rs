@@ -187,34 +187,25 @@ pub(super) fn special() -> Vec<Case> {
             .body("\"body\":null")
             .body("\"body_bytes\":2"),
     );
-    for (accept, json) in [
-        ("*/*", false),
-        ("text/html, */*;q=0.8", false),
-        ("text/plain, application/json;q=0.5", false),
-        ("application/json;q=0", false),
-        ("application/json", true),
-        ("application/json, text/plain;q=0.5", true),
-        ("text/plain;q=0.5, application/json;q=0.9", true),
-        ("Application/JSON", true),
-        ("application/json\r\nAccept: text/plain;q=0.5", true),
-        ("text/plain;q=0.5\r\nAccept: application/json", true),
-        ("application/json;q=0.5\r\nAccept: text/plain", false),
-        ("text/plain\r\nAccept: application/json;q=0.5", false),
+    let (text, json, html) = ("text/plain", "application/json", "text/html");
+    for (accept, form) in [
+        ("*/*", text),
+        ("text/html, */*;q=0.8", html),
+        ("text/plain, application/json;q=0.5", text),
+        ("application/json;q=0", text),
+        ("application/json", json),
+        ("application/json, text/plain;q=0.5", json),
+        ("text/plain;q=0.5, application/json;q=0.9", json),
+        ("Application/JSON", json),
+        ("application/json\r\nAccept: text/plain;q=0.5", json),
+        ("text/plain;q=0.5\r\nAccept: application/json", json),
+        ("application/json;q=0.5\r\nAccept: text/plain", text),
+        ("text/plain\r\nAccept: application/json;q=0.5", text),
     ] {
         let input = format!("GET / HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n");
-        let case = Case::new(
-            &format!("9110-12.5.1 Accept: {accept:?}"),
-            input.as_bytes(),
-            "200 keep",
-        );
-        cases.push(case.field_has(
-            "Content-Type",
-            if json {
-                "application/json"
-            } else {
-                "text/plain"
-            },
-        ));
+        let name = format!("9110-12.5.1 Accept: {accept:?}");
+        let case = Case::new(&name, input.as_bytes(), "200 keep");
+        cases.push(case.field_has("Content-Type", form));
     }
     cases
 }

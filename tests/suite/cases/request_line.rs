@@ -76,7 +76,7 @@ pub(super) const ROWS: &[Row] = &[
     ("9112-3.2 UTF-8 in a host", b"GET http://\xc3\xa9/ HTTP/1.1\r\nHost: a\r\n\r\n", "400/target close"),
     ("9112-3.2 byte 0x80", b"GET /\x80 HTTP/1.1\r\nHost: a\r\n\r\n", "400/target close"),
     ("9112-3.2 byte 0xff", b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n", "400/target close"),
-    ("9112-3.2 DEL", b"GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n", "400/target close"),
+    ("9112-3.2 DEL", b"GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n", "400/* close"),
     ("9112-3.2 NUL", b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n", "400/* close"),
     ("9112-3.2 ESC", b"GET /\x1b[31m HTTP/1.1\r\nHost: a\r\n\r\n", "400/* close"),
     ("9112-3.2 control byte in the query", b"GET /?a=\x01 HTTP/1.1\r\nHost: a\r\n\r\n", "400/* close"),
