@@ -755,8 +755,10 @@ mod tests {
         thread::scope(|scope| {
             let newcomer = scope.spawn(|| slots.take(Kind::Regular, MINUTE));
             wait_for_end(&idle);
+            let start = Instant::now();
             drop(idle);
             assert_eq!(newcomer.join().unwrap(), Some(0));
+            assert!(start.elapsed() < MINUTE / 2, "it was not notified");
         });
     }
 
