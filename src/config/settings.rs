@@ -159,7 +159,7 @@ settings! { |config, text, runtime|
     show quoted(&units::show_duration(runtime.delay_max));
 
     "error-rate" "ERROR_RATE" "0", StartAndRuntime,
-    "share (0 to 1) of echo requests that are answered 500"
+    "share (0 to 1) of echo requests that get a 500"
     read config.runtime.error_rate = units::parse_rate(text).ok_or(units::RATE)?;
     show runtime.error_rate.to_string();
 
