@@ -629,6 +629,7 @@ mod tests {
     fn connection() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(MINUTE)).unwrap();
         (client, listener.accept().unwrap().0)
     }
 
@@ -997,8 +998,10 @@ mod tests {
         thread::scope(|scope| {
             let newcomer = scope.spawn(|| slots.take(Kind::Regular, MINUTE));
             wait_for_end(&idle);
+            let start = Instant::now();
             slots.cut();
             assert_eq!(newcomer.join().unwrap(), None);
+            assert!(start.elapsed() < MINUTE / 2, "it waited to its own end");
         });
     }
 
