@@ -919,6 +919,7 @@ def rollout(kind, work, words, delay):
             time.sleep(max(1.5, next_at - time.monotonic()))  # the new one is known before the other one ends
         watch.child.wait(PATIENCE + SECONDS)
         summary = json.loads(watch.out.read_text().splitlines()[-1])
+        print(f"{name}: {losses(summary)}, {n} restarts, requests at most {summary['late_seconds']:.3f} s late", flush=True)
         for s in range(2):
             servers[s].stop()
             cut += sum(int(c) for c in re.findall(r" cut=(\d+)", (work / f"{name}-{s}.err").read_text()))
@@ -958,12 +959,12 @@ def one_proxy(kind, work):
             failures += wrong
             with_settings["smuggling inputs"] = f"{passed} of {len(SMUGGLED)} reach the server"
             good, poor = good.result(), poor.result()
+        if good["lost"] and (good["unsent"] or good["late_seconds"] > 0.5):
+            print(f"NOT RUN: {kind}, a rollout beside the other checks: the machine stalled; it runs again, alone")
+            good = rollout(kind, work, {"set", "pair", "checks"}, "1s")
     finally:
         for process in [*proxies, plain, tuned]:
             process.stop()
-    print(f"{kind}: rollout with the settings, checks and a delay of 1 s: {losses(good)}, {good['restarts']} restarts, "
-          f"cut by the servers: {good['cut']}")
-    print(f"{kind}: rollout by default, without a delay: {losses(poor)}, {poor['restarts']} restarts", flush=True)
     if good["lost"] or good["cut"]:
         failures.append(f"{kind}: a rollout lost {losses(good)}, cut {good['cut']}")
     return by_default, with_settings, (losses(good), losses(poor)), failures
@@ -1077,9 +1078,9 @@ class Recipes:
 
 
 def buffers(out):
-    times = re.findall(r"^(\S+) data:", out, re.M)
+    times = [3600 * int(h) + 60 * int(m) + int(s) for h, m, s in re.findall(r"^(\d+):(\d+):(\d+) data:", out, re.M)]
     up = re.search(r'"seconds":([\d.]+)', out)
-    return (f"responses {'flow' if len(set(times)) > 1 else 'are held back'}, "
+    return (f"responses {'flow' if (times[-1] - times[0]) % 86400 > 2 else 'are held back'}, "
             f"uploads {'flow' if float(up[1]) > 1 else 'are held back'}")
 
 
