@@ -154,6 +154,12 @@ impl Slots {
             evicted: false,
             websocket: None,
         });
+        // After the drain's grace only what has arrived is read.
+        if self.stage.reached(Stage::NoIdling)
+            && let Some(occupant) = &mut *self.slot(index)
+        {
+            occupant.evict();
+        }
         let shed = AtomicBool::new(index >= self.regular);
         let permit = Permit {
             slots: self,
@@ -623,6 +629,7 @@ mod tests {
     fn connection() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(MINUTE)).unwrap();
         (client, listener.accept().unwrap().0)
     }
 
@@ -991,8 +998,10 @@ mod tests {
         thread::scope(|scope| {
             let newcomer = scope.spawn(|| slots.take(Kind::Regular, MINUTE));
             wait_for_end(&idle);
+            let start = Instant::now();
             slots.cut();
             assert_eq!(newcomer.join().unwrap(), None);
+            assert!(start.elapsed() < MINUTE / 2, "it waited to its own end");
         });
     }
 
