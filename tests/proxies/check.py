@@ -919,7 +919,8 @@ def rollout(kind, work, words, delay):
             time.sleep(max(1.5, next_at - time.monotonic()))  # the new one is known before the other one ends
         watch.child.wait(PATIENCE + SECONDS)
         summary = json.loads(watch.out.read_text().splitlines()[-1])
-        print(f"{name}: {losses(summary)}, {n} restarts, requests at most {summary['late_seconds']:.3f} s late", flush=True)
+        late = f"sent at most {summary['late_seconds']:.3f} s late"
+        print(f"{name}: lost {losses(summary)}, {n} restarts, {late}", flush=True)
         for s in range(2):
             servers[s].stop()
             cut += sum(int(c) for c in re.findall(r" cut=(\d+)", (work / f"{name}-{s}.err").read_text()))
