@@ -70,7 +70,7 @@ fn collect(directory: &Path, sources: &mut Vec<Source>) {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             collect(&path, sources);
-        } else {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("text");
             let path = path.strip_prefix(source_root()).expect("below").to_owned();
             sources.push(Source { path, text });

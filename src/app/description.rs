@@ -102,7 +102,7 @@ pub fn json(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
     notes.for_each(exchange, |pieces| {
         put(separator);
         for piece in pieces {
-            escape::json(piece, &mut put);
+            escape::json_lossless(piece, &mut put);
         }
         put(b"\"");
         separator = b",\"";

@@ -51,7 +51,8 @@ const NOTES: [Note; 10] = [
     Note {
         deserved: |exchange, fields| {
             let request = exchange.request;
-            fields.forwarded_host && request.value("x-forwarded-host") != request.value("host")
+            let host = request.value("host");
+            fields.forwarded_host && !request.value("x-forwarded-host").eq_ignore_ascii_case(host)
         },
         sentence: |exchange| {
             [
@@ -279,7 +280,9 @@ fn disagree(request: &Request) -> bool {
         .map(<[u8]>::trim_ascii);
     let client = pairs.find(|pair| pair.len() > 4 && pair[..4].eq_ignore_ascii_case(b"for="));
     match (first, client) {
-        (Some(first), Some(client)) => bare_address(&client[4..]) != bare_address(first),
+        (Some(first), Some(client)) => {
+            !bare_address(&client[4..]).eq_ignore_ascii_case(bare_address(first))
+        }
         _ => false,
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! It shows the same facts as the other forms, and with its script what the same path answers when
 //! it is asked again and again. Two things keep a hostile request from running a script in it: each
-//! byte of the request passes through [`escape::html`], and the policy ([`POLICY`], Content Security
-//! Policy Level 3) lets only the style and the script run whose hashes it names. Without a script
-//! the live part stays hidden.
+//! byte of the request passes through [`escape::html`], and the policy ([`POLICY`], CSP Level 3)
+//! lets only the style and the script run whose hashes it names. Without a script the live part
+//! stays hidden.
 
 use crate::app::notes::Notes;
 use crate::app::{Exchange, description};
@@ -134,7 +134,9 @@ impl Page<'_> {
         self.html("<h2>Notes</h2>\n<ul class=\"notes\">\n");
         notes.for_each(exchange, |pieces| {
             self.html("<li>");
-            pieces.iter().for_each(|piece| self.text(piece));
+            for piece in pieces {
+                self.text(piece);
+            }
             self.html("</li>\n");
         });
         self.html("</ul>\n");
@@ -250,7 +252,7 @@ mod tests {
         };
         let mut page = Vec::new();
         html(&exchange, notes::find(&exchange), |bytes| {
-            page.extend_from_slice(bytes)
+            page.extend_from_slice(bytes);
         });
         page
     }
@@ -260,8 +262,8 @@ mod tests {
         let page = str::from_utf8(page).unwrap();
         let page = page.replace(STYLE, "").replace(SCRIPT, "");
         let tags = page.split('<').skip(1);
-        tags.map(|tag| format!("<{}>", tag.split('>').next().unwrap_or_default()))
-            .collect()
+        let inside = tags.map(|tag| tag.split('>').next().unwrap_or_default());
+        inside.collect::<Vec<_>>().join("><")
     }
 
     const PLAIN: &[u8] = b"GET //x HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n";
@@ -319,23 +321,25 @@ mod tests {
 
     #[test]
     fn sha256_of_the_standard() {
-        let hex = |bytes: [u8; 32]| -> String {
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        let hex = |hash: [u8; 32]| {
+            let bytes: Vec<_> = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+            bytes.concat()
         };
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hex(sha256(b"abc")), abc);
         let long = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
-        assert_eq!(hex(sha256(&[b'a'; 1_000_000])), long);
+        assert_eq!(hex(sha256(&vec![b'a'; 1_000_000])), long);
     }
 
     /// The first 32 bits of the fractional part of a root of `number`.
+    #[allow(clippy::cast_sign_loss, reason = "a root is not negative")]
     fn fraction(number: u32, root: fn(f64) -> f64) -> u32 {
         (root(number.into()).fract() * 4_294_967_296.0) as u32
     }
 
     /// SHA-256 (FIPS 180-4 section 6.2).
     fn sha256(message: &[u8]) -> [u8; 32] {
-        let is_prime = |number: &u32| (2..*number).all(|divisor| number % divisor != 0);
+        let is_prime = |number: &u32| (2..*number).all(|divisor| !number.is_multiple_of(divisor));
         let primes: Vec<u32> = (2..312).filter(is_prime).collect();
         let mut state: [u32; 8] = std::array::from_fn(|i| fraction(primes[i], f64::sqrt));
         let mut padded = message.to_vec();
@@ -367,6 +371,7 @@ mod tests {
         hash
     }
 
+    #[allow(clippy::many_single_char_names, reason = "the standard's names")]
     fn round([a, b, c, d, e, f, g, h]: [u32; 8], addend: u32) -> [u32; 8] {
         let sum_e = e.rotate_right(6) ^ e.rotate_right(11) ^ e.rotate_right(25);
         let choice = (e & f) ^ (!e & g);

@@ -65,6 +65,8 @@ struct Outcome<'a> {
     messages: Option<u64>,
     /// Where the response begins in the output.
     output_start: u64,
+    /// Why the response was left unfinished, if it was.
+    broken_off: Option<Aborted>,
 }
 
 impl<'a> Connection<'a> {
@@ -193,9 +195,22 @@ impl<'a> Connection<'a> {
                 body: received,
                 messages,
                 output_start,
+                broken_off: self.why_broken_off(sent.after, decision),
             },
         );
         sent.after
+    }
+
+    /// Why a response was left unfinished, if it was: by a fault, by the end of its connection, or
+    /// by the drain.
+    fn why_broken_off(&self, after: After, decision: &Decision<'_>) -> Option<Aborted> {
+        let unfinished = matches!(after, After::Abort | After::Stall);
+        let ended = self.out.failed().is_some() || self.permit.is_evicted();
+        unfinished.then(|| match decision.fault() {
+            Some(_) => Aborted::Fault,
+            None if ended => self.why_aborted(),
+            None => Aborted::Cut,
+        })
     }
 
     /// What a handler may ask of the server.
@@ -308,6 +323,7 @@ impl<'a> Connection<'a> {
             body: Received::default(),
             messages: None,
             output_start,
+            broken_off: None,
         };
         self.take_note(None, &raw[..raw_length], &outcome);
         End::Linger
@@ -327,9 +343,7 @@ impl<'a> Connection<'a> {
             app.metrics.injected(fault);
         }
         let method = request.map_or(Method::Other, |request| request.method);
-        if status == Status::NONE {
-            app.metrics.aborted(Aborted::Fault);
-        } else {
+        if status != Status::NONE {
             app.metrics
                 .responded(decision.route, method, status, duration);
         }
@@ -363,6 +377,9 @@ impl<'a> Connection<'a> {
         self.buffers
             .pending
             .add(self.out.position(), logged, !decision.route.is_probe());
+        if let Some(why) = outcome.broken_off {
+            self.buffers.pending.break_off(why);
+        }
         if let Some(request) = request {
             let body = self.buffers.body_bytes(outcome.body);
             app.recent

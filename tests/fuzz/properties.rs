@@ -6,7 +6,7 @@
 #![allow(dead_code, reason = "each fuzz target asserts one of these")]
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -544,17 +544,17 @@ pub fn echo(data: &[u8]) {
     if takes_its_time(data) {
         return;
     }
-    for accept in [&b"application/json"[..], b"text/plain"] {
-        for request in requests(data, accept) {
-            SERVERS.with(|servers| {
-                for server in servers {
-                    let (response, lines) = server.serve(&request, [request.len()]);
-                    check_responses(&request, &response);
-                    check_lines(&lines, server.json);
-                }
-            });
+    // The form of a response and the format of its log line have nothing to do with each other.
+    let forms = [&b"text/plain"[..], b"application/json", b"text/html"];
+    SERVERS.with(|servers| {
+        for (accept, server) in forms.into_iter().zip(servers.iter().cycle()) {
+            for request in requests(data, accept) {
+                let (response, lines) = server.serve(&request, [request.len()]);
+                check_responses(&request, &response);
+                check_lines(&lines, server.json);
+            }
         }
-    }
+    });
 }
 
 /// Requests with the bytes in each place of a request. Most are refused, and the refusal has to
@@ -637,8 +637,26 @@ fn check_responses(request: &[u8], mut rest: &[u8]) {
             let parsed = serde_json::from_slice::<Value>(body);
             parsed.unwrap_or_else(|error| panic!("{error}: {}", body.escape_ascii()));
         }
+        if fields["content-type"].starts_with("text/html") {
+            check_page(&latin1(body));
+        }
         rest = next;
     }
+}
+
+/// A page has no tag that a page of a harmless request does not have.
+fn check_page(page: &str) {
+    KNOWN_TAGS.with(|known| {
+        for tag in tags(page) {
+            assert!(known.contains(tag), "a foreign tag: {tag:?}");
+        }
+    });
+}
+
+/// What stands between `<` and `>`.
+fn tags(page: &str) -> impl Iterator<Item = &str> {
+    let pieces = page.split('<').skip(1);
+    pieces.map(|piece| piece.split('>').next().unwrap_or_default())
 }
 
 /// Each character a byte.
@@ -673,6 +691,7 @@ const OWN: &[&str] = &[
     "content-length",
     "transfer-encoding",
     "x-content-type-options",
+    "content-security-policy",
     "cache-control",
     "server-timing",
     "x-request-id",
@@ -775,6 +794,14 @@ fn check_html(page: &[u8]) {
 }
 
 thread_local! {
+    /// The tags of a page with every part: fields, notes, a body and trailers.
+    static KNOWN_TAGS: BTreeSet<String> = SERVERS.with(|servers| {
+        let head = "GET /a//b HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\nA_B: c\r\n\
+                    Transfer-Encoding: chunked\r\n\r\n";
+        let request = format!("{head}1\r\nx\r\n0\r\nA: b\r\n\r\n").into_bytes();
+        let page = latin1(&servers[0].serve(&request, [request.len()]).0);
+        tags(&page).map(str::to_owned).collect()
+    });
     /// One with a log in text, one with a log in JSON.
     static SERVERS: [Served; 2] = [false, true].map(Served::new);
 }

@@ -9,6 +9,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::{PATIENCE, Server, find};
 
 /// A response, taken apart.
@@ -53,6 +55,12 @@ impl Response {
                 .any(|token| token.trim() == "close")
         };
         self.values("connection").iter().any(closes)
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self}"))
     }
 
     /// The body as text.
@@ -240,6 +248,23 @@ impl Client {
             io::Error::new(error.kind(), format!("{error}, {}", left(&self.buffer)))
         });
         read.map(|_| ())
+    }
+
+    /// Waits for so many bytes and takes them, for what is no response.
+    pub(crate) fn take(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        while self.buffer.len() < count {
+            if self.read()? == 0 {
+                let what = format!("the connection ended after {}", shown(&self.buffer));
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, what));
+            }
+        }
+        self.searched = 0;
+        Ok(self.buffer.drain(..count).collect())
+    }
+
+    /// What has come and was not yet taken.
+    pub(crate) fn received(&self) -> &[u8] {
+        &self.buffer
     }
 
     /// Reads to the end of the connection.

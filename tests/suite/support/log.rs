@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+/// The one field that not every line has: only a WebSocket counts messages.
+const OPTIONAL: &str = "messages";
+
 /// Every field of a JSON line, in order, and its type.
 const JSON: &[(&str, Kind)] = &[
     ("time", Kind::Text),
@@ -28,6 +31,7 @@ const JSON: &[(&str, Kind)] = &[
     ("forwarded_for", Kind::Text),
     ("status", Kind::Number),
     ("bytes", Kind::Number),
+    (OPTIONAL, Kind::Number),
     ("delay", Kind::Number),
     ("duration", Kind::Number),
     ("complete", Kind::Flag),
@@ -45,6 +49,7 @@ const PAIRS: &[&str] = &[
     "forwarded_for",
     "reason",
     "fault",
+    OPTIONAL,
     "duration",
     "complete",
 ];
@@ -122,7 +127,8 @@ fn json(line: &str) -> Result<BTreeMap<String, String>, String> {
     let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let object = value.as_object().ok_or("no object")?;
     let (mut fields, mut from) = (BTreeMap::new(), 0);
-    for (name, kind) in JSON {
+    let there = |name: &str| name != OPTIONAL || object.contains_key(OPTIONAL);
+    for (name, kind) in JSON.iter().filter(|(name, _)| there(name)) {
         // A quote inside a value has a backslash before it, so this can only be a key.
         let key = format!("\"{name}\":");
         if line.matches(&key).count() != 1 {
@@ -139,7 +145,7 @@ fn json(line: &str) -> Result<BTreeMap<String, String>, String> {
         };
         fields.insert((*name).to_owned(), text);
     }
-    if object.len() != JSON.len() {
+    if object.len() != fields.len() {
         return Err("a field that nobody knows".to_owned());
     }
     let time = &fields["time"];
@@ -152,7 +158,16 @@ fn json(line: &str) -> Result<BTreeMap<String, String>, String> {
 
 fn text(line: &str) -> Result<BTreeMap<String, String>, String> {
     let parts = parts(line)?;
-    let count = 9 + PAIRS.len();
+    let counts = parts
+        .iter()
+        .skip(9)
+        .any(|part| part.split('=').next() == Some(OPTIONAL));
+    let pairs: Vec<&str> = PAIRS
+        .iter()
+        .copied()
+        .filter(|name| *name != OPTIONAL || counts)
+        .collect();
+    let count = 9 + pairs.len();
     if parts.len() != count {
         return Err(format!("{} parts, not {count}", parts.len()));
     }
@@ -206,7 +221,7 @@ fn text(line: &str) -> Result<BTreeMap<String, String>, String> {
     );
     put("referrer", &quoted(&parts[7])?);
     put("user_agent", &quoted(&parts[8])?);
-    for (part, name) in parts[9..].iter().zip(PAIRS) {
+    for (part, name) in parts[9..].iter().zip(pairs) {
         let value = part
             .strip_prefix(name)
             .and_then(|rest| rest.strip_prefix('='));
