@@ -1,5 +1,5 @@
 //! What holds for every input: the fuzz targets assert it for what libFuzzer thinks of, and
-//! `tests/corpora.rs` for what is committed under `corpus/`, as an ordinary test.
+//! `tests/suite/corpora.rs` for what is committed under `corpus/`, as an ordinary test.
 //!
 //! Nothing here trusts the code under test to judge itself: bytes in one piece and in many must
 //! give the same, and a second, slower reading has to agree with what is accepted.
