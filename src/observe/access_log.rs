@@ -11,6 +11,7 @@ use crate::http::date::{self, Dates};
 use crate::http::decimal;
 use crate::http::error::RequestError;
 use crate::http::field::truncated;
+use crate::http::field_name::FieldName;
 use crate::http::request::Request;
 use crate::http::route::Route;
 use crate::http::status::Status;
@@ -106,7 +107,7 @@ impl Entry<'_> {
             &status[..]
         };
         put(out, &[b"\" ", status, b" ", &decimal::decimal(self.bytes)]);
-        for name in ["referer", "user-agent"] {
+        for name in [FieldName::Referer, FieldName::UserAgent] {
             put(out, &[b" \""]);
             let value = self.value(name);
             log_value(if value.is_empty() { b"-" } else { value }, out);
@@ -133,7 +134,7 @@ impl Entry<'_> {
             ],
         );
         put(out, &[b" trace_id=", dash(self.trace_id()), b" host=\""]);
-        log_value(self.value("host"), out);
+        log_value(self.value(FieldName::Host), out);
         put(out, &[b"\" forwarded_for=\""]);
         self.forwarded_for(|bytes| log_value(bytes, out));
         put(
@@ -169,11 +170,11 @@ impl Entry<'_> {
             ),
             ("\",\"route\":\"", self.route.label().as_bytes()),
             ("\",\"protocol\":\"", protocol.as_bytes()),
-            ("\",\"user_agent\":\"", self.value("user-agent")),
-            ("\",\"referrer\":\"", self.value("referer")),
+            ("\",\"user_agent\":\"", self.value(FieldName::UserAgent)),
+            ("\",\"referrer\":\"", self.value(FieldName::Referer)),
             ("\",\"request_id\":\"", self.request_id),
             ("\",\"trace_id\":\"", self.trace_id()),
-            ("\",\"host\":\"", self.value("host")),
+            ("\",\"host\":\"", self.value(FieldName::Host)),
             ("\",\"reason\":\"", self.reason()),
             ("\",\"fault\":\"", self.fault.as_bytes()),
         ] {
@@ -200,7 +201,7 @@ impl Entry<'_> {
     }
 
     /// The value of a field, cut to what a line may hold.
-    fn value(&self, name: &str) -> &[u8] {
+    fn value(&self, name: FieldName) -> &[u8] {
         let value = self.request.map_or(&b""[..], |request| request.value(name));
         truncated(value, limits::LOGGED_VALUE_BYTES)
     }
@@ -211,7 +212,7 @@ impl Entry<'_> {
         let values = self
             .request
             .into_iter()
-            .flat_map(|request| request.values("x-forwarded-for"));
+            .flat_map(|request| request.values(FieldName::XForwardedFor));
         for (place, value) in values.enumerate() {
             for piece in [if place == 0 { &b""[..] } else { b", " }, value] {
                 let piece = truncated(piece, room);
@@ -222,8 +223,9 @@ impl Entry<'_> {
     }
 
     fn trace_id(&self) -> &[u8] {
-        self.request
-            .map_or(b"", |request| trace_id(request.value("traceparent")))
+        self.request.map_or(b"", |request| {
+            trace_id(request.value(FieldName::Traceparent))
+        })
     }
 
     fn reason(&self) -> &[u8] {

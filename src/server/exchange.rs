@@ -14,6 +14,7 @@ use crate::app::{Body, ConnectionFacts, Exchange, Host, SleepEnds};
 use crate::http::decimal;
 use crate::http::error::RequestError;
 use crate::http::field;
+use crate::http::field_name::FieldName;
 use crate::http::forwarded;
 use crate::http::request::{Framing, Method, Request, Version};
 use crate::http::response::{After, Head, Preamble, Sent};
@@ -148,7 +149,7 @@ impl Connection<'_> {
     ) -> After {
         let client = self.client(request);
         let made_id = decimal::hex64(self.random.u64(..));
-        let sent_id = request.value("x-request-id");
+        let sent_id = request.value(FieldName::XRequestId);
         let request_id = if is_plain_token(sent_id) {
             sent_id
         } else {
@@ -387,7 +388,7 @@ impl Connection<'_> {
         if trusted.is_empty() {
             return self.peer_ip_text;
         }
-        let forwarded = request.values("x-forwarded-for");
+        let forwarded = request.values(FieldName::XForwardedFor);
         AddressText::new(forwarded::client(self.peer_ip, trusted, forwarded))
     }
 }
