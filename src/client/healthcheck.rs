@@ -6,6 +6,7 @@
 //! lookup, every address and the response.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ usage: httpserver healthcheck [URL]
 
 Asks once and exits with 0 if the status is 2xx within 3 s, else with 1 and the reason on stderr.
 Without a URL it asks /healthz at the port of --listen or LISTEN (default 8080); for a wildcard
-address such as [::]:8080 it tries 127.0.0.1, then ::1.
+address such as [::]:8080 it asks 127.0.0.1, and ::1 where there is no IPv4.
 
 example: httpserver healthcheck http://127.0.0.1:8080/readyz
 
@@ -89,6 +90,11 @@ impl Check {
             result = match ask(url, deadline) {
                 Ok(200..300) => return Ok(()),
                 Ok(status) => return Err(Unhealthy::Status(url.clone(), status)),
+                // A listener on every address takes IPv4 too. Where it does not, its clients are
+                // refused as this check is.
+                Err(Error::Refused(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+                    return Err(Unhealthy::Failed(url.clone(), Error::Refused(error)));
+                }
                 Err(error) => Err(Unhealthy::Failed(url.clone(), error)),
             };
         }
