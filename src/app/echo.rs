@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use crate::app::controls::{Controls, ResponseFault};
 use crate::app::negotiation::{self, Form};
+use crate::app::notes::Notes;
 use crate::app::{Exchange, description, handlers, notes};
 use crate::http::field::{self, FieldValue};
 use crate::http::field_name::FieldName;
@@ -20,24 +21,11 @@ use crate::http::websocket::handshake::{Handshake, handshake};
 
 /// Whether a field with this name, in lower case, is copied into the response.
 fn is_copied(name: &str) -> bool {
-    let third = name.as_bytes().get(2);
-    // The third letter rules most patterns out before they are compared.
-    let patterns = withheld(name.as_bytes()[0]).iter();
-    let mut candidates = patterns.filter(|pattern| pattern.as_bytes().get(2) == third);
     // `CDN-Cache-Control` and its like are `Cache-Control` for one cache.
-    !candidates.any(|pattern| matches(pattern, name)) && !name.ends_with("cache-control")
+    !is_withheld(name) && !name.ends_with("cache-control")
 }
 
-/// Whether a name matches a pattern of the table.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(start) => name.starts_with(start),
-        None => name == pattern,
-    }
-}
-
-/// The names that are not copied, by their first letter. A `*` stands for any rest. The letter
-/// before each line says why:
+/// Whether a name is in the table of those that are not copied. The letter before each line says why:
 ///
 /// - h: they speak of this connection or of the transfer (RFC 9110 section 7.6.1);
 /// - r: they describe a representation, or how long caches may keep it;
@@ -46,61 +34,83 @@ fn matches(pattern: &str, name: &str) -> bool {
 ///   an Envoy cluster, another lets a cache keep the response;
 /// - s: the server sets these itself.
 #[rustfmt::skip]
-fn withheld(first: u8) -> &'static [&'static str] {
-    match first {
-        b'a' => &[
-            /* r */ "accept-ranges", "age",
-            /* b */ "accept-ch*", "access-control-*", "activate-storage-access", "ad-auction-*",
-                    "allow", "alt-svc", "attribution-reporting-*", "authentication-info",
-        ],
-        b'c' => &[
-            /* h */ "connection",
-            /* r */ "content-*",
-            /* b */ "clear-site-data", "critical-ch", "cross-origin-*",
-            /* p */ "cache-group*", "cache-tag*", "cdn-*", "cf-edge-cache",
-        ],
-        b'd' => &[/* r */ "digest", /* b */ "deprecation", "document-policy*", /* s */ "date"],
-        b'e' => &[/* r */ "etag", "expires", /* p */ "edge-*", "endpoint-load-metrics*"],
-        b'f' => &[/* b */ "feature-policy", /* p */ "fastly-*"],
-        b'g' => &[/* p */ "grpc-*"],
-        b'i' => &[/* b */ "integrity-policy*"],
-        b'k' => &[/* h */ "keep-alive"],
-        b'l' => &[/* r */ "last-modified", /* b */ "link", "location", /* p */ "l5d-*"],
-        b'n' => &[/* b */ "nel", "no-vary-search", /* p */ "netlify-*"],
-        b'o' => &[/* b */ "observe-browsing-topics", "origin-agent-cluster", "origin-trial"],
-        b'p' => &[
-            /* h */ "proxy-*",
-            /* r */ "pragma",
-            /* b */ "permissions-policy", "public-key-pins*",
-        ],
-        b'r' => &[
-            /* r */ "repr-digest",
-            /* b */ "referrer-policy", "refresh", "report-to", "reporting-endpoints", "retry-after",
-        ],
-        b's' => &[
-            /* b */ "sec-session-*", "secure-session-*", "service-worker-allowed", "set-cookie*",
-                    "set-login", "shared-storage-write", "sourcemap", "speculation-rules",
-                    "strict-transport-security", "sunset", "supports-loading-mode",
-            /* p */ "surrogate-*",
-            /* s */ "sec-websocket-accept", "sec-websocket-version", "server", "server-timing",
-        ],
-        b't' => &[
-            /* h */ "te", "trailer", "transfer-encoding",
-            /* b */ "timing-allow-origin",
-        ],
-        b'u' => &[/* h */ "upgrade", /* b */ "use-as-dictionary"],
-        b'v' => &[/* r */ "vary", /* s */ "version"],
-        b'w' => &[/* b */ "warning", "www-authenticate"],
-        b'x' => &[
-            /* b */ "x-content-security-policy*", "x-dns-prefetch-control", "x-download-options",
-                    "x-frame-options", "x-permitted-cross-domain-policies", "x-robots-tag",
-                    "x-sourcemap", "x-ua-compatible", "x-webkit-csp*", "x-xss-protection",
-            /* p */ "x-accel-*", "x-accelerator-*", "x-cache-tags", "x-compress-hint", "x-envoy-*",
-                    "x-esi*", "x-lighttpd-*", "x-litespeed-*", "x-middleware-*", "x-reproxy-*",
-                    "x-sendfile*", "xkey",
-            /* s */ "x-content-type-options", "x-request-id",
-        ],
-        _ => &[],
+fn is_withheld(name: &str) -> bool {
+    let starts = |start: &str| name.starts_with(start);
+    match name.as_bytes().first().copied().unwrap_or_default() {
+        b'a' =>
+            /* r */ matches!(name, "accept-ranges" | "age")
+            /* b */ || matches!(name, "activate-storage-access" | "allow" | "alt-svc"
+                        | "authentication-info")
+                    || starts("accept-ch") || starts("access-control-") || starts("ad-auction-")
+                    || starts("attribution-reporting-"),
+        b'c' =>
+            /* h */ name == "connection"
+            /* r */ || starts("content-")
+            /* b */ || matches!(name, "clear-site-data" | "critical-ch")
+                    || starts("cross-origin-")
+            /* p */ || name == "cf-edge-cache" || starts("cache-group") || starts("cache-tag")
+                    || starts("cdn-"),
+        b'd' =>
+            /* r */ name == "digest"
+            /* b */ || name == "deprecation" || starts("document-policy")
+            /* s */ || name == "date",
+        b'e' =>
+            /* r */ matches!(name, "etag" | "expires")
+            /* p */ || starts("edge-") || starts("endpoint-load-metrics"),
+        b'f' =>
+            /* b */ name == "feature-policy"
+            /* p */ || starts("fastly-"),
+        b'g' => /* p */ starts("grpc-"),
+        b'i' => /* b */ starts("integrity-policy"),
+        b'k' => /* h */ name == "keep-alive",
+        b'l' =>
+            /* r */ name == "last-modified"
+            /* b */ || matches!(name, "link" | "location")
+            /* p */ || starts("l5d-"),
+        b'n' =>
+            /* b */ matches!(name, "nel" | "no-vary-search")
+            /* p */ || starts("netlify-"),
+        b'o' =>
+            /* b */ matches!(name, "observe-browsing-topics" | "origin-agent-cluster"
+                        | "origin-trial"),
+        b'p' =>
+            /* h */ starts("proxy-")
+            /* r */ || name == "pragma"
+            /* b */ || name == "permissions-policy" || starts("public-key-pins"),
+        b'r' =>
+            /* r */ name == "repr-digest"
+            /* b */ || matches!(name, "referrer-policy" | "refresh" | "report-to"
+                        | "reporting-endpoints" | "retry-after"),
+        b's' =>
+            /* b */ matches!(name, "service-worker-allowed" | "set-login"
+                        | "shared-storage-write" | "sourcemap" | "speculation-rules"
+                        | "strict-transport-security" | "sunset" | "supports-loading-mode")
+                    || starts("sec-session-") || starts("secure-session-")
+                    || starts("set-cookie")
+            /* p */ || starts("surrogate-")
+            /* s */ || matches!(name, "sec-websocket-accept" | "sec-websocket-version"
+                        | "server" | "server-timing"),
+        b't' =>
+            /* h */ matches!(name, "te" | "trailer" | "transfer-encoding")
+            /* b */ || name == "timing-allow-origin",
+        b'u' =>
+            /* h */ name == "upgrade"
+            /* b */ || name == "use-as-dictionary",
+        b'v' =>
+            /* r */ name == "vary"
+            /* s */ || name == "version",
+        b'w' => /* b */ matches!(name, "warning" | "www-authenticate"),
+        b'x' =>
+            /* b */ matches!(name, "x-dns-prefetch-control" | "x-download-options"
+                        | "x-frame-options" | "x-permitted-cross-domain-policies"
+                        | "x-robots-tag" | "x-sourcemap" | "x-ua-compatible" | "x-xss-protection")
+                    || starts("x-content-security-policy") || starts("x-webkit-csp")
+            /* p */ || matches!(name, "x-cache-tags" | "x-compress-hint" | "xkey")
+                    || starts("x-accel-") || starts("x-accelerator-") || starts("x-envoy-")
+                    || starts("x-esi") || starts("x-lighttpd-") || starts("x-litespeed-")
+                    || starts("x-middleware-") || starts("x-reproxy-") || starts("x-sendfile")
+            /* s */ || matches!(name, "x-content-type-options" | "x-request-id"),
+        _ => false,
     }
 }
 
@@ -142,21 +152,17 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
     if request.method == Method::Head {
         return head.no_body(content_type);
     }
-    let describe = |put: &mut dyn FnMut(&[u8])| match form {
-        Form::Json => description::json(exchange, found, put),
-        _ => description::text(exchange, found, put),
-    };
     let mut length = 0;
-    describe(&mut |bytes| length += bytes.len() as u64);
+    describe(exchange, form, found, |bytes| length += bytes.len() as u64);
     let Some(fault) = controls.fault else {
         return head.sized_body(content_type, length, |out| {
-            describe(&mut |bytes| out.put(bytes));
+            describe(exchange, form, found, |bytes| out.put(bytes));
         });
     };
     let mut stream = head.stream(content_type, Some(length));
     if fault == ResponseFault::Truncate {
         let mut left = (length / 2) as usize;
-        describe(&mut |bytes| {
+        describe(exchange, form, found, |bytes| {
             let piece = field::truncated(bytes, left);
             left -= piece.len();
             stream.write(piece);
@@ -164,6 +170,14 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
     }
     let stalls = fault == ResponseFault::Stall;
     stream.break_off(if stalls { After::Stall } else { After::Abort })
+}
+
+/// Puts out the description of the request in this form.
+fn describe(exchange: &Exchange<'_>, form: Form, notes: Notes, put: impl FnMut(&[u8])) {
+    match form {
+        Form::Json => description::json(exchange, notes, put),
+        _ => description::text(exchange, notes, put),
+    }
 }
 
 /// Opens a WebSocket: the 101 response, and the description in JSON as the first message.

@@ -83,7 +83,7 @@ impl Entry<'_> {
     fn write_text(&self, dates: &Dates, out: &mut Vec<u8>) {
         put(
             out,
-            &[
+            [
                 self.client.as_bytes(),
                 b" - - [",
                 dates.common_log(),
@@ -91,12 +91,12 @@ impl Entry<'_> {
             ],
         );
         if let Some(request) = self.request {
-            put(out, &[self.method(), b" "]);
+            put(out, [self.method(), b" "]);
             log_value(
                 truncated(request.target().as_bytes(), limits::LOGGED_TARGET_BYTES),
                 out,
             );
-            put(out, &[b" ", request.version.label().as_bytes()]);
+            put(out, [b" ", request.version.label().as_bytes()]);
         } else {
             log_value(truncated(self.raw, limits::LOGGED_VALUE_BYTES), out);
         }
@@ -106,40 +106,40 @@ impl Entry<'_> {
         } else {
             &status[..]
         };
-        put(out, &[b"\" ", status, b" ", &decimal::decimal(self.bytes)]);
+        put(out, [b"\" ", status, b" ", &decimal::decimal(self.bytes)]);
         for name in [FieldName::Referer, FieldName::UserAgent] {
-            put(out, &[b" \""]);
+            put(out, [b" \""]);
             let value = self.value(name);
             log_value(if value.is_empty() { b"-" } else { value }, out);
-            put(out, &[b"\""]);
+            put(out, [b"\""]);
         }
         let dash = |value| if value == b"" { &b"-"[..] } else { value };
         put(
             out,
-            &[
+            [
                 b" level=",
                 self.level.label().as_bytes(),
                 b" peer=",
                 self.peer.as_bytes(),
             ],
         );
-        put(out, &[b" route=", self.route.label().as_bytes()]);
+        put(out, [b" route=", self.route.label().as_bytes()]);
         put(
             out,
-            &[
+            [
                 b" delay=",
                 &decimal::seconds(self.delay),
                 b" request_id=",
                 self.request_id,
             ],
         );
-        put(out, &[b" trace_id=", dash(self.trace_id()), b" host=\""]);
+        put(out, [b" trace_id=", dash(self.trace_id()), b" host=\""]);
         log_value(self.value(FieldName::Host), out);
-        put(out, &[b"\" forwarded_for=\""]);
+        put(out, [b"\" forwarded_for=\""]);
         self.forwarded_for(|bytes| log_value(bytes, out));
         put(
             out,
-            &[
+            [
                 b"\" reason=",
                 dash(self.reason()),
                 b" fault=",
@@ -147,9 +147,9 @@ impl Entry<'_> {
             ],
         );
         if let Some(messages) = self.messages {
-            put(out, &[b" messages=", &decimal::decimal(messages)]);
+            put(out, [b" messages=", &decimal::decimal(messages)]);
         }
-        put(out, &[b" duration=", &decimal::seconds(self.duration)]);
+        put(out, [b" duration=", &decimal::seconds(self.duration)]);
     }
 
     fn write_json(&self, dates: &Dates, out: &mut Vec<u8>) {
@@ -157,7 +157,7 @@ impl Entry<'_> {
             Some(request) => (request.target().as_bytes(), request.version.label()),
             None => (truncated(self.raw, limits::LOGGED_VALUE_BYTES), ""),
         };
-        put(out, &[b"{\"time\":\"", dates.rfc3339()]);
+        put(out, [b"{\"time\":\"", dates.rfc3339()]);
         date::push_millis(out, dates.millis());
         for (name, value) in [
             ("Z\",\"level\":\"", self.level.label().as_bytes()),
@@ -178,21 +178,21 @@ impl Entry<'_> {
             ("\",\"reason\":\"", self.reason()),
             ("\",\"fault\":\"", self.fault.as_bytes()),
         ] {
-            put(out, &[name.as_bytes()]);
+            put(out, [name.as_bytes()]);
             escape::json(value, |bytes| out.extend_from_slice(bytes));
         }
-        put(out, &[b"\",\"forwarded_for\":\""]);
+        put(out, [b"\",\"forwarded_for\":\""]);
         self.forwarded_for(|bytes| escape::json(bytes, |bytes| out.extend_from_slice(bytes)));
         let (status, bytes) = (
             decimal::decimal(self.status.code().into()),
             decimal::decimal(self.bytes),
         );
-        put(out, &[b"\",\"status\":", &status, b",\"bytes\":", &bytes]);
+        put(out, [b"\",\"status\":", &status, b",\"bytes\":", &bytes]);
         if let Some(messages) = self.messages {
-            put(out, &[b",\"messages\":", &decimal::decimal(messages)]);
+            put(out, [b",\"messages\":", &decimal::decimal(messages)]);
         }
-        put(out, &[b",\"delay\":", &decimal::seconds(self.delay)]);
-        put(out, &[b",\"duration\":", &decimal::seconds(self.duration)]);
+        put(out, [b",\"delay\":", &decimal::seconds(self.delay)]);
+        put(out, [b",\"duration\":", &decimal::seconds(self.duration)]);
     }
 
     fn method(&self) -> &[u8] {
@@ -243,7 +243,12 @@ pub fn ending(json: bool, complete: bool) -> &'static [u8] {
     }
 }
 
-fn put(out: &mut Vec<u8>, pieces: &[&[u8]]) {
+#[expect(
+    clippy::inline_always,
+    reason = "most pieces are constants, which are copied without a call where they are known"
+)]
+#[inline(always)]
+fn put<const N: usize>(out: &mut Vec<u8>, pieces: [&[u8]; N]) {
     for piece in pieces {
         out.extend_from_slice(piece);
     }

@@ -148,11 +148,13 @@ impl Connection<'_> {
         delay: Duration,
     ) -> After {
         let client = self.client(request);
-        let made_id = decimal::hex64(self.random.u64(..));
+        let client = client.as_str();
+        let made_id;
         let sent_id = request.value(FieldName::XRequestId);
         let request_id = if is_plain_token(sent_id) {
             sent_id
         } else {
+            made_id = decimal::hex64(self.random.u64(..));
             &made_id
         };
         let close = !request.keep_alive || body.is_none() || self.is_last(body);
@@ -177,7 +179,7 @@ impl Connection<'_> {
                     duration: received.duration,
                     trailers: &self.buffers.trailers,
                 },
-                client: client.as_str(),
+                client,
                 peer: &self.peer,
                 peer_trusted: self.is_trusted(self.peer_ip),
                 local: &self.local,
@@ -208,7 +210,7 @@ impl Connection<'_> {
                 decision,
                 status: sent.status,
                 delay,
-                client: client.as_str(),
+                client,
                 request_id,
                 body: received,
                 messages,
