@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use crate::app::controls::{Controls, ResponseFault};
+use crate::app::description::Numbers;
 use crate::app::negotiation::{self, Form};
 use crate::app::notes::Notes;
 use crate::app::{Exchange, description, handlers, notes};
@@ -152,17 +153,20 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
     if request.method == Method::Head {
         return head.no_body(content_type);
     }
+    let numbers = &Numbers::new(exchange);
     let mut length = 0;
-    describe(exchange, form, found, |bytes| length += bytes.len() as u64);
+    describe(exchange, form, numbers, found, |bytes| {
+        length += bytes.len() as u64
+    });
     let Some(fault) = controls.fault else {
         return head.sized_body(content_type, length, |out| {
-            describe(exchange, form, found, |bytes| out.put(bytes));
+            describe(exchange, form, numbers, found, |bytes| out.put(bytes));
         });
     };
     let mut stream = head.stream(content_type, Some(length));
     if fault == ResponseFault::Truncate {
         let mut left = (length / 2) as usize;
-        describe(exchange, form, found, |bytes| {
+        describe(exchange, form, numbers, found, |bytes| {
             let piece = field::truncated(bytes, left);
             left -= piece.len();
             stream.write(piece);
@@ -173,10 +177,16 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
 }
 
 /// Puts out the description of the request in this form.
-fn describe(exchange: &Exchange<'_>, form: Form, notes: Notes, put: impl FnMut(&[u8])) {
+fn describe(
+    exchange: &Exchange<'_>,
+    form: Form,
+    numbers: &Numbers,
+    notes: Notes,
+    put: impl FnMut(&[u8]),
+) {
     match form {
-        Form::Json => description::json(exchange, notes, put),
-        _ => description::text(exchange, notes, put),
+        Form::Json => description::json(exchange, numbers, notes, put),
+        _ => description::text(exchange, numbers, notes, put),
     }
 }
 
@@ -190,7 +200,8 @@ pub fn websocket(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     let accept = FieldValue::new(accept.as_bytes()).unwrap_or("".into());
     let sent = head.server_timing(exchange.delay).websocket(accept);
     let mut message = Vec::new();
-    description::json(exchange, notes::find(exchange), |bytes| {
+    let numbers = Numbers::new(exchange);
+    description::json(exchange, &numbers, notes::find(exchange), |bytes| {
         message.extend_from_slice(bytes);
     });
     out.put(FrameHeader::new(Opcode::Text, message.len()).as_bytes());

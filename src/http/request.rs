@@ -168,16 +168,17 @@ impl Request {
         self.head.extend_from_slice(head);
         self.spans.clear();
         self.names.clear();
-        for header in &*parsed.headers {
-            let start = self.names.len() as u32;
-            self.names.push_str(header.name);
-            self.spans.push(Span {
+        let names = &mut self.names;
+        self.spans.extend(parsed.headers.iter().map(|header| {
+            let start = names.len() as u32;
+            names.push_str(header.name);
+            Span {
                 name: place(header.name.as_bytes()),
                 value: place(header.value),
-                lower: (start, self.names.len() as u32),
+                lower: (start, names.len() as u32),
                 known: None,
-            });
-        }
+            }
+        }));
         self.names.make_ascii_lowercase();
         let method = parsed.method.unwrap_or_default();
         self.method = Method::from_label(method).unwrap_or(Method::Other);
