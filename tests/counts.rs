@@ -13,17 +13,17 @@ mod request;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const CONNECTIONS: usize = 64;
 const BATCHES: usize = 40;
 const PIPELINED: usize = 16;
-/// Of an answer, far above what a server under callgrind needs.
+/// Of a response, far above what a server under callgrind needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 const TOLERANCE: f64 = 1.1;
 /// The README's line, up to its figure.
@@ -113,23 +113,94 @@ fn a_request_takes_the_instructions_that_the_readme_says() {
     );
 }
 
-/// System calls in the connections' threads for a request, between the first and the last answer of each; `None` where
+#[test]
+fn a_request_after_a_pause_takes_three_system_calls() {
+    // A usual browser's head, long after the connection has given its buffers back.
+    if !installed("strace") {
+        return;
+    }
+    let file = scratch("strace-pause");
+    let mut strace = Command::new("strace");
+    let started = Watched::start(
+        strace
+            .args(["-f", "-ttt", "-qq", "-s", "64", "-o"])
+            .arg(&file),
+    );
+    let Some(watched) = started else {
+        return not_run("system calls", "strace may not trace here");
+    };
+    let mut request = request::request(false, Some("/paused"));
+    request.insert_str(
+        request.len() - 2,
+        &format!("X-Padding: {}\r\n", "p".repeat(230)),
+    );
+    let mut stream = TcpStream::connect(&watched.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut responses = BufReader::new(stream.try_clone().unwrap());
+    let now = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs_f64()
+    };
+    let windows: Vec<(f64, f64)> = (0..4)
+        .map(|_| {
+            thread::park_timeout(Duration::from_millis(1_500));
+            let sent = now();
+            stream.write_all(request.as_bytes()).unwrap();
+            read_response(&mut responses).unwrap();
+            thread::park_timeout(Duration::from_millis(300));
+            (sent, now())
+        })
+        .collect();
+    drop((stream, responses));
+    watched.stop();
+    let trace = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let threads = threads(&trace);
+    let serves = |calls: &&Vec<(f64, &str)>| {
+        calls
+            .iter()
+            .any(|(_, call)| call.contains("\"HTTP/1.1 200"))
+    };
+    let calls = threads
+        .iter()
+        .find(serves)
+        .expect("the trace shows the responses");
+    // The first request has no pause before it. The call that waited for a request began before it came. Whether the
+    // log's writer sleeps and has to be woken is the scheduler's choice.
+    for (from, to) in &windows[1..] {
+        let within =
+            |(time, call): &&(f64, &str)| time > from && time < to && !call.starts_with("futex(");
+        let within: Vec<&str> = calls.iter().filter(within).map(|(_, call)| *call).collect();
+        say(&format!(
+            "system calls for a request after a pause: {}",
+            within.len() + 1
+        ));
+        assert!(
+            within.len() < 3,
+            "besides the read that waited: {within:#?}"
+        );
+    }
+}
+
+/// System calls in the connections' threads for a request, between the first and the last response of each; `None` where
 /// strace cannot run.
 fn calls_for_a_request(depth: usize) -> Option<f64> {
     let trace = trace(depth)?;
     let (mut calls, mut batches) = (0, 0);
     for thread in threads(&trace) {
-        let is_answer = |index: &usize| thread[*index].1.contains("\"HTTP/1.1 200");
-        let answers: Vec<usize> = (0..thread.len()).filter(is_answer).collect();
-        if let [first, .., last] = answers.as_slice() {
+        let is_response = |index: &usize| thread[*index].1.contains("\"HTTP/1.1 200");
+        let responses: Vec<usize> = (0..thread.len()).filter(is_response).collect();
+        if let [first, .., last] = responses.as_slice() {
             calls += last - first;
-            batches += answers.len() - 1;
+            batches += responses.len() - 1;
         }
     }
     let expected = CONNECTIONS * (BATCHES - 1);
     assert!(
         batches >= expected / 2,
-        "{batches} answers seen, {expected} expected: does the trace show them?"
+        "{batches} responses seen, {expected} expected: does the trace show them?"
     );
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let each = calls as f64 / (batches * depth) as f64;
@@ -200,7 +271,7 @@ fn instructions(requests: usize) -> u64 {
     total.trim().parse().unwrap()
 }
 
-/// The server under a tool.
+/// The server under a tool; both are ended with the value.
 struct Watched {
     tool: Child,
     address: String,
@@ -222,68 +293,95 @@ impl Watched {
         let mut tool = tool.spawn().unwrap();
         let mut log = tool.stdout.take().unwrap();
         thread::spawn(move || io::copy(&mut log, &mut io::sink()));
-        let mut lines = BufReader::new(tool.stderr.take().unwrap())
-            .lines()
-            .map_while(Result::ok);
-        let address = lines.find_map(|line| Some(line.split_once(" listening on ")?.1.to_owned()));
-        thread::spawn(move || lines.for_each(drop));
-        if address.is_none() {
-            tool.wait().unwrap();
-        }
-        address.map(|address| Self { tool, address })
+        let stderr = tool.stderr.take().unwrap();
+        let mut watched = Self {
+            tool,
+            address: String::new(),
+        };
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+            let address =
+                lines.find_map(|line| Some(line.split_once(" listening on ")?.1.to_owned()));
+            let _ = tell.send(address);
+            lines.for_each(drop);
+        });
+        watched.address = told.recv_timeout(PATIENCE).ok().flatten()?;
+        Some(watched)
     }
 
     /// So many connections at once, each with batches one after the other; all stay open until the last is done, or a
     /// thread would take another connection, whose beginning would count as a part of requests.
     fn load(&self, connections: usize, batches: usize, depth: usize) {
-        let done = Barrier::new(connections);
-        thread::scope(|scope| {
-            for _ in 0..connections {
-                let client = || converse(&self.address, batches, depth, &done).unwrap();
-                thread::Builder::new().spawn_scoped(scope, client).unwrap();
-            }
+        let open: Vec<TcpStream> = thread::scope(|scope| {
+            let client = || converse(&self.address, batches, depth);
+            let clients: Vec<_> = (0..connections)
+                .map(|_| thread::Builder::new().spawn_scoped(scope, client).unwrap())
+                .collect();
+            clients
+                .into_iter()
+                .map(|client| client.join().unwrap().unwrap())
+                .collect()
         });
+        drop(open);
     }
 
-    /// The server is strace's child, but it is valgrind itself.
+    /// Ends the server and waits for the tool.
     fn stop(mut self) {
-        let pid = self.tool.id();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        let server = children
-            .split_whitespace()
-            .next()
-            .map_or(pid.to_string(), str::to_owned);
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &server])
-                .status()
-                .unwrap()
-                .success()
-        );
+        signal("TERM", self.server());
         assert!(
             self.tool.wait().unwrap().success(),
             "the server did not end well"
         );
     }
+
+    /// The server is strace's child, but it is valgrind itself.
+    fn server(&self) -> u32 {
+        let pid = self.tool.id();
+        let children =
+            fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let child = children
+            .split_whitespace()
+            .next()
+            .and_then(|child| child.parse().ok());
+        child.unwrap_or(pid)
+    }
 }
 
-fn converse(address: &str, batches: usize, depth: usize, done: &Barrier) -> io::Result<()> {
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.tool.try_wait().is_ok_and(|status| status.is_none()) {
+            signal("KILL", self.server());
+            let _ = self.tool.kill();
+            let _ = self.tool.wait();
+        }
+    }
+}
+
+fn signal(name: &str, pid: u32) {
+    let mut kill = Command::new("sh");
+    let _ = kill
+        .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid.to_string()])
+        .status();
+}
+
+/// The batches of one connection, which is given back open.
+fn converse(address: &str, batches: usize, depth: usize) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let batch = request::request(false, None).repeat(depth);
-    let mut answers = BufReader::new(stream.try_clone()?);
+    let mut responses = BufReader::new(stream.try_clone()?);
     for _ in 0..batches {
         stream.write_all(batch.as_bytes())?;
         for _ in 0..depth {
-            read_answer(&mut answers)?;
+            read_response(&mut responses)?;
         }
     }
-    done.wait();
-    Ok(())
+    Ok(stream)
 }
 
-fn read_answer(stream: &mut impl BufRead) -> io::Result<()> {
+fn read_response(stream: &mut impl BufRead) -> io::Result<()> {
     let (mut line, mut length) = (String::new(), 0);
     stream.read_line(&mut line)?;
     assert!(line.starts_with("HTTP/1.1 200 "), "{line:?}");
@@ -298,7 +396,7 @@ fn read_answer(stream: &mut impl BufRead) -> io::Result<()> {
 }
 
 fn scratch(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("counts-{name}-{}", std::process::id()))
+    std::env::temp_dir().join(format!("httpserver-counts-{name}-{}", std::process::id()))
 }
 
 fn installed(tool: &str) -> bool {

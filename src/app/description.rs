@@ -5,6 +5,8 @@
 //! then the body. JSON has the same facts and loses nothing either: a value that is not UTF-8
 //! stands as ISO-8859-1, a body that is not UTF-8 as base64.
 
+use std::time::Duration;
+
 use crate::app::Exchange;
 use crate::app::notes::Notes;
 use crate::http::base64;
@@ -74,6 +76,28 @@ impl Numbers {
     }
 }
 
+/// The names and values of the request, for the forms that write each in the same way.
+pub(super) fn strings<'a>(exchange: &'a Exchange<'_>) -> [(&'static str, &'a str); 6] {
+    [
+        ("method", exchange.request.method_text()),
+        ("target", exchange.request.target()),
+        ("protocol", exchange.request.version.label()),
+        ("client", exchange.client),
+        ("peer", exchange.peer),
+        ("local", exchange.local),
+    ]
+}
+
+/// The times that every form tells.
+pub(super) fn times(exchange: &Exchange<'_>) -> [(&'static str, Duration); 3] {
+    let connection = exchange.connection;
+    [
+        ("delay", exchange.delay),
+        ("connection_age", connection.age),
+        ("idle_before", connection.idle),
+    ]
+}
+
 /// Puts out the description as one JSON object.
 pub fn json(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, mut put: impl FnMut(&[u8])) {
     let request = exchange.request;
@@ -86,21 +110,13 @@ pub fn json(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, mut put: i
     put(&numbers.idle_before);
     put(b",\"request_on_connection\":");
     put(&numbers.request_on_connection);
-    let strings = [
-        ("method", request.method_text()),
-        ("target", request.target()),
-        ("protocol", request.version.label()),
-        ("client", exchange.client),
-        ("peer", exchange.peer),
-        ("local", exchange.local),
-    ];
     let process = exchange
         .app
         .identity
         .facts
         .iter()
         .map(|(name, value)| (*name, value.as_str()));
-    for (name, value) in strings.into_iter().chain(process) {
+    for (name, value) in strings(exchange).into_iter().chain(process) {
         member(name, value.as_bytes(), &mut put);
     }
     put(b",\"notes\":[");
@@ -108,7 +124,7 @@ pub fn json(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, mut put: i
     notes.for_each(exchange, |pieces| {
         put(separator);
         for piece in pieces {
-            escape::json(piece, &mut put);
+            escape::json_lossless(piece, &mut put);
         }
         put(b"\"");
         separator = b",\"";
@@ -159,7 +175,7 @@ fn body(exchange: &Exchange<'_>, put: &mut impl FnMut(&[u8])) {
 }
 
 /// Names and values of trailer lines, whose syntax the decoder has checked.
-fn trailers(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn trailers(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let lines = lines
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty());

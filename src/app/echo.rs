@@ -4,21 +4,23 @@
 //! or the framing. The one table below says which those are. Fields to copy stand in the head as
 //! runs of lines and are copied run by run.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use crate::app::controls::{Controls, ResponseFault};
 use crate::app::description::Numbers;
 use crate::app::negotiation::{self, Form};
 use crate::app::notes::Notes;
-use crate::app::{Exchange, description, handlers, notes};
+use crate::app::{Exchange, description, handlers, notes, page};
 use crate::http::field::{self, FieldValue};
 use crate::http::field_name::FieldName;
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Method, Request};
-use crate::http::response::{After, Head, JSON, Sent, TEXT};
+use crate::http::response::{After, HTML, Head, JSON, Sent, TEXT};
 use crate::http::status::Status;
 use crate::http::websocket::frames::{FrameHeader, Opcode};
 use crate::http::websocket::handshake::{Handshake, handshake};
+use crate::limits;
 
 /// Whether a field with this name, in lower case, is copied into the response.
 fn is_copied(name: &str) -> bool {
@@ -117,10 +119,16 @@ fn is_withheld(name: &str) -> bool {
 
 /// Hands on the runs of fields to copy, in the order they came.
 fn copied_runs(request: &Request, mut put: impl FnMut(Range<usize>)) {
+    let named = request.names_fields.then(|| NamedFields::of(request));
+    let is_named = |name: &str| {
+        named
+            .as_ref()
+            .is_some_and(|named| named.contain(name.as_bytes()))
+    };
     let (mut start, mut count) = (0, 0);
     for (place, name) in request.lower_names().enumerate() {
         count = place + 1;
-        if !is_copied(name) || (request.names_fields && is_named_by_connection(request, name)) {
+        if !is_copied(name) || is_named(name) {
             if start < place {
                 put(start..place);
             }
@@ -132,31 +140,74 @@ fn copied_runs(request: &Request, mut put: impl FnMut(Range<usize>)) {
     }
 }
 
-/// Whether a `Connection` field names a field, which then ends at this hop.
-fn is_named_by_connection(request: &Request, name: &str) -> bool {
-    let mut options = request.values(FieldName::Connection).flat_map(field::list);
-    options.any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+/// What the `Connection` fields name; a field of such a name ends at this hop. It is sorted, because
+/// a hundred long options beside a hundred long fields would cost a millisecond otherwise.
+struct NamedFields<'a> {
+    names: [&'a [u8]; limits::FIELDS],
+    count: usize,
+}
+
+impl<'a> NamedFields<'a> {
+    fn of(request: &'a Request) -> NamedFields<'a> {
+        let (mut names, mut count) = ([b"".as_slice(); limits::FIELDS], 0);
+        let options = request.values(FieldName::Connection).flat_map(field::list);
+        // A request with more options was refused.
+        for (place, option) in names.iter_mut().zip(options) {
+            *place = option;
+            count += 1;
+        }
+        names[..count].sort_unstable_by(|a, b| compare_names(a, b));
+        NamedFields { names, count }
+    }
+
+    fn contain(&self, name: &[u8]) -> bool {
+        let names = &self.names[..self.count];
+        names
+            .binary_search_by(|named| compare_names(named, name))
+            .is_ok()
+    }
+}
+
+/// Any order in which names that differ only in case are equal.
+fn compare_names(a: &[u8], b: &[u8]) -> Ordering {
+    let lower = |(a, b): (&u8, &u8)| a.to_ascii_lowercase().cmp(&b.to_ascii_lowercase());
+    let bytes = || a.iter().zip(b).map(lower).find(|order| order.is_ne());
+    let by_bytes = || bytes().unwrap_or(Ordering::Equal);
+    a.len().cmp(&b.len()).then_with(by_bytes)
 }
 
 /// Writes the echo with the status, the fault and the close that the controls ask for.
 pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuffer<'_>) -> Sent {
+    if controls.fault == Some(ResponseFault::Empty) {
+        return Sent {
+            status: Status::NONE,
+            after: After::Abort,
+        };
+    }
     let status = controls.status.unwrap_or(Status::OK);
     let head = if controls.close || controls.fault.is_some() {
         exchange.closing_head(status, out)
     } else {
         exchange.head(status, out)
     };
-    let head = with_fields(exchange, head, status);
+    let mut head = with_fields(exchange, head, status);
     let (request, found) = (exchange.request, notes::find(exchange));
-    let form = negotiation::preferred(request.values(FieldName::Accept));
-    let content_type = if form == Form::Json { JSON } else { TEXT };
+    let form = form(request);
+    let content_type = match form {
+        Form::Text => TEXT,
+        Form::Json => JSON,
+        Form::Html => HTML,
+    };
+    if form == Form::Html {
+        head = head.field("Content-Security-Policy", page::POLICY);
+    }
     if request.method == Method::Head {
         return head.no_body(content_type);
     }
     let numbers = &Numbers::new(exchange);
     let mut length = 0;
     describe(exchange, form, numbers, found, |bytes| {
-        length += bytes.len() as u64
+        length += bytes.len() as u64;
     });
     let Some(fault) = controls.fault else {
         return head.sized_body(content_type, length, |out| {
@@ -185,8 +236,18 @@ fn describe(
     put: impl FnMut(&[u8]),
 ) {
     match form {
+        Form::Text => description::text(exchange, numbers, notes, put),
         Form::Json => description::json(exchange, numbers, notes, put),
-        _ => description::text(exchange, numbers, notes, put),
+        Form::Html => page::html(exchange, notes, put),
+    }
+}
+
+/// The form that a request gets. The page asks for its own path with GET, so it stands for no other
+/// method.
+fn form(request: &Request) -> Form {
+    match negotiation::preferred(request.values(FieldName::Accept)) {
+        Form::Html if !matches!(request.method, Method::Get | Method::Head) => Form::Text,
+        form => form,
     }
 }
 
@@ -234,7 +295,7 @@ mod tests {
         assert!(request.parse(head.as_bytes(), 1 << 20).unwrap().is_some());
         let mut lines = Vec::new();
         copied_runs(&request, |run| {
-            lines.extend_from_slice(request.lines(run).bytes())
+            lines.extend_from_slice(request.lines(run).bytes());
         });
         assert_eq!(String::from_utf8(lines).unwrap(), copied);
     }

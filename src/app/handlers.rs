@@ -15,7 +15,7 @@ use crate::config::units;
 use crate::http::decimal;
 use crate::http::error::{Cause, RequestError};
 use crate::http::output::OutputBuffer;
-use crate::http::request::{Framing, Method, Request};
+use crate::http::request::{Framing, Method, Request, Version};
 use crate::http::response::{Head, JSON, Sent, TEXT};
 use crate::http::route::Route;
 use crate::http::status::Status;
@@ -251,11 +251,12 @@ fn decide_echo<'a>(
 }
 
 /// Whether a request opens a WebSocket: one that would reach the echo, and asks for no status and
-/// no fault.
+/// no fault. HTTP/1.0 knows no `Upgrade` (RFC 9110 section 7.8).
 fn asks_for_websocket(request: &Request, controls: Controls) -> Result<bool, RequestError> {
     let plain =
         controls.status.is_none() && controls.fault.is_none() && request.framing == Framing::None;
-    if request.method != Method::Get || !request.names_fields || !plain {
+    let may_upgrade = request.method == Method::Get && request.version == Version::Http11;
+    if !may_upgrade || !request.names_fields || !plain {
         return Ok(false);
     }
     match handshake(|name| request.values(name)) {

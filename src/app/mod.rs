@@ -32,6 +32,8 @@ pub mod notes;
 
 pub mod description;
 
+pub mod page;
+
 pub mod echo;
 
 pub mod admin;

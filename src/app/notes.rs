@@ -54,8 +54,11 @@ const NOTES: [Note; 10] = [
     Note {
         deserved: |exchange| {
             let request = exchange.request;
+            let host = request.value(FieldName::Host);
             request.has(FieldName::XForwardedHost)
-                && request.value(FieldName::XForwardedHost) != request.value(FieldName::Host)
+                && !request
+                    .value(FieldName::XForwardedHost)
+                    .eq_ignore_ascii_case(host)
         },
         sentence: |exchange| {
             [
@@ -274,7 +277,9 @@ fn disagree(request: &Request) -> bool {
         .map(<[u8]>::trim_ascii);
     let client = pairs.find(|pair| pair.len() > 4 && pair[..4].eq_ignore_ascii_case(b"for="));
     match (first, client) {
-        (Some(first), Some(client)) => bare_address(&client[4..]) != bare_address(first),
+        (Some(first), Some(client)) => {
+            !bare_address(&client[4..]).eq_ignore_ascii_case(bare_address(first))
+        }
         _ => false,
     }
 }

@@ -465,8 +465,10 @@ fn check_partial(bytes: &[u8], max_head: usize) -> Result<(), RequestError> {
 fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
     let line_end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
     let (line, rest) = bytes.split_at(line_end.unwrap_or(bytes.len()));
+    // A control byte is a fault where it stands, so only the text before it can be too long.
+    let text = line.iter().take_while(|byte| !byte.is_ascii_control());
     match error {
-        _ if line.len() > limits::REQUEST_LINE_BYTES => RequestError::TargetTooLong,
+        _ if text.count() > limits::REQUEST_LINE_BYTES => RequestError::TargetTooLong,
         httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
         httparse::Error::HeaderName | httparse::Error::HeaderValue => {
             if has_bare_line_end(bytes) {
@@ -483,7 +485,8 @@ fn explain_request_line(error: httparse::Error, line: &[u8], rest: &[u8]) -> Req
     let mut words = line.split(|byte| *byte == b' ');
     let (method, target, version) = (words.next(), words.next(), words.next());
     let version = version.and_then(|version| version.strip_prefix(b"HTTP/"));
-    let complete = method.is_some_and(field::is_token) && target.is_some_and(|t| !t.is_empty());
+    let visible = |target: &[u8]| !target.is_empty() && !target.iter().any(u8::is_ascii_control);
+    let complete = method.is_some_and(field::is_token) && target.is_some_and(visible);
     match version {
         Some(version) if complete && words.next().is_none() => match version {
             [b'1', b'.', b'0' | b'1']

@@ -17,6 +17,8 @@ use crate::http::status::Status;
 pub const TEXT: &str = "text/plain; charset=utf-8";
 /// The content type of JSON.
 pub const JSON: &str = "application/json";
+/// The content type of HTML.
+pub const HTML: &str = "text/html; charset=utf-8";
 
 /// What a response shares with every other one on its connection, and what its request asked for.
 #[derive(Clone, Copy)]
@@ -44,7 +46,6 @@ pub struct Head<'o, 'w> {
     body_wanted: bool,
     version: Version,
     close: bool,
-    delay: Duration,
 }
 
 /// What happens to the connection after a response.
@@ -69,8 +70,6 @@ pub struct Sent {
     pub status: Status,
     /// What happens to the connection.
     pub after: After,
-    /// The injected delay that it tells.
-    pub delay: Duration,
 }
 
 impl<'o, 'w> Head<'o, 'w> {
@@ -114,7 +113,6 @@ impl<'o, 'w> Head<'o, 'w> {
             body_wanted: !head_only,
             version,
             close,
-            delay: Duration::ZERO,
         }
     }
 
@@ -133,8 +131,7 @@ impl<'o, 'w> Head<'o, 'w> {
     }
 
     /// Adds the injected delay as `Server-Timing`, in milliseconds.
-    pub fn server_timing(mut self, delay: Duration) -> Self {
-        self.delay = delay;
+    pub fn server_timing(self, delay: Duration) -> Self {
         self.out.put(b"Server-Timing: delay;dur=");
         self.out.put(&decimal::millis(delay));
         self.out.put(b"\r\n");
@@ -179,7 +176,6 @@ impl<'o, 'w> Head<'o, 'w> {
             status,
             version,
             close,
-            delay,
             ..
         } = self;
         let has_body = !matches!(status.code(), 204 | 205 | 304);
@@ -209,24 +205,18 @@ impl<'o, 'w> Head<'o, 'w> {
             body_wanted,
             chunked: chunked && body_wanted,
             close,
-            delay,
         }
     }
 
     /// Ends the response to a HEAD whose GET would have a body of another length.
     pub fn no_body(self, content_type: &'static str) -> Sent {
         let Head {
-            out,
-            status,
-            close,
-            delay,
-            ..
+            out, status, close, ..
         } = self.field("Content-Type", content_type);
         out.put(b"\r\n");
         Sent {
             status,
             after: after(close),
-            delay,
         }
     }
 
@@ -235,14 +225,11 @@ impl<'o, 'w> Head<'o, 'w> {
         let head = self
             .field("Upgrade", "websocket")
             .field("Connection", "Upgrade");
-        let Head {
-            out, status, delay, ..
-        } = head.field("Sec-WebSocket-Accept", accept);
+        let Head { out, status, .. } = head.field("Sec-WebSocket-Accept", accept);
         out.put(b"\r\n");
         Sent {
             status,
             after: After::WebSocket,
-            delay,
         }
     }
 }
@@ -254,7 +241,6 @@ pub struct Stream<'o, 'w> {
     body_wanted: bool,
     chunked: bool,
     close: bool,
-    delay: Duration,
 }
 
 impl Stream<'_, '_> {
@@ -313,7 +299,6 @@ impl Stream<'_, '_> {
         Sent {
             status: self.status,
             after,
-            delay: self.delay,
         }
     }
 }

@@ -90,16 +90,7 @@ impl Entry<'_> {
                 b"] \"",
             ],
         );
-        if let Some(request) = self.request {
-            put(out, [self.method(), b" "]);
-            log_value(
-                truncated(request.target().as_bytes(), limits::LOGGED_TARGET_BYTES),
-                out,
-            );
-            put(out, [b" ", request.version.label().as_bytes()]);
-        } else {
-            log_value(truncated(self.raw, limits::LOGGED_VALUE_BYTES), out);
-        }
+        self.write_request_line(out);
         let status = decimal::decimal(self.status.code().into());
         let status = if self.status == Status::NONE {
             b"000"
@@ -114,26 +105,17 @@ impl Entry<'_> {
             put(out, [b"\""]);
         }
         let dash = |value| if value == b"" { &b"-"[..] } else { value };
-        put(
-            out,
-            [
-                b" level=",
-                self.level.label().as_bytes(),
-                b" peer=",
-                self.peer.as_bytes(),
-            ],
-        );
-        put(out, [b" route=", self.route.label().as_bytes()]);
-        put(
-            out,
-            [
-                b" delay=",
-                &decimal::seconds(self.delay),
-                b" request_id=",
-                self.request_id,
-            ],
-        );
-        put(out, [b" trace_id=", dash(self.trace_id()), b" host=\""]);
+        for (name, value) in [
+            (" level=", self.level.label().as_bytes()),
+            (" peer=", self.peer.as_bytes()),
+            (" route=", self.route.label().as_bytes()),
+            (" delay=", &decimal::seconds(self.delay)),
+            (" request_id=", self.request_id),
+            (" trace_id=", dash(self.trace_id())),
+        ] {
+            put(out, [name.as_bytes(), value]);
+        }
+        put(out, [b" host=\""]);
         log_value(self.value(FieldName::Host), out);
         put(out, [b"\" forwarded_for=\""]);
         self.forwarded_for(|bytes| log_value(bytes, out));
@@ -150,6 +132,17 @@ impl Entry<'_> {
             put(out, [b" messages=", &decimal::decimal(messages)]);
         }
         put(out, [b" duration=", &decimal::seconds(self.duration)]);
+    }
+
+    /// Adds the request line, or what came instead.
+    fn write_request_line(&self, out: &mut Vec<u8>) {
+        let Some(request) = self.request else {
+            return log_value(truncated(self.raw, limits::LOGGED_VALUE_BYTES), out);
+        };
+        let target = request.target().as_bytes();
+        put(out, [self.method(), b" "]);
+        log_value(truncated(target, limits::LOGGED_TARGET_BYTES), out);
+        put(out, [b" ", request.version.label().as_bytes()]);
     }
 
     fn write_json(&self, dates: &Dates, out: &mut Vec<u8>) {

@@ -44,10 +44,16 @@ pub fn json(bytes: &[u8], mut put: impl FnMut(&[u8])) {
     });
 }
 
-/// Puts out a JSON string with its quotes. Where the bytes are not UTF-8 as a whole, each byte
-/// counts as one ISO-8859-1 character, so nothing is lost.
+/// Puts out a JSON string with its quotes, its inside as [`json_lossless`].
 pub fn json_string(bytes: &[u8], put: &mut impl FnMut(&[u8])) {
     put(b"\"");
+    json_lossless(bytes, put);
+    put(b"\"");
+}
+
+/// Puts out the inside of a JSON string. Where the bytes are not UTF-8 as a whole, each byte counts
+/// as one ISO-8859-1 character, so nothing is lost.
+pub fn json_lossless(bytes: &[u8], put: &mut impl FnMut(&[u8])) {
     if str::from_utf8(bytes).is_ok() {
         json(bytes, &mut *put);
     } else {
@@ -56,7 +62,6 @@ pub fn json_string(bytes: &[u8], put: &mut impl FnMut(&[u8])) {
             1
         });
     }
-    put(b"\"");
 }
 
 fn put_json_char(character: char, put: &mut impl FnMut(&[u8])) {

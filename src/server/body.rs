@@ -147,10 +147,7 @@ impl Connection<'_> {
                     duration: Duration::ZERO,
                 })
             }
-            Framing::Length(length) => {
-                self.continue_if_awaited(request)?;
-                self.read_sized(length, purpose, reservation)
-            }
+            Framing::Length(length) => self.read_sized(request, length, purpose, reservation),
             Framing::Chunked => self.read_chunked(request, max, purpose, reservation),
         }
     }
@@ -169,12 +166,14 @@ impl Connection<'_> {
 
     fn read_sized(
         &mut self,
+        request: &Request,
         length: u64,
         purpose: Use,
         reservation: &mut Reservation<'_>,
     ) -> Result<Received, BodyError> {
-        let (start, mut pace) = (Instant::now(), self.body_pace());
-        let mut left = length;
+        let start = Instant::now();
+        self.continue_if_awaited(request)?;
+        let (mut pace, mut left) = (self.body_pace(), length);
         loop {
             let available = self.buffers.input.unread().len() as u64;
             let piece = usize::try_from(left.min(available)).unwrap_or(usize::MAX);
@@ -202,9 +201,10 @@ impl Connection<'_> {
         purpose: Use,
         reservation: &mut Reservation<'_>,
     ) -> Result<Received, BodyError> {
-        let (start, mut pace) = (Instant::now(), self.body_pace());
-        let (mut chunked, mut length) = (Chunked::new(max), 0);
+        let start = Instant::now();
         self.continue_if_awaited(request)?;
+        let (mut chunked, mut length) = (Chunked::new(max), 0);
+        let mut pace = self.body_pace();
         loop {
             let (input, body) = (&mut self.buffers.input, &mut self.buffers.body);
             let taken = chunked.decode(input.unread(), |data| {

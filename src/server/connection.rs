@@ -87,6 +87,8 @@ pub(super) struct PendingResponses {
     line_count: u64,
     /// Whether their writer may be waited for: not for probes.
     may_wait: bool,
+    /// Why the last response was left unfinished, if it was.
+    broken_off: Option<Aborted>,
 }
 
 impl PendingResponses {
@@ -96,6 +98,14 @@ impl PendingResponses {
         self.ends.push((output_end, self.lines.len()));
         self.line_count += u64::from(logged);
         self.may_wait |= may_wait;
+    }
+
+    /// Says that the response that was added last was left unfinished, so nobody can take it whole.
+    pub(super) fn break_off(&mut self, why: Aborted) {
+        if let Some((output_end, _)) = self.ends.last_mut() {
+            *output_end = u64::MAX;
+        }
+        self.broken_off = Some(why);
     }
 }
 
@@ -240,8 +250,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Reads until another line of the head has ended, which may be its last one; false if the
-    /// connection ended.
+    /// Reads until another line of the head has ended, which may be its last one, or has a fault
+    /// that can be seen already; false if the connection ended.
     fn read_line(&mut self) -> Result<bool, RequestError> {
         let deadline = self.started + self.app().config.header_timeout;
         let mut before = self.buffers.input.unread().len();
@@ -273,7 +283,11 @@ impl<'a> Connection<'a> {
             let line = limits::REQUEST_LINE_BYTES + 2;
             let too_long = before <= line && input.len() > line;
             let too_large = input.len() > self.app().config.max_head;
-            if input[before..].contains(&b'\n') || too_long || too_large {
+            // A CR may end a line, and another control byte is a fault.
+            let after_cr = input[..before].ends_with(b"\r");
+            let mut new = input[before..].iter();
+            let control = new.any(|byte| *byte < b' ' && *byte != b'\t');
+            if control || after_cr || too_long || too_large {
                 return Ok(true);
             }
             before = input.len();
@@ -363,7 +377,9 @@ impl<'a> Connection<'a> {
         let pending = &mut self.buffers.pending;
         let app = &self.server.app;
         if pending.line_count > 0 {
-            let may_wait = pending.may_wait && !self.permit.is_shed();
+            // A newcomer waits for the slot of an evicted connection.
+            let waited_for = self.permit.is_shed() || self.permit.is_evicted();
+            let may_wait = pending.may_wait && !waited_for;
             app.log.append(&pending.lines, pending.line_count, may_wait);
         }
         app.totals.completed(
@@ -376,12 +392,14 @@ impl<'a> Connection<'a> {
         pending.ends.clear();
         pending.lines.clear();
         (pending.line_count, pending.may_wait) = (0, false);
+        pending.broken_off = None;
     }
 
     /// Gives the lines of responses that were not taken whole their other ending.
     fn mark_incomplete(&mut self, written: u64) {
         let (json, why) = (self.app().config.log_json, self.why_aborted());
         let pending = &mut self.buffers.pending;
+        let why = pending.broken_off.unwrap_or(why);
         let (mut lines, mut start) = (Vec::with_capacity(pending.lines.len()), 0);
         for (output_end, end) in &pending.ends {
             let line = &pending.lines[start..*end];

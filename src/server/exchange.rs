@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::app::controls::{Refusal, ResponseFault};
+use crate::app::controls::Refusal;
 use crate::app::handlers::{self, Action, Decision};
 use crate::app::{Body, ConnectionFacts, Exchange, Host, SleepEnds};
 use crate::http::decimal;
@@ -17,7 +17,7 @@ use crate::http::field;
 use crate::http::field_name::FieldName;
 use crate::http::forwarded;
 use crate::http::request::{Framing, Method, Request, Version};
-use crate::http::response::{After, Head, Preamble, Sent};
+use crate::http::response::{After, Head, Preamble};
 use crate::http::route::Route;
 use crate::http::status::Status;
 use crate::limits;
@@ -66,9 +66,11 @@ struct Outcome<'a> {
     messages: Option<u64>,
     /// Where the response begins in the output.
     output_start: u64,
+    /// Why the response was left unfinished, if it was.
+    broken_off: Option<Aborted>,
 }
 
-impl Connection<'_> {
+impl<'a> Connection<'a> {
     /// Answers a request; how the connection ends, if it does.
     pub(super) fn exchange(&mut self, request: &Request) -> Option<End> {
         self.requests += 1;
@@ -150,8 +152,7 @@ impl Connection<'_> {
         let client = self.client(request);
         let client = client.as_str();
         let made_id;
-        let sent_id = request.value(FieldName::XRequestId);
-        let request_id = if is_plain_token(sent_id) {
+        let request_id = if let Some(sent_id) = sent_id(request) {
             sent_id
         } else {
             made_id = decimal::hex64(self.random.u64(..));
@@ -165,10 +166,7 @@ impl Connection<'_> {
             let bytes = self.buffers.body_bytes(received);
             let exchange = Exchange {
                 app: self.app(),
-                host: &Machine {
-                    server: self.server,
-                    permit: self.permit,
-                },
+                host: &self.machine(),
                 settings,
                 request,
                 route: decision.route,
@@ -185,22 +183,11 @@ impl Connection<'_> {
                 local: &self.local,
                 request_id,
                 dates: &self.buffers.dates,
-                connection: ConnectionFacts {
-                    request_number: self.requests,
-                    age: self.started.saturating_duration_since(self.opened),
-                    idle: self.idle,
-                },
+                connection: self.facts(),
                 delay,
                 close,
             };
-            match decision.action {
-                Action::Echo(controls) if controls.fault == Some(ResponseFault::Empty) => Sent {
-                    status: Status::NONE,
-                    after: After::Abort,
-                    delay,
-                },
-                _ => (self.server.respond)(&exchange, &decision.action, &mut self.out),
-            }
+            (self.server.respond)(&exchange, &decision.action, &mut self.out)
         };
         let messages = (sent.after == After::WebSocket).then(|| self.websocket());
         self.take_note(
@@ -215,9 +202,38 @@ impl Connection<'_> {
                 body: received,
                 messages,
                 output_start,
+                broken_off: self.why_broken_off(sent.after, decision),
             },
         );
         sent.after
+    }
+
+    /// Why a response was left unfinished, if it was: by a fault, by the end of its connection, or
+    /// by the drain.
+    fn why_broken_off(&self, after: After, decision: &Decision<'_>) -> Option<Aborted> {
+        let unfinished = matches!(after, After::Abort | After::Stall);
+        let ended = self.out.failed().is_some() || self.permit.is_evicted();
+        unfinished.then(|| match decision.fault() {
+            Some(_) => Aborted::Fault,
+            None if ended => self.why_aborted(),
+            None => Aborted::Cut,
+        })
+    }
+
+    /// What a handler may ask of the server.
+    fn machine(&self) -> Machine<'a> {
+        Machine {
+            server: self.server,
+            permit: self.permit,
+        }
+    }
+
+    fn facts(&self) -> ConnectionFacts {
+        ConnectionFacts {
+            request_number: self.requests,
+            age: self.started.saturating_duration_since(self.opened),
+            idle: self.idle,
+        }
     }
 
     /// Whether this response is the connection's last. A request that is already here behind this
@@ -314,6 +330,7 @@ impl Connection<'_> {
             body: Received::default(),
             messages: None,
             output_start,
+            broken_off: None,
         };
         self.take_note(None, &raw[..raw_length], &outcome);
         End::Linger
@@ -333,9 +350,7 @@ impl Connection<'_> {
             app.metrics.injected(fault);
         }
         let method = request.map_or(Method::Other, |request| request.method);
-        if status == Status::NONE {
-            app.metrics.aborted(Aborted::Fault);
-        } else {
+        if status != Status::NONE {
             app.metrics
                 .responded(decision.route, method, status, duration);
         }
@@ -369,6 +384,9 @@ impl Connection<'_> {
         self.buffers
             .pending
             .add(self.out.position(), logged, !decision.route.is_probe());
+        if let Some(why) = outcome.broken_off {
+            self.buffers.pending.break_off(why);
+        }
         if let Some(request) = request {
             let body = self.buffers.body_bytes(outcome.body);
             app.recent
@@ -428,7 +446,8 @@ impl fmt::Write for AddressText {
     }
 }
 
-/// Whether a client's request id may stand in our responses and logs.
-fn is_plain_token(id: &[u8]) -> bool {
-    (1..=limits::REQUEST_ID_BYTES).contains(&id.len()) && field::is_token(id)
+/// The client's own id of a request, if it may stand in our responses and logs.
+fn sent_id(request: &Request) -> Option<&[u8]> {
+    let id = request.value(FieldName::XRequestId);
+    (id.len() <= limits::REQUEST_ID_BYTES && field::is_token(id)).then_some(id)
 }

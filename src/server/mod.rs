@@ -110,6 +110,8 @@ pub struct Server {
     closing: Mutex<bool>,
     closing_changed: Condvar,
     closed: AtomicBool,
+    /// Connections that were accepted since.
+    queued: AtomicUsize,
     last_warning: Mutex<Option<Instant>>,
 }
 
@@ -134,6 +136,7 @@ impl Server {
             closing: Mutex::new(false),
             closing_changed: Condvar::new(),
             closed: AtomicBool::new(false),
+            queued: AtomicUsize::new(0),
             last_warning: Mutex::new(None),
         })
     }
@@ -319,7 +322,10 @@ impl<'a> Acceptor<'a> {
         let mut pause = limits::ACCEPT_PAUSE;
         loop {
             let error = match self.listener.accept() {
-                Ok(accepted) => return Some(accepted),
+                Ok(accepted) => {
+                    self.count_queued();
+                    return Some(accepted);
+                }
                 Err(error) => error,
             };
             match error.kind() {
@@ -341,6 +347,16 @@ impl<'a> Acceptor<'a> {
                     pause = (pause * 2).min(limits::ACCEPT_PAUSE_MAX);
                 }
             }
+        }
+    }
+
+    /// While the port is being closed: closes it once as many connections were accepted as the queue
+    /// can hold, so that a flood of newcomers does not keep it open.
+    fn count_queued(self) {
+        let server = self.server;
+        let queue = limits::BACKLOG.unsigned_abs() as usize;
+        if server.is_closing() && server.queued.fetch_add(1, SeqCst) >= queue {
+            self.close();
         }
     }
 
@@ -391,14 +407,17 @@ impl<'a> Acceptor<'a> {
         while event == Event::Empty {
             event = events.wait(Some(Instant::now()));
         }
-        self.begin_close(scope);
+        let emptying = self.begin_close(scope);
         slots.close_idle(limits::DRAIN_GRACE);
         let start = Instant::now();
         let end_idling = || {
-            self.close();
+            if !emptying {
+                self.close();
+            }
             slots.end_idling();
         };
         let end_delays = || {
+            self.close();
             slots.end_delays();
             app.log.end_waiting();
         };
@@ -433,7 +452,8 @@ impl<'a> Acceptor<'a> {
 
     /// Begins to close the port: a thread serves what waits in the kernel's queue, and the thread
     /// that finds it empty closes it. Where the system has no thread, one that finishes does this.
-    fn begin_close<'scope>(self, scope: &'scope Scope<'scope, 'a>)
+    /// Whether a thread does it at once.
+    fn begin_close<'scope>(self, scope: &'scope Scope<'scope, 'a>) -> bool
     where
         'a: 'scope,
     {
@@ -443,10 +463,11 @@ impl<'a> Acceptor<'a> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = true;
         server.closing_changed.notify_all();
-        let blocking = self.listener.set_nonblocking().is_err();
-        if blocking || (self.start_thread(scope).is_err() && server.threads.load(SeqCst) == 0) {
+        let emptying = self.listener.set_nonblocking().is_ok() && self.start_thread(scope).is_ok();
+        if !emptying && server.threads.load(SeqCst) == 0 {
             self.close();
         }
+        emptying
     }
 }
 

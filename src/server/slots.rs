@@ -154,6 +154,12 @@ impl Slots {
             evicted: false,
             websocket: None,
         });
+        // After the drain's grace only what has arrived is read.
+        if self.stage.reached(Stage::NoIdling)
+            && let Some(occupant) = &mut *self.slot(index)
+        {
+            occupant.evict();
+        }
         let shed = AtomicBool::new(index >= self.regular);
         let permit = Permit {
             slots: self,
@@ -176,7 +182,7 @@ impl Slots {
             }
             // An evicted connection that got a request instead does not leave: evict another one.
             if !evicted.is_some_and(|index| self.is_leaving(index)) {
-                evicted = self.evict(&mut table, kind);
+                evicted = self.evict(&mut table, kind, Instant::now());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if evicted.is_none() || left.is_zero() || self.stage.reached(Stage::Cut) {
@@ -197,8 +203,7 @@ impl Slots {
     }
 
     /// Evicts a connection for a newcomer; the slot that it will free.
-    fn evict(&self, table: &mut Table, kind: Kind) -> Option<usize> {
-        let now = Instant::now();
+    fn evict(&self, table: &mut Table, kind: Kind, now: Instant) -> Option<usize> {
         match kind {
             Kind::Regular => {
                 let range = 0..self.regular;
@@ -211,7 +216,9 @@ impl Slots {
             Kind::Overflow => {
                 let range = self.regular..self.slots.len();
                 let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now, age);
-                oldest(&[Phase::New, Phase::Head], Duration::ZERO)
+                // One that has had its response for a while loses less than one not heard yet.
+                oldest(&[Phase::Lingering], limits::SHED_WRITE_GRACE)
+                    .or_else(|| oldest(&[Phase::New, Phase::Head], Duration::ZERO))
                     .or_else(|| oldest(&[Phase::Lingering], Duration::ZERO))
                     .or_else(|| oldest(&[Phase::Active], limits::SHED_WRITE_GRACE))
             }
@@ -603,10 +610,11 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::sync::OnceLock;
 
     const SECOND: Duration = Duration::from_secs(1);
-    /// Longer than any test takes, so what ends sooner was ended.
-    const HOUR: Duration = Duration::from_secs(3600);
+    /// Longer than any step of a test takes, so what ends sooner was ended.
+    const MINUTE: Duration = Duration::from_secs(60);
 
     fn slots(connections: usize, overflow: usize) -> Slots {
         Slots::new(&Capacity {
@@ -624,37 +632,47 @@ mod tests {
         (client, listener.accept().unwrap().0)
     }
 
-    /// A connection that came into a phase so long ago.
+    /// An age that is not enough.
+    fn just_below(age: Duration) -> Duration {
+        age.saturating_sub(Duration::from_nanos(1))
+    }
+
+    /// The time from which ages count.
+    fn base() -> Instant {
+        static BASE: OnceLock<Instant> = OnceLock::new();
+        *BASE.get_or_init(Instant::now)
+    }
+
+    /// A connection that came into a phase so long before the base, or before now.
     fn admit(slots: &Slots, phase: Phase, age: Duration) -> (TcpStream, Permit<'_>) {
         let (client, ours) = connection();
         let permit = slots.admit(ours).unwrap();
-        let since = Instant::now().checked_sub(age).unwrap();
-        permit.enter(phase, since);
+        permit.enter(phase, base().checked_sub(age).unwrap());
         (client, permit)
     }
 
     /// A connection that is too young for every grace, however slow the test is.
     fn admit_young(slots: &Slots, phase: Phase) -> (TcpStream, Permit<'_>) {
         let (client, permit) = admit(slots, phase, Duration::ZERO);
-        permit.enter(phase, Instant::now() + HOUR);
+        permit.enter(phase, Instant::now() + MINUTE);
         (client, permit)
     }
 
     /// Evicts for a newcomer; the slot that will be free.
     fn evict(slots: &Slots, kind: Kind) -> Option<usize> {
-        slots.evict(&mut slots.table(), kind)
+        slots.evict(&mut slots.table(), kind, base())
     }
 
     /// Waits until the connection's thread is woken by the end of its input.
     fn wait_for_end(permit: &Permit<'_>) {
-        permit.stream().set_read_timeout(None).unwrap();
+        permit.stream().set_read_timeout(Some(MINUTE)).unwrap();
         assert_eq!(permit.stream().read(&mut [0]).unwrap(), 0);
     }
 
     fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         let start = Instant::now();
         while !holds() {
-            assert!(start.elapsed() < 60 * SECOND, "{what}: not in a minute");
+            assert!(start.elapsed() < MINUTE, "{what}: not in a minute");
             thread::yield_now();
         }
     }
@@ -672,12 +690,12 @@ mod tests {
         let slots = slots(10, 0);
         let (_a, idle) = admit(&slots, Phase::Idle, 2 * SECOND);
         let (_b, longest_idle) = admit(&slots, Phase::Idle, 3 * SECOND);
-        let (_c, _young) = admit_young(&slots, Phase::Idle);
+        let (_c, _young) = admit(&slots, Phase::Idle, just_below(limits::IDLE_GRACE));
         let (_d, _active) = admit(&slots, Phase::Active, 9 * SECOND);
         let (_e, _delayed) = admit(&slots, Phase::Delayed, 9 * SECOND);
         let (_f, head) = admit(&slots, Phase::Head, SECOND);
         let (_g, new) = admit(&slots, Phase::New, 2 * SECOND);
-        let (_h, _newer) = admit_young(&slots, Phase::New);
+        let (_h, _newer) = admit(&slots, Phase::New, just_below(limits::HEAD_GRACE));
         let (_i, lingering) = admit(&slots, Phase::Lingering, Duration::ZERO);
         let (j, gone) = admit(&slots, Phase::Delayed, Duration::ZERO);
         drop(j);
@@ -696,7 +714,7 @@ mod tests {
         let slots = slots(0, 6);
         let old = limits::SHED_WRITE_GRACE;
         let (_a, written) = admit(&slots, Phase::Active, old);
-        let (_b, _writing) = admit_young(&slots, Phase::Active);
+        let (_b, _writing) = admit(&slots, Phase::Active, just_below(old));
         let (_c, lingering) = admit(&slots, Phase::Lingering, Duration::ZERO);
         let (_d, new) = admit(&slots, Phase::New, Duration::ZERO);
         let (_e, head) = admit(&slots, Phase::Head, SECOND);
@@ -715,7 +733,7 @@ mod tests {
         let ago = |age| Instant::now().checked_sub(age).unwrap();
         idle.enter(Phase::Idle, ago(limits::IDLE_GRACE));
         new.enter(Phase::New, ago(limits::SHED_TIME_ALONE));
-        let evicted = || [&shed, &new, &idle].map(|permit| permit.is_evicted());
+        let evicted = || [&shed, &new, &idle].map(Permit::is_evicted);
         for expected in [
             [false, false, false],
             [true, false, false],
@@ -734,7 +752,7 @@ mod tests {
         let slots = slots(1, 0);
         let (_a, idle) = admit(&slots, Phase::Idle, limits::IDLE_GRACE);
         thread::scope(|scope| {
-            let newcomer = scope.spawn(|| slots.take(Kind::Regular, HOUR));
+            let newcomer = scope.spawn(|| slots.take(Kind::Regular, MINUTE));
             wait_for_end(&idle);
             drop(idle);
             assert_eq!(newcomer.join().unwrap(), Some(0));
@@ -747,7 +765,7 @@ mod tests {
         let (_a, first) = admit(&slots, Phase::Idle, 3 * SECOND);
         let (_b, second) = admit(&slots, Phase::Idle, 2 * SECOND);
         thread::scope(|scope| {
-            let newcomer = scope.spawn(|| slots.take(Kind::Regular, HOUR));
+            let newcomer = scope.spawn(|| slots.take(Kind::Regular, MINUTE));
             wait_until("the first is evicted", || first.is_evicted());
             assert!(!second.is_evicted());
             first.request_begun(Instant::now());
@@ -829,7 +847,7 @@ mod tests {
         let [a, b, c] = [(); 3].map(|()| admit(&slots, Phase::Active, SECOND));
         slots.thread_started();
         slots.thread_refused();
-        slots.table().lowered = Some((2, Instant::now() + HOUR));
+        slots.table().lowered = Some((2, Instant::now() + MINUTE));
         assert_eq!(slots.snapshot().max_connections, 2);
         assert!(slots.admit(connection().1).unwrap().is_shed());
         drop(a);
@@ -951,21 +969,21 @@ mod tests {
             let mut slot = slots.slot(0);
             slot.as_mut().unwrap().evict();
         };
-        assert!(slept(&slots, HOUR, at_drain, evict) < HOUR);
-        assert!(slept(&slots, HOUR, at_drain, || slots.begin_drain()) < HOUR);
+        assert!(slept(&slots, MINUTE, at_drain, evict) < MINUTE);
+        assert!(slept(&slots, MINUTE, at_drain, || slots.begin_drain()) < MINUTE);
         let (_client, permit) = admit(&slots, Phase::Active, Duration::ZERO);
         assert_eq!(permit.sleep(moment, at_limit), moment);
-        assert!(permit.sleep(HOUR, at_drain) < HOUR);
+        assert!(permit.sleep(MINUTE, at_drain) < MINUTE);
         assert_eq!(permit.sleep(Duration::ZERO, at_limit), Duration::ZERO);
         drop(permit);
-        assert!(slept(&slots, HOUR, at_limit, || slots.end_delays()) < HOUR);
+        assert!(slept(&slots, MINUTE, at_limit, || slots.end_delays()) < MINUTE);
     }
 
     #[test]
     fn the_cut_ends_everything() {
         let slots = slots(2, 0);
         let (mut client, active) = admit(&slots, Phase::Active, Duration::ZERO);
-        assert!(slept(&slots, HOUR, SleepEnds::AtDrainLimit, || slots.cut()) < HOUR);
+        assert!(slept(&slots, MINUTE, SleepEnds::AtDrainLimit, || slots.cut()) < MINUTE);
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         active.stream().write_all(b"x").unwrap_err();
         assert!(slots.admit(connection().1).is_none());
@@ -977,7 +995,7 @@ mod tests {
         let slots = slots(1, 0);
         let (_client, idle) = admit(&slots, Phase::Idle, limits::IDLE_GRACE);
         thread::scope(|scope| {
-            let newcomer = scope.spawn(|| slots.take(Kind::Regular, HOUR));
+            let newcomer = scope.spawn(|| slots.take(Kind::Regular, MINUTE));
             wait_for_end(&idle);
             slots.cut();
             assert_eq!(newcomer.join().unwrap(), None);

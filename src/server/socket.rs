@@ -432,7 +432,7 @@ mod tests {
         let scripted = Scripted::new(&[all - 1, 1, 1, all, 1].map(Step::Moved));
         let mut writer = Writer::new(&scripted, HOUR, None);
         let mut write = || {
-            writer.write(b"").unwrap();
+            assert!(writer.write(b"").unwrap() > 0);
             writer.deadline
         };
         let first = write();

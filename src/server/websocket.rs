@@ -64,6 +64,8 @@ impl Connection<'_> {
         if self.send(&lock, None).is_err() || !self.flush() {
             return messages;
         }
+        // The description was the first message.
+        self.app().metrics.message(Direction::Sent);
         self.shrink();
         let (mut last_received, mut pinged) = (Instant::now(), false);
         loop {

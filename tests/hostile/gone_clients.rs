@@ -1,12 +1,22 @@
 //! Clients that ask for a delay and leave at once hold no slot once somebody needs it.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
-use crate::support::{Server, ask, pause, sum_of, wait_until};
+use crate::support::{PROGRAM, Prober, Server, ask, command, pause, sum_of, wait_until};
 
 fn gone_clients(slots: usize) {
-    let server = Server::start(&["--max-connections", &slots.to_string()]);
+    let server = Server::start(&[
+        "--max-connections",
+        &slots.to_string(),
+        "--drain-timeout",
+        "1s",
+    ]);
     // It asks again and again, so it is never the one that makes room.
     let mut observer = server.connect();
     for _ in 1..slots {
@@ -48,11 +58,53 @@ fn a_half_closed_client_gets_its_response() {
         .write_all(b"GET /delay/300ms HTTP/1.1\r\nHost: a\r\n\r\n")
         .unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
-    pause(std::time::Duration::from_millis(50));
+    pause(Duration::from_millis(50));
     // There are free slots, so a newcomer evicts nobody.
     assert_eq!(server.get("/").unwrap().status, 200);
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
     server.terminate().assert_exact();
+}
+
+/// Where nobody reads the log, its buffer is full, and threads wait for room in it. Those of gone
+/// clients do not, because a newcomer waits for their slots.
+#[test]
+fn gone_clients_do_not_wait_for_the_log() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut command = command(
+        PROGRAM,
+        &["--max-connections", "16", "--drain-timeout", "1s"],
+    );
+    command.stdout(Stdio::from(OwnedFd::from(theirs)));
+    let server = Server::spawn_with_stdout(command);
+    let agent = "x".repeat(500);
+    let logged = format!("GET /status/204 HTTP/1.1\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n");
+    let mut writer = server.connect();
+    let short = Duration::from_millis(500);
+    writer.set_write_timeout(Some(short)).unwrap();
+    let mut reader = writer.try_clone().unwrap();
+    let drop_all = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+    let logged = logged.repeat(100);
+    let mut sent = 0;
+    while writer.write_all(logged.as_bytes()).is_ok() {
+        sent += 1;
+        assert!(sent < 10_000, "the log is not full");
+    }
+    // Short lines still fit, until there is no room for them either.
+    let mut single = server.connect();
+    single.set_read_timeout(Some(short)).unwrap();
+    while ask(&mut single, "/").is_ok() {}
+    for _ in 2..16 {
+        let mut stream = server.connect();
+        stream
+            .write_all(b"GET /delay/60s HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
+    }
+    let prober = Prober::start(server.address);
+    pause(Duration::from_secs(5));
+    prober.stop().assert_green();
+    drop((ours, writer));
+    assert!(server.terminate().well);
+    let _ = drop_all.join();
 }

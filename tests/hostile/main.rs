@@ -11,6 +11,7 @@ mod drain_of_the_queue;
 mod gone_clients;
 mod half_heads;
 mod memory_bound;
+mod mixed;
 mod nonblocking_stdout;
 mod probes_stay_green;
 mod processor_time;

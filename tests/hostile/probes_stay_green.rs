@@ -13,12 +13,7 @@ const INSIDE: &str = "HOSTILE_SMALL_NETWORK";
 
 /// A server whose slots are all delayed and whose metrics are large, and the connections.
 fn full_server(slots: usize) -> (Server, Vec<std::net::TcpStream>) {
-    let server = Server::start(&[
-        "--max-connections",
-        &slots.to_string(),
-        "--log-level",
-        "error",
-    ]);
+    let server = Server::start(&["--max-connections", &slots.to_string()]);
     let mut stream = server.connect();
     let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     for (method, code) in methods

@@ -7,7 +7,10 @@ use crate::support::{Cgroup, Prober, Server, ask, not_run, pause, wait_until};
 /// A server in a cgroup that limits threads.
 fn start(name: &str) -> Option<(Server, Cgroup)> {
     match Cgroup::new("pids", name) {
-        Ok(cgroup) => Some((Server::start_in(&[&cgroup], &[]), cgroup)),
+        Ok(cgroup) => Some((
+            Server::start_in(&[&cgroup], &["--drain-timeout", "1s"]),
+            cgroup,
+        )),
         Err(why) => {
             not_run(name, why);
             None

@@ -6,8 +6,8 @@
 //! The response proves that this server understood the request: it repeats the key, hashed together with a fixed text.
 //! SHA-1 protects nothing in this place: the key is public, and nobody gains by finding another key with the same hash.
 
-use super::super::base64;
-use super::super::field_name::FieldName;
+use crate::http::base64;
+use crate::http::field_name::FieldName;
 
 /// What RFC 6455 section 1.3 appends to the key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

@@ -1,0 +1,188 @@
+//! What connections and an idle server hold: threads, memory, and no processor time.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::{Client, Scratch, Server, eventually, host, ms, not_run, pause, process};
+
+/// glibc gives freed memory back to the system with these settings (mallopt(3)).
+const GIVE_BACK: [(&str, &str); 4] = [
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "4096"),
+    ("MALLOC_TRIM_THRESHOLD_", "4096"),
+    ("MALLOC_TOP_PAD_", "0"),
+];
+
+#[test]
+fn an_idle_connection_gives_its_buffers_back() {
+    const CLIENTS: usize = 32;
+    if !cfg!(target_env = "gnu") {
+        return not_run(
+            "the memory of idle connections",
+            "only glibc can be told to give memory back",
+        );
+    }
+    let server = Server::start_with(&["--max-connections", "64"], &GIVE_BACK);
+    assert_eq!(server.get("/").status, 200);
+    let before = process::status(server.pid(), "VmRSS");
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::new(&server)).collect();
+    // A large head, a body and a large response: each buffer of the connection grows.
+    let fields = format!("X: {}\r\n", "v".repeat(30_000));
+    let body = "b".repeat(500_000);
+    for client in &mut clients {
+        assert_eq!(client.call("POST", "/", &fields, &body).status, 200);
+    }
+    // An idle connection holds some 10 KiB, its stack included; kept buffers would be half a MiB each.
+    let limit = before + 4_096;
+    eventually("idle connections hold little", || {
+        process::status(server.pid(), "VmRSS") < limit
+    });
+    for client in &mut clients {
+        assert_eq!(client.get("/").status, 200);
+    }
+}
+
+#[test]
+fn short_connections_reuse_threads() {
+    let server = Server::start(&[]);
+    let mut seen = BTreeSet::new();
+    for _ in 0..100 {
+        assert_eq!(Client::new(&server).get("/").status, 200);
+        seen.extend(process::threads(server.pid()));
+        server.wait_count("http_open_connections", |open| open == 1);
+    }
+    assert!(
+        seen.len() < 40,
+        "100 connections one after the other took {} threads",
+        seen.len()
+    );
+}
+
+#[test]
+fn threads_of_a_burst_end_but_for_a_bounded_number() {
+    const BURST: usize = 200;
+    if !host::open_files("the threads of a burst", 2048) {
+        return;
+    }
+    let server = Server::start(&["--max-connections", "300", "--body-timeout", "1h"]);
+    let idle = process::threads(server.pid()).len();
+    if server.count("http_max_connections") < 250 {
+        return not_run(
+            "the threads of a burst",
+            "the host has no room for 300 connections",
+        );
+    }
+    let mut clients: Vec<Client> = (0..BURST).map(|_| Client::new(&server)).collect();
+    for client in &mut clients {
+        client.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\n");
+    }
+    eventually("each has a thread", || {
+        process::threads(server.pid()).len() >= BURST
+    });
+    for client in &mut clients {
+        client.send("x");
+        assert_eq!(client.response().status, 200);
+    }
+    drop(clients);
+    eventually("most threads end", || {
+        process::threads(server.pid()).len() <= idle + 72
+    });
+    assert_eq!(Client::new(&server).get("/").status, 200);
+}
+
+/// strace at work on a process; it is ended with the value.
+pub(crate) struct Tracer(Child);
+
+impl Tracer {
+    /// Attaches with these arguments; `None` where that is not allowed.
+    pub(crate) fn attach(pid: u32, args: &[&str]) -> Option<Self> {
+        let mut strace = Command::new("strace");
+        strace
+            .args(["-f", "-qq"])
+            .args(args)
+            .args(["-p", &pid.to_string()]);
+        let child = strace
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut tracer = Self(child);
+        let attached = |task: u32| {
+            let status =
+                fs::read_to_string(format!("/proc/{pid}/task/{task}/status")).unwrap_or_default();
+            !status.contains("TracerPid:\t0\n")
+        };
+        let mut ended = false;
+        eventually("strace is attached to each thread or refused", || {
+            ended = tracer.0.try_wait().is_ok_and(|status| status.is_some());
+            ended || process::threads(pid).into_iter().all(attached)
+        });
+        (!ended).then_some(tracer)
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // SIGINT lets it detach; a tracer that is killed would leave threads stopped.
+        process::signal("INT", self.0.id());
+        let _ = self.0.wait();
+    }
+}
+
+/// The system calls that a process begins in two seconds; `None` where strace cannot attach.
+fn calls_in_two_seconds(pid: u32) -> Option<Vec<String>> {
+    let file = Scratch::path("calls");
+    let tracer = Tracer::attach(pid, &["-ttt", "-o", file.text()])?;
+    // What the tracer's arrival itself stirs up is over after this.
+    pause(ms(500));
+    let from = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64();
+    pause(ms(2_000));
+    let to = from + 2.0;
+    drop(tracer);
+    let trace = fs::read_to_string(&file).expect("strace wrote");
+    let time = |line: &str| {
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|time| time.parse::<f64>().ok())
+    };
+    let within = |line: &&str| time(line).is_some_and(|time| time > from && time < to);
+    Some(trace.lines().filter(within).map(str::to_owned).collect())
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn nothing_polls() {
+    if !host::have("strace") {
+        return not_run("no system call while nothing happens", "no strace");
+    }
+    let mut server = Server::start(&["--shutdown-delay", "1h"]);
+    let mut idle = Client::new(&server);
+    assert_eq!(idle.get("/").status, 200);
+    let mut delayed = Client::new(&server);
+    delayed.ask("/delay/60s");
+    server.wait_in_flight(1);
+    // After a second an idle connection gives its buffers back, once.
+    pause(ms(2_500));
+    for state in ["serving", "draining"] {
+        if state == "draining" {
+            server.signal("TERM");
+            server.stderr.line("draining");
+        }
+        match calls_in_two_seconds(server.pid()) {
+            None => {
+                return not_run(
+                    "no system call while nothing happens",
+                    "strace may not attach",
+                );
+            }
+            Some(calls) => assert!(calls.is_empty(), "while {state}: {calls:?}"),
+        }
+    }
+    server.signal("TERM");
+    server.ends_well();
+}

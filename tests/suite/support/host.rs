@@ -1,0 +1,94 @@
+//! What the host has and allows. A test that needs what is missing calls `not_run` and returns: it does not fail, and
+//! the line it prints is collected by CI.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+
+/// Prints that a check does not run here, past the test harness, which hides what a passing test prints.
+pub(crate) fn not_run(what: &str, why: &str) {
+    let _ = writeln!(io::stderr(), "NOT RUN: {what}: {why}");
+}
+
+/// Whether a program can be started.
+pub(crate) fn have(program: &str) -> bool {
+    let mut probe = Command::new(program);
+    probe
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    probe.status().is_ok()
+}
+
+/// Whether this test runs as root, from the owner of its own process.
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+}
+
+/// Whether there is IPv6, at least to itself.
+pub(crate) fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+/// Raises this process's limit of open files to `count`, which the servers it starts inherit. Where that is not
+/// allowed, prints that `what` does not run and gives false. All tests of the process share the limit, so `count`
+/// includes room for others.
+pub(crate) fn open_files(what: &str, count: u64) -> bool {
+    let (soft, _) = open_files_of(std::process::id());
+    if soft >= count {
+        return true;
+    }
+    let (pid, limit) = (
+        format!("--pid={}", std::process::id()),
+        format!("--nofile={count}:"),
+    );
+    let raised = Command::new("prlimit")
+        .args([&pid, &limit])
+        .stderr(Stdio::null())
+        .status();
+    let raised = raised.is_ok_and(|status| status.success());
+    if !raised {
+        not_run(
+            what,
+            &format!("the limit of open files is {soft} and cannot be raised to {count}"),
+        );
+    }
+    raised
+}
+
+/// The soft and the hard limit of open files of a process.
+pub(crate) fn open_files_of(pid: u32) -> (u64, u64) {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits can be read");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .expect("it has one");
+    let mut fields = line
+        .split_whitespace()
+        .skip(3)
+        .map(|field| field.parse().unwrap_or(u64::MAX));
+    (
+        fields.next().expect("a soft limit"),
+        fields.next().expect("a hard limit"),
+    )
+}
+
+/// An address that is free now, for what cannot choose its port by itself. It is below those that the kernel gives to
+/// clients, so no connection of another test takes it meanwhile.
+pub(crate) fn free_address() -> SocketAddr {
+    loop {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(10_000..32_000)));
+        if let Ok(addr) = port.and_then(|port| port.local_addr()) {
+            return addr;
+        }
+    }
+}
+
+/// A number in a file under `/proc/sys`.
+pub(crate) fn kernel_setting(name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/sys/{name}")).expect("this is Linux");
+    text.trim().parse().expect("the setting is a number")
+}

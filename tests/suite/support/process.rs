@@ -1,0 +1,83 @@
+//! A look at another process through `/proc`, and signals to it.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use super::{eventually, ms};
+
+/// Sends a signal by its name, such as `TERM`. std cannot send one; every shell can.
+#[track_caller]
+pub(crate) fn signal(name: &str, pid: u32) {
+    let status = Command::new("sh")
+        .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid.to_string()])
+        .status();
+    assert!(
+        status.expect("there is a shell").success(),
+        "kill -s {name} {pid} failed"
+    );
+}
+
+/// The ids of a process's threads.
+pub(crate) fn threads(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    tasks
+        .filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The ids of a process's children.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .collect()
+}
+
+/// The open files of a process.
+pub(crate) fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("it runs")
+        .count()
+}
+
+/// A number in `/proc/PID/status`, in its unit, which is KiB for memory.
+pub(crate) fn status(pid: u32, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+/// CPU time that a process has used so far, user and system.
+pub(crate) fn cpu_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let after_name = stat.rsplit(") ").next().expect("rsplit gives one");
+    let ticks = |index: usize| {
+        after_name
+            .split(' ')
+            .nth(index)
+            .and_then(|ticks| ticks.parse::<u64>().ok())
+    };
+    let both = ticks(11).expect("user time") + ticks(12).expect("system time");
+    ms(both * 10)
+}
+
+/// Stops a process with SIGSTOP and waits until each of its threads stands still.
+#[track_caller]
+pub(crate) fn freeze(pid: u32) {
+    signal("STOP", pid);
+    let stopped = |thread: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat"));
+        stat.map_or(true, |stat| {
+            stat.rsplit(") ")
+                .next()
+                .is_some_and(|state| state.starts_with('T'))
+        })
+    };
+    eventually("each thread stands still", || {
+        threads(pid).into_iter().all(stopped)
+    });
+}
