@@ -10,7 +10,7 @@
 # is written in .cargo/static.toml. Nothing that differs between two builds of one commit gets into the image.
 
 # The compiler's version goes with .cargo/static.toml: change both together, and the digest with the tag.
-FROM --platform=$BUILDPLATFORM rust:1.96.1-alpine3.24@sha256:a41f7740f8b45d45795624eec13a8b42263cc700f19f7e4e86e04d3dda08a479 AS build
+FROM --platform=$BUILDPLATFORM docker.io/library/rust:1.96.1-alpine3.24@sha256:a41f7740f8b45d45795624eec13a8b42263cc700f19f7e4e86e04d3dda08a479 AS build
 WORKDIR /build
 ARG TARGETARCH
 RUN case "$TARGETARCH" in \

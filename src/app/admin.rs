@@ -15,6 +15,7 @@ use crate::http::date::{self, Date};
 use crate::http::decimal;
 use crate::http::error::RequestError;
 use crate::http::field::truncated;
+use crate::http::field_name::FieldName;
 use crate::http::output::OutputBuffer;
 use crate::http::request::Request;
 use crate::http::response::{JSON, Sent, TEXT};
@@ -26,7 +27,7 @@ use crate::observe::escape::json_string;
 /// Whether a request has one `Authorization` field, and that has the token. Of two fields a proxy
 /// may have checked the other.
 pub fn is_authorized(request: &Request, token: &[u8]) -> bool {
-    let mut values = request.values("authorization");
+    let mut values = request.values(FieldName::Authorization);
     values.next().is_some_and(|value| is_token(value, token)) && values.next().is_none()
 }
 

@@ -11,6 +11,7 @@ use fastrand::Rng;
 
 use crate::config::units;
 use crate::http::error::RequestError;
+use crate::http::field_name::{FieldName, FieldNames};
 use crate::http::request::Request;
 use crate::http::status::Status;
 use crate::limits;
@@ -89,19 +90,19 @@ impl Controls {
         if !any(request) {
             return Ok(controls);
         }
-        read(request, "echo-status", STATUS, |text| {
+        read(request, FieldName::EchoStatus, STATUS, |text| {
             controls.status = Some(weighted_status(text, random)?);
             Some(())
         })?;
-        read(request, "echo-delay", DELAY, |text| {
+        read(request, FieldName::EchoDelay, DELAY, |text| {
             controls.delay = Some(delay(text, random)?);
             Some(())
         })?;
-        read(request, "echo-fault", FAULT, |text| {
+        read(request, FieldName::EchoFault, FAULT, |text| {
             controls.fault = Some(fault(text)?);
             Some(())
         })?;
-        read(request, "echo-close", CLOSE, |text| {
+        read(request, FieldName::EchoClose, CLOSE, |text| {
             controls.close = switch(text)?;
             Some(())
         })?;
@@ -111,23 +112,30 @@ impl Controls {
 
 /// Whether there may be any control: most requests have none, and need not be searched.
 fn any(request: &Request) -> bool {
-    let is_control = |name: &[u8]| name.len() > 5 && name[..5].eq_ignore_ascii_case(b"echo-");
-    request.query().contains("echo-") || request.fields().any(|(name, _)| is_control(name))
+    let controls = FieldNames::of(&[
+        FieldName::EchoStatus,
+        FieldName::EchoDelay,
+        FieldName::EchoFault,
+        FieldName::EchoClose,
+    ]);
+    request.present().intersects(controls) || request.query().contains("echo-")
 }
 
 /// Reads one control, if the request has it.
 fn read<'a>(
     request: &'a Request,
-    name: &'static str,
+    name: FieldName,
     expected: &'static str,
     take: impl FnOnce(&str) -> Option<()>,
 ) -> Result<(), Refusal<'a>> {
-    let Some(raw) = parameter(request.query(), name).or_else(|| request.values(name).next()) else {
+    let Some(raw) =
+        parameter(request.query(), name.label()).or_else(|| request.values(name).next())
+    else {
         return Ok(());
     };
     let mut room = [0; VALUE_BYTES];
     let taken = percent_decoded(raw, &mut room).and_then(|text| take(text.trim_ascii()));
-    taken.ok_or_else(|| Refusal::bad_value(name, raw, expected))
+    taken.ok_or_else(|| Refusal::bad_value(name.label(), raw, expected))
 }
 
 /// The value of a query parameter; empty where it has no `=`.

@@ -9,31 +9,33 @@ use std::time::Duration;
 
 use crate::app::Exchange;
 use crate::app::notes::Notes;
-use crate::http::{base64, decimal};
+use crate::http::base64;
+use crate::http::decimal::{self, Digits};
 use crate::observe::escape::{self, json_string};
 
 /// Puts out the description as text.
-pub fn text(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
+pub fn text(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, mut put: impl FnMut(&[u8])) {
     let request = exchange.request;
-    for (name, value) in [
-        ("method: ", request.method_text()),
-        ("\ntarget: ", request.target()),
-        ("\nprotocol: ", request.version.label()),
-        ("\nclient: ", exchange.client),
-        ("\npeer: ", exchange.peer),
-        ("\nlocal: ", exchange.local),
-    ] {
-        put(name.as_bytes());
-        put(value.as_bytes());
-    }
-    for (name, value) in times(exchange) {
-        put(b"\n");
-        put(name.as_bytes());
-        put(b": ");
-        put(&decimal::seconds(value));
-    }
+    put(b"method: ");
+    put(request.method_text().as_bytes());
+    put(b"\ntarget: ");
+    put(request.target().as_bytes());
+    put(b"\nprotocol: ");
+    put(request.version.label().as_bytes());
+    put(b"\nclient: ");
+    put(exchange.client.as_bytes());
+    put(b"\npeer: ");
+    put(exchange.peer.as_bytes());
+    put(b"\nlocal: ");
+    put(exchange.local.as_bytes());
+    put(b"\ndelay: ");
+    put(&numbers.delay);
+    put(b"\nconnection_age: ");
+    put(&numbers.connection_age);
+    put(b"\nidle_before: ");
+    put(&numbers.idle_before);
     put(b"\nrequest_on_connection: ");
-    put(&decimal::decimal(exchange.connection.request_number));
+    put(&numbers.request_on_connection);
     put(b"\n");
     put(&exchange.app.identity.facts_text);
     notes.for_each(exchange, |pieces| {
@@ -51,6 +53,26 @@ pub fn text(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
         put(b"(");
         put(&decimal::decimal(exchange.body.length));
         put(b" bytes, not UTF-8)\n");
+    }
+}
+
+/// The numbers that a description tells, written once for both of its passes.
+pub struct Numbers {
+    delay: Digits,
+    connection_age: Digits,
+    idle_before: Digits,
+    request_on_connection: Digits,
+}
+
+impl Numbers {
+    /// The numbers of an exchange.
+    pub fn new(exchange: &Exchange<'_>) -> Numbers {
+        Numbers {
+            delay: decimal::seconds(exchange.delay),
+            connection_age: decimal::seconds(exchange.connection.age),
+            idle_before: decimal::seconds(exchange.connection.idle),
+            request_on_connection: decimal::decimal(exchange.connection.request_number),
+        }
     }
 }
 
@@ -77,17 +99,17 @@ pub(super) fn times(exchange: &Exchange<'_>) -> [(&'static str, Duration); 3] {
 }
 
 /// Puts out the description as one JSON object.
-pub fn json(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
+pub fn json(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, mut put: impl FnMut(&[u8])) {
     let request = exchange.request;
     let mut put = |bytes: &[u8]| put(bytes);
-    for (i, (name, value)) in times(exchange).into_iter().enumerate() {
-        put(if i == 0 { b"{\"" } else { b",\"" });
-        put(name.as_bytes());
-        put(b"\":");
-        put(&decimal::seconds(value));
-    }
+    put(b"{\"delay\":");
+    put(&numbers.delay);
+    put(b",\"connection_age\":");
+    put(&numbers.connection_age);
+    put(b",\"idle_before\":");
+    put(&numbers.idle_before);
     put(b",\"request_on_connection\":");
-    put(&decimal::decimal(exchange.connection.request_number));
+    put(&numbers.request_on_connection);
     let process = exchange
         .app
         .identity

@@ -8,9 +8,12 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use crate::app::controls::{Controls, ResponseFault};
+use crate::app::description::Numbers;
 use crate::app::negotiation::{self, Form};
+use crate::app::notes::Notes;
 use crate::app::{Exchange, description, handlers, notes, page};
 use crate::http::field::{self, FieldValue};
+use crate::http::field_name::FieldName;
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Method, Request};
 use crate::http::response::{After, HTML, Head, JSON, Sent, TEXT};
@@ -19,36 +22,13 @@ use crate::http::websocket::frames::{FrameHeader, Opcode};
 use crate::http::websocket::handshake::{Handshake, handshake};
 use crate::limits;
 
-/// Whether a field is copied into the response.
-fn is_copied(name: &[u8]) -> bool {
-    let letter = |place: usize| name.get(place).map(u8::to_ascii_lowercase);
-    let (first, third) = (letter(0).unwrap_or_default(), letter(2));
-    // The third letter rules most patterns out before they are compared.
-    let mut patterns = withheld(first)
-        .iter()
-        .filter(|p| p.as_bytes().get(2) == third.as_ref());
-    !patterns.any(|pattern| matches(pattern, name)) && !is_cache_control(name)
+/// Whether a field with this name, in lower case, is copied into the response.
+fn is_copied(name: &str) -> bool {
+    // `CDN-Cache-Control` and its like are `Cache-Control` for one cache.
+    !is_withheld(name) && !name.ends_with("cache-control")
 }
 
-/// Whether a name matches a pattern of the table.
-fn matches(pattern: &str, name: &[u8]) -> bool {
-    match pattern.as_bytes() {
-        [prefix @ .., b'*'] => {
-            let start = name.get(..prefix.len());
-            start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-        }
-        pattern => name.eq_ignore_ascii_case(pattern),
-    }
-}
-
-/// `Cache-Control` and its like for one cache, such as `CDN-Cache-Control`.
-fn is_cache_control(name: &[u8]) -> bool {
-    const END: &[u8] = b"cache-control";
-    name.len() >= END.len() && name[name.len() - END.len()..].eq_ignore_ascii_case(END)
-}
-
-/// The names that are not copied, by their first letter. A `*` stands for any rest. The letter
-/// before each line says why:
+/// Whether a name is in the table of those that are not copied. The letter before each line says why:
 ///
 /// - h: they speak of this connection or of the transfer (RFC 9110 section 7.6.1);
 /// - r: they describe a representation, or how long caches may keep it;
@@ -57,70 +37,96 @@ fn is_cache_control(name: &[u8]) -> bool {
 ///   an Envoy cluster, another lets a cache keep the response;
 /// - s: the server sets these itself.
 #[rustfmt::skip]
-fn withheld(first: u8) -> &'static [&'static str] {
-    match first {
-        b'a' => &[
-            /* r */ "accept-ranges", "age",
-            /* b */ "accept-ch*", "access-control-*", "activate-storage-access", "ad-auction-*",
-                    "allow", "alt-svc", "attribution-reporting-*", "authentication-info",
-        ],
-        b'c' => &[
-            /* h */ "connection",
-            /* r */ "content-*",
-            /* b */ "clear-site-data", "critical-ch", "cross-origin-*",
-            /* p */ "cache-group*", "cache-tag*", "cdn-*", "cf-edge-cache",
-        ],
-        b'd' => &[/* r */ "digest", /* b */ "deprecation", "document-policy*", /* s */ "date"],
-        b'e' => &[/* r */ "etag", "expires", /* p */ "edge-*", "endpoint-load-metrics*"],
-        b'f' => &[/* b */ "feature-policy", /* p */ "fastly-*"],
-        b'g' => &[/* p */ "grpc-*"],
-        b'i' => &[/* b */ "integrity-policy*"],
-        b'k' => &[/* h */ "keep-alive"],
-        b'l' => &[/* r */ "last-modified", /* b */ "link", "location", /* p */ "l5d-*"],
-        b'n' => &[/* b */ "nel", "no-vary-search", /* p */ "netlify-*"],
-        b'o' => &[/* b */ "observe-browsing-topics", "origin-agent-cluster", "origin-trial"],
-        b'p' => &[
-            /* h */ "proxy-*",
-            /* r */ "pragma",
-            /* b */ "permissions-policy", "public-key-pins*",
-        ],
-        b'r' => &[
-            /* r */ "repr-digest",
-            /* b */ "referrer-policy", "refresh", "report-to", "reporting-endpoints", "retry-after",
-        ],
-        b's' => &[
-            /* b */ "sec-session-*", "secure-session-*", "service-worker-allowed", "set-cookie*",
-                    "set-login", "shared-storage-write", "sourcemap", "speculation-rules",
-                    "strict-transport-security", "sunset", "supports-loading-mode",
-            /* p */ "surrogate-*",
-            /* s */ "sec-websocket-accept", "sec-websocket-version", "server", "server-timing",
-        ],
-        b't' => &[
-            /* h */ "te", "trailer", "transfer-encoding",
-            /* b */ "timing-allow-origin",
-        ],
-        b'u' => &[/* h */ "upgrade", /* b */ "use-as-dictionary"],
-        b'v' => &[/* r */ "vary", /* s */ "version"],
-        b'w' => &[/* b */ "warning", "www-authenticate"],
-        b'x' => &[
-            /* b */ "x-content-security-policy*", "x-dns-prefetch-control", "x-download-options",
-                    "x-frame-options", "x-permitted-cross-domain-policies", "x-robots-tag",
-                    "x-sourcemap", "x-ua-compatible", "x-webkit-csp*", "x-xss-protection",
-            /* p */ "x-accel-*", "x-accelerator-*", "x-cache-tags", "x-compress-hint", "x-envoy-*",
-                    "x-esi*", "x-lighttpd-*", "x-litespeed-*", "x-middleware-*", "x-reproxy-*",
-                    "x-sendfile*", "xkey",
-            /* s */ "x-content-type-options", "x-request-id",
-        ],
-        _ => &[],
+fn is_withheld(name: &str) -> bool {
+    let starts = |start: &str| name.starts_with(start);
+    match name.as_bytes().first().copied().unwrap_or_default() {
+        b'a' =>
+            /* r */ matches!(name, "accept-ranges" | "age")
+            /* b */ || matches!(name, "activate-storage-access" | "allow" | "alt-svc"
+                        | "authentication-info")
+                    || starts("accept-ch") || starts("access-control-") || starts("ad-auction-")
+                    || starts("attribution-reporting-"),
+        b'c' =>
+            /* h */ name == "connection"
+            /* r */ || starts("content-")
+            /* b */ || matches!(name, "clear-site-data" | "critical-ch")
+                    || starts("cross-origin-")
+            /* p */ || name == "cf-edge-cache" || starts("cache-group") || starts("cache-tag")
+                    || starts("cdn-"),
+        b'd' =>
+            /* r */ name == "digest"
+            /* b */ || name == "deprecation" || starts("document-policy")
+            /* s */ || name == "date",
+        b'e' =>
+            /* r */ matches!(name, "etag" | "expires")
+            /* p */ || starts("edge-") || starts("endpoint-load-metrics"),
+        b'f' =>
+            /* b */ name == "feature-policy"
+            /* p */ || starts("fastly-"),
+        b'g' => /* p */ starts("grpc-"),
+        b'i' => /* b */ starts("integrity-policy"),
+        b'k' => /* h */ name == "keep-alive",
+        b'l' =>
+            /* r */ name == "last-modified"
+            /* b */ || matches!(name, "link" | "location")
+            /* p */ || starts("l5d-"),
+        b'n' =>
+            /* b */ matches!(name, "nel" | "no-vary-search")
+            /* p */ || starts("netlify-"),
+        b'o' =>
+            /* b */ matches!(name, "observe-browsing-topics" | "origin-agent-cluster"
+                        | "origin-trial"),
+        b'p' =>
+            /* h */ starts("proxy-")
+            /* r */ || name == "pragma"
+            /* b */ || name == "permissions-policy" || starts("public-key-pins"),
+        b'r' =>
+            /* r */ name == "repr-digest"
+            /* b */ || matches!(name, "referrer-policy" | "refresh" | "report-to"
+                        | "reporting-endpoints" | "retry-after"),
+        b's' =>
+            /* b */ matches!(name, "service-worker-allowed" | "set-login"
+                        | "shared-storage-write" | "sourcemap" | "speculation-rules"
+                        | "strict-transport-security" | "sunset" | "supports-loading-mode")
+                    || starts("sec-session-") || starts("secure-session-")
+                    || starts("set-cookie")
+            /* p */ || starts("surrogate-")
+            /* s */ || matches!(name, "sec-websocket-accept" | "sec-websocket-version"
+                        | "server" | "server-timing"),
+        b't' =>
+            /* h */ matches!(name, "te" | "trailer" | "transfer-encoding")
+            /* b */ || name == "timing-allow-origin",
+        b'u' =>
+            /* h */ name == "upgrade"
+            /* b */ || name == "use-as-dictionary",
+        b'v' =>
+            /* r */ name == "vary"
+            /* s */ || name == "version",
+        b'w' => /* b */ matches!(name, "warning" | "www-authenticate"),
+        b'x' =>
+            /* b */ matches!(name, "x-dns-prefetch-control" | "x-download-options"
+                        | "x-frame-options" | "x-permitted-cross-domain-policies"
+                        | "x-robots-tag" | "x-sourcemap" | "x-ua-compatible" | "x-xss-protection")
+                    || starts("x-content-security-policy") || starts("x-webkit-csp")
+            /* p */ || matches!(name, "x-cache-tags" | "x-compress-hint" | "xkey")
+                    || starts("x-accel-") || starts("x-accelerator-") || starts("x-envoy-")
+                    || starts("x-esi") || starts("x-lighttpd-") || starts("x-litespeed-")
+                    || starts("x-middleware-") || starts("x-reproxy-") || starts("x-sendfile")
+            /* s */ || matches!(name, "x-content-type-options" | "x-request-id"),
+        _ => false,
     }
 }
 
 /// Hands on the runs of fields to copy, in the order they came.
 fn copied_runs(request: &Request, mut put: impl FnMut(Range<usize>)) {
     let named = request.names_fields.then(|| NamedFields::of(request));
-    let is_named = |name| named.as_ref().is_some_and(|named| named.contain(name));
+    let is_named = |name: &str| {
+        named
+            .as_ref()
+            .is_some_and(|named| named.contain(name.as_bytes()))
+    };
     let (mut start, mut count) = (0, 0);
-    for (place, (name, _)) in request.fields().enumerate() {
+    for (place, name) in request.lower_names().enumerate() {
         count = place + 1;
         if !is_copied(name) || is_named(name) {
             if start < place {
@@ -144,7 +150,7 @@ struct NamedFields<'a> {
 impl<'a> NamedFields<'a> {
     fn of(request: &'a Request) -> NamedFields<'a> {
         let (mut names, mut count) = ([b"".as_slice(); limits::FIELDS], 0);
-        let options = request.values("connection").flat_map(field::list);
+        let options = request.values(FieldName::Connection).flat_map(field::list);
         // A request with more options was refused.
         for (place, option) in names.iter_mut().zip(options) {
             *place = option;
@@ -198,22 +204,20 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
     if request.method == Method::Head {
         return head.no_body(content_type);
     }
-    let describe = |put: &mut dyn FnMut(&[u8])| match form {
-        Form::Text => description::text(exchange, found, put),
-        Form::Json => description::json(exchange, found, put),
-        Form::Html => page::html(exchange, found, put),
-    };
+    let numbers = &Numbers::new(exchange);
     let mut length = 0;
-    describe(&mut |bytes| length += bytes.len() as u64);
+    describe(exchange, form, numbers, found, |bytes| {
+        length += bytes.len() as u64;
+    });
     let Some(fault) = controls.fault else {
         return head.sized_body(content_type, length, |out| {
-            describe(&mut |bytes| out.put(bytes));
+            describe(exchange, form, numbers, found, |bytes| out.put(bytes));
         });
     };
     let mut stream = head.stream(content_type, Some(length));
     if fault == ResponseFault::Truncate {
         let mut left = (length / 2) as usize;
-        describe(&mut |bytes| {
+        describe(exchange, form, numbers, found, |bytes| {
             let piece = field::truncated(bytes, left);
             left -= piece.len();
             stream.write(piece);
@@ -223,10 +227,25 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
     stream.break_off(if stalls { After::Stall } else { After::Abort })
 }
 
+/// Puts out the description of the request in this form.
+fn describe(
+    exchange: &Exchange<'_>,
+    form: Form,
+    numbers: &Numbers,
+    notes: Notes,
+    put: impl FnMut(&[u8]),
+) {
+    match form {
+        Form::Text => description::text(exchange, numbers, notes, put),
+        Form::Json => description::json(exchange, numbers, notes, put),
+        Form::Html => page::html(exchange, notes, put),
+    }
+}
+
 /// The form that a request gets. The page asks for its own path with GET, so it stands for no other
 /// method.
 fn form(request: &Request) -> Form {
-    match negotiation::preferred(request.values("accept")) {
+    match negotiation::preferred(request.values(FieldName::Accept)) {
         Form::Html if !matches!(request.method, Method::Get | Method::Head) => Form::Text,
         form => form,
     }
@@ -242,7 +261,8 @@ pub fn websocket(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     let accept = FieldValue::new(accept.as_bytes()).unwrap_or("".into());
     let sent = head.server_timing(exchange.delay).websocket(accept);
     let mut message = Vec::new();
-    description::json(exchange, notes::find(exchange), |bytes| {
+    let numbers = Numbers::new(exchange);
+    description::json(exchange, &numbers, notes::find(exchange), |bytes| {
         message.extend_from_slice(bytes);
     });
     out.put(FrameHeader::new(Opcode::Text, message.len()).as_bytes());
@@ -348,8 +368,7 @@ mod tests {
             "Sec-Session-Registration",
             "Integrity-Policy-Report-Only",
         ] {
-            assert!(!is_copied(name.as_bytes()), "{name}");
-            assert!(!is_copied(name.to_uppercase().as_bytes()), "{name}");
+            assert!(!is_copied(&name.to_lowercase()), "{name}");
         }
         for name in [
             "Host",
@@ -374,7 +393,7 @@ mod tests {
             "traceparent",
             "Expect",
         ] {
-            assert!(is_copied(name.as_bytes()), "{name}");
+            assert!(is_copied(&name.to_lowercase()), "{name}");
         }
     }
 }

@@ -272,7 +272,11 @@ fn decide_delay<'a>(
     parameter: &'a str,
     random: &mut Rng,
 ) -> Result<Decision<'a>, Refusal<'a>> {
-    let controls = Controls::read(request, random)?;
+    // The delay of the path holds.
+    let controls = Controls {
+        delay: None,
+        ..Controls::read(request, random)?
+    };
     let delay = units::parse_duration(parameter).filter(|delay| *delay <= limits::DELAY);
     let delay = delay.ok_or_else(|| {
         let expected = "a duration such as 250ms, 2s, 1.5s or 1m, up to 60s";

@@ -5,6 +5,7 @@
 
 use crate::app::Exchange;
 use crate::http::field;
+use crate::http::field_name::{FieldName, FieldNames};
 use crate::http::request::{Request, Version};
 
 /// Which notes a request deserves: a bit for each line of [`NOTES`].
@@ -16,18 +17,20 @@ type Sentence<'a> = [&'a [u8]; 5];
 
 /// A note: when a request deserves it, and the sentence.
 struct Note {
-    deserved: fn(&Exchange<'_>, &Fields) -> bool,
+    deserved: fn(&Exchange<'_>) -> bool,
     sentence: for<'a> fn(&'a Exchange<'a>) -> Sentence<'a>,
 }
 
 /// Every note, in the order in which they are shown.
 const NOTES: [Note; 10] = [
     Note {
-        deserved: |exchange, fields| fields.forwarded_for && !exchange.peer_trusted,
+        deserved: |exchange| {
+            exchange.request.has(FieldName::XForwardedFor) && !exchange.peer_trusted
+        },
         sentence: |exchange| {
             [
                 b"X-Forwarded-For \"",
-                exchange.request.value("x-forwarded-for"),
+                exchange.request.value(FieldName::XForwardedFor),
                 b"\" is not believed: the peer ",
                 exchange.peer.as_bytes(),
                 b" is not in trusted-proxies",
@@ -35,46 +38,51 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange, fields| {
-            fields.forwarded_for && fields.forwarded && disagree(exchange.request)
+        deserved: |exchange| {
+            exchange.request.has(FieldName::Forwarded) && disagree(exchange.request)
         },
         sentence: |exchange| {
             [
                 b"X-Forwarded-For \"",
-                exchange.request.value("x-forwarded-for"),
+                exchange.request.value(FieldName::XForwardedFor),
                 b"\" and Forwarded \"",
-                exchange.request.value("forwarded"),
+                exchange.request.value(FieldName::Forwarded),
                 b"\" name different clients",
             ]
         },
     },
     Note {
-        deserved: |exchange, fields| {
+        deserved: |exchange| {
             let request = exchange.request;
-            let host = request.value("host");
-            fields.forwarded_host && !request.value("x-forwarded-host").eq_ignore_ascii_case(host)
+            let host = request.value(FieldName::Host);
+            request.has(FieldName::XForwardedHost)
+                && !request
+                    .value(FieldName::XForwardedHost)
+                    .eq_ignore_ascii_case(host)
         },
         sentence: |exchange| {
             [
                 b"X-Forwarded-Host \"",
-                exchange.request.value("x-forwarded-host"),
+                exchange.request.value(FieldName::XForwardedHost),
                 b"\" differs from Host \"",
-                exchange.request.value("host"),
+                exchange.request.value(FieldName::Host),
                 b"\": a proxy rewrote Host",
             ]
         },
     },
     Note {
-        deserved: |exchange, fields| {
-            let mut values = exchange.request.values("x-forwarded-proto");
-            fields.forwarded_proto
-                && (values.any(|value| !matches!(value, b"http" | b"https" | b"ws" | b"wss"))
-                    || exchange.request.values("x-forwarded-proto").count() > 1)
+        deserved: |exchange| {
+            let mut values = exchange.request.values(FieldName::XForwardedProto);
+            values.any(|value| !matches!(value, b"http" | b"https" | b"ws" | b"wss"))
+                || exchange
+                    .request
+                    .repeated()
+                    .contains(FieldName::XForwardedProto)
         },
         sentence: |exchange| {
             [
                 b"X-Forwarded-Proto \"",
-                exchange.request.value("x-forwarded-proto"),
+                exchange.request.value(FieldName::XForwardedProto),
                 b"\" is not one of http, https, ws and wss, or stands twice",
                 b"",
                 b"",
@@ -82,8 +90,11 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange, fields| {
-            (fields.proxied || fields.proxy_hop) && hop_by_hop(exchange.request).is_some()
+        deserved: |exchange| {
+            let present = exchange.request.present();
+            present.intersects(PROXIED)
+                && present.intersects(const { FieldNames::of(&HOP_BY_HOP) })
+                && hop_by_hop(exchange.request).is_some()
         },
         sentence: |exchange| {
             let (name, value) = hop_by_hop(exchange.request).unwrap_or_default();
@@ -97,10 +108,10 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |_, fields| fields.repeated.is_some(),
+        deserved: |exchange| exchange.request.repeated().intersects(SINGLE),
         sentence: |exchange| {
-            let place = Fields::look_through(exchange.request).repeated;
-            let name = place.map_or("", |place| SINGLE[place]).as_bytes();
+            let repeated = exchange.request.repeated().and(SINGLE).first();
+            let name = repeated.map_or("", FieldName::label).as_bytes();
             [
                 name,
                 b" stands more than once; only one is allowed",
@@ -111,7 +122,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |_, fields| fields.underscore,
+        deserved: |exchange| exchange.request.has_underscore(),
         sentence: |exchange| {
             let name = exchange
                 .request
@@ -129,7 +140,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange, _| odd_path_part(exchange.request.path()).is_some(),
+        deserved: |exchange| odd_path_part(exchange.request.path()).is_some(),
         sentence: |exchange| {
             let part = odd_path_part(exchange.request.path()).unwrap_or_default();
             [
@@ -142,7 +153,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange, _| exchange.request.version == Version::Http10,
+        deserved: |exchange| exchange.request.version == Version::Http10,
         sentence: |exchange| {
             let version = exchange.request.version.label().as_bytes();
             [
@@ -155,9 +166,9 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange, _| is_health_check(exchange.request),
+        deserved: |exchange| is_health_check(exchange.request),
         sentence: |exchange| {
-            let agent = exchange.request.value("user-agent");
+            let agent = exchange.request.value(FieldName::UserAgent);
             [
                 b"User-Agent \"",
                 agent,
@@ -181,7 +192,7 @@ pub const HEALTH_CHECKS: [&str; 5] = [
 
 /// Whether a request is a health check, by its user agent.
 pub fn is_health_check(request: &Request) -> bool {
-    let agent = request.value("user-agent");
+    let agent = request.value(FieldName::UserAgent);
     HEALTH_CHECKS
         .iter()
         .any(|check| agent.starts_with(check.as_bytes()))
@@ -189,16 +200,9 @@ pub fn is_health_check(request: &Request) -> bool {
 
 /// The notes that a request deserves.
 pub fn find(exchange: &Exchange<'_>) -> Notes {
-    let fields = Fields::look_through(exchange.request);
-    let bit =
-        |(place, note): (usize, &Note)| u32::from((note.deserved)(exchange, &fields)) << place;
-    Notes(
-        NOTES
-            .iter()
-            .enumerate()
-            .map(bit)
-            .fold(0, |bits, bit| bits | bit),
-    )
+    let places = NOTES.iter().enumerate();
+    let bits = places.map(|(place, note)| u32::from((note.deserved)(exchange)) << place);
+    Notes(bits.fold(0, |bits, bit| bits | bit))
 }
 
 impl Notes {
@@ -217,61 +221,54 @@ impl Notes {
     }
 }
 
-/// What one look through the fields tells.
-#[derive(Default)]
-struct Fields {
-    forwarded_for: bool,
-    forwarded: bool,
-    forwarded_host: bool,
-    forwarded_proto: bool,
-    /// Whether a proxy left a trace.
-    proxied: bool,
-    /// Whether there is a field that only a client of a proxy sends.
-    proxy_hop: bool,
-    /// The first field that stands twice and may stand only once, by its place in [`SINGLE`].
-    repeated: Option<usize>,
-    underscore: bool,
-}
+/// Fields that may stand only once.
+const SINGLE: FieldNames = FieldNames::of(&[
+    FieldName::Authorization,
+    FieldName::ContentLocation,
+    FieldName::ContentType,
+    FieldName::Date,
+    FieldName::From,
+    FieldName::IfModifiedSince,
+    FieldName::IfUnmodifiedSince,
+    FieldName::MaxForwards,
+    FieldName::ProxyAuthorization,
+    FieldName::Referer,
+    FieldName::Traceparent,
+    FieldName::UserAgent,
+    FieldName::XForwardedHost,
+    FieldName::XRequestId,
+]);
 
-impl Fields {
-    fn look_through(request: &Request) -> Fields {
-        let mut fields = Fields::default();
-        let mut seen = 0u32;
-        for (name, _) in request.fields() {
-            let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-            if let Some(place) = SINGLE.iter().position(|single| is(single.as_bytes())) {
-                fields.repeated = fields
-                    .repeated
-                    .or(Some(place).filter(|_| seen & 1 << place != 0));
-                seen |= 1 << place;
-            }
-            match name.len() {
-                3 => fields.proxied |= is(b"via"),
-                9 => fields.forwarded |= is(b"forwarded"),
-                15 => fields.forwarded_for |= is(b"x-forwarded-for"),
-                16 => {
-                    fields.forwarded_host |= is(b"x-forwarded-host");
-                    fields.proxy_hop |= is(b"proxy-connection");
-                }
-                17 => fields.forwarded_proto |= is(b"x-forwarded-proto"),
-                _ => {}
-            }
-            fields.proxy_hop |= name.len() > 6 && name[..6].eq_ignore_ascii_case(b"proxy-");
-            fields.underscore |= name.contains(&b'_');
-        }
-        fields.proxied |= fields.forwarded_for || fields.forwarded || fields.forwarded_proto;
-        fields
-    }
-}
+/// Hop-by-hop fields that end at a proxy (RFC 9110 section 7.6.1).
+const HOP_BY_HOP: [FieldName; 7] = [
+    FieldName::KeepAlive,
+    FieldName::ProxyConnection,
+    FieldName::ProxyAuthenticate,
+    FieldName::ProxyAuthorization,
+    FieldName::Te,
+    FieldName::Trailer,
+    FieldName::Upgrade,
+];
+
+/// Fields that a request has only because of a proxy.
+const PROXIED: FieldNames = FieldNames::of(&[
+    FieldName::Via,
+    FieldName::Forwarded,
+    FieldName::XForwardedFor,
+    FieldName::XForwardedProto,
+    FieldName::ProxyConnection,
+    FieldName::ProxyAuthenticate,
+    FieldName::ProxyAuthorization,
+]);
 
 /// Whether `X-Forwarded-For` and `Forwarded` (RFC 7239) name different clients.
 fn disagree(request: &Request) -> bool {
     let first = request
-        .values("x-forwarded-for")
+        .values(FieldName::XForwardedFor)
         .flat_map(field::list)
         .next();
     let forwarded = request
-        .values("forwarded")
+        .values(FieldName::Forwarded)
         .flat_map(field::list)
         .next()
         .unwrap_or_default();
@@ -304,21 +301,12 @@ fn bare_address(text: &[u8]) -> &[u8] {
     }
 }
 
-/// The first hop-by-hop field that ends at a proxy (RFC 9110 section 7.6.1).
+/// The first hop-by-hop field that a proxy should have removed.
 fn hop_by_hop(request: &Request) -> Option<(&[u8], &[u8])> {
-    const NAMES: [&str; 7] = [
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "upgrade",
-    ];
     let is_hop = |name: &[u8]| {
-        NAMES
+        HOP_BY_HOP
             .iter()
-            .any(|hop| name.eq_ignore_ascii_case(hop.as_bytes()))
+            .any(|hop| name.eq_ignore_ascii_case(hop.label().as_bytes()))
     };
     // A proxy passes a WebSocket handshake on with the same fields.
     let websocket = |value: &[u8]| value.eq_ignore_ascii_case(b"websocket");
@@ -326,24 +314,6 @@ fn hop_by_hop(request: &Request) -> Option<(&[u8], &[u8])> {
         .fields()
         .find(|(name, value)| is_hop(name) && !websocket(value))
 }
-
-/// Fields that may stand only once, in lower case.
-const SINGLE: [&str; 14] = [
-    "authorization",
-    "content-location",
-    "content-type",
-    "date",
-    "from",
-    "if-modified-since",
-    "if-unmodified-since",
-    "max-forwards",
-    "proxy-authorization",
-    "referer",
-    "traceparent",
-    "user-agent",
-    "x-forwarded-host",
-    "x-request-id",
-];
 
 /// The first part of a path that proxies rewrite.
 fn odd_path_part(path: &str) -> Option<&'static str> {

@@ -65,7 +65,7 @@ pub struct RuntimeSettings {
     pub delay_min: Duration,
     /// The longest random delay of the echo, not below the shortest.
     pub delay_max: Duration,
-    /// The share of echo requests that are answered 500.
+    /// The share of echo requests that get a 500.
     pub error_rate: f64,
     /// Which lines the logs show.
     pub log_level: Level,
@@ -159,7 +159,7 @@ settings! { |config, text, runtime|
     show quoted(&units::show_duration(runtime.delay_max));
 
     "error-rate" "ERROR_RATE" "0", StartAndRuntime,
-    "share (0 to 1) of echo requests that are answered 500"
+    "share (0 to 1) of echo requests that get a 500"
     read config.runtime.error_rate = units::parse_rate(text).ok_or(units::RATE)?;
     show runtime.error_rate.to_string();
 
@@ -183,7 +183,7 @@ settings! { |config, text, runtime|
     "comma-separated networks whose `X-Forwarded-For` is believed"
     read config.trusted_proxies = networks(text)?;
 
-    "max-connections" "MAX_CONNECTIONS" "1024", Start, "connections served at once; see Limits"
+    "max-connections" "MAX_CONNECTIONS" "1024", Start, "connections served at once"
     read config.max_connections = connections(text)?;
 
     "max-head" "MAX_HEAD" "32KiB", Start, "larger request heads get 431; from 8KiB to 1MiB"
@@ -213,7 +213,7 @@ settings! { |config, text, runtime|
     read config.idle_timeout = time_limit(text)?;
 
     "shutdown-delay" "SHUTDOWN_DELAY" "0s", Start,
-    "after SIGTERM: how long requests are still accepted while `/readyz` answers 503"
+    "after SIGTERM: how long requests are still accepted while `/readyz` says 503"
     read config.shutdown_delay = duration(text)?;
 
     "drain-timeout" "DRAIN_TIMEOUT" "8s", Start,
@@ -221,7 +221,7 @@ settings! { |config, text, runtime|
     read config.drain_timeout = duration(text)?;
 
     "path-prefix" "PATH_PREFIX" "", Start,
-    "routes also answer below it (`/app/healthz`), for an Ingress that does not rewrite paths"
+    "routes also exist below it (`/app/healthz`), for an Ingress that does not rewrite paths"
     read config.path_prefix = path_prefix(text)?;
 
     "allow-burn" "ALLOW_BURN" "false", Start, "switches `/burn/{duration}` on"

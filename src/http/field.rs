@@ -51,7 +51,15 @@ pub fn is_value_byte(byte: u8) -> bool {
 
 /// Whether a byte may stand in a token (RFC 9110 section 5.6.2).
 pub fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    const MARKS: u128 = {
+        let (mut marks, mut rest) = (0, b"!#$%&'*+-.^_`|~".as_slice());
+        while let [first, others @ ..] = rest {
+            marks |= 1 << *first;
+            rest = others;
+        }
+        marks
+    };
+    byte.is_ascii_alphanumeric() || (byte < 128 && MARKS & (1 << byte) != 0)
 }
 
 /// Whether bytes are a token.

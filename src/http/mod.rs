@@ -9,6 +9,8 @@ pub mod status;
 
 pub mod error;
 
+pub mod field_name;
+
 pub mod target;
 
 pub mod request;

@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use crate::http::error::RequestError;
 use crate::http::field::{self, FieldLines};
+use crate::http::field_name::{FieldName, FieldNames};
 use crate::http::target;
 use crate::labelled::labelled;
 use crate::limits;
@@ -57,6 +58,9 @@ pub enum Framing {
 struct Span {
     name: (u32, u32),
     value: (u32, u32),
+    /// Where its name stands in lower case.
+    lower: (u32, u32),
+    known: Option<FieldName>,
 }
 
 /// A request whose head is valid.
@@ -81,6 +85,10 @@ pub struct Request {
     path: Range<usize>,
     query: Range<usize>,
     spans: Vec<Span>,
+    /// The names of all fields in lower case, one after the other.
+    names: String,
+    present: FieldNames,
+    repeated: FieldNames,
 }
 
 impl Default for Request {
@@ -99,6 +107,9 @@ impl Default for Request {
             path: 0..0,
             query: 0..0,
             spans: Vec::new(),
+            names: String::new(),
+            present: FieldNames::default(),
+            repeated: FieldNames::default(),
         }
     }
 }
@@ -156,10 +167,19 @@ impl Request {
         }
         self.head.extend_from_slice(head);
         self.spans.clear();
-        self.spans.extend(parsed.headers.iter().map(|header| Span {
-            name: place(header.name.as_bytes()),
-            value: place(header.value),
+        self.names.clear();
+        let names = &mut self.names;
+        self.spans.extend(parsed.headers.iter().map(|header| {
+            let start = names.len() as u32;
+            names.push_str(header.name);
+            Span {
+                name: place(header.name.as_bytes()),
+                value: place(header.value),
+                lower: (start, names.len() as u32),
+                known: None,
+            }
         }));
+        self.names.make_ascii_lowercase();
         let method = parsed.method.unwrap_or_default();
         self.method = Method::from_label(method).unwrap_or(Method::Other);
         self.method_length = method.len();
@@ -213,42 +233,50 @@ impl Request {
 
     fn read_fields(&mut self) -> Result<(), RequestError> {
         (self.expects_continue, self.names_fields) = (false, false);
+        (self.present, self.repeated) = (FieldNames::default(), FieldNames::default());
         let mut gathered = Gathered::default();
         for index in 0..self.spans.len() {
-            self.read_field(&mut gathered, index)?;
+            let known = FieldName::from_label(self.lower_name(&self.spans[index]));
+            self.spans[index].known = known;
+            if let Some(known) = known {
+                self.read_field(&mut gathered, known, self.spans[index].value)?;
+            }
         }
         self.settle(&gathered)
     }
 
     /// Takes note of a field that has a meaning here.
-    fn read_field(&mut self, gathered: &mut Gathered, index: usize) -> Result<(), RequestError> {
-        let Span { name, value } = self.spans[index];
-        let name = &self.head[name.0 as usize..name.1 as usize];
+    fn read_field(
+        &mut self,
+        gathered: &mut Gathered,
+        name: FieldName,
+        value: (u32, u32),
+    ) -> Result<(), RequestError> {
+        if self.present.insert(name) {
+            self.repeated.insert(name);
+        }
         let value = &self.head[value.0 as usize..value.1 as usize];
-        // The length tells most names apart, so few are compared.
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
+        match name {
+            FieldName::Host => {
                 gathered.hosts += 1;
                 if !target::is_host(value) {
                     return Err(RequestError::Host);
                 }
             }
-            6 if name.eq_ignore_ascii_case(b"expect") && self.version == Version::Http11 => {
+            FieldName::Expect if self.version == Version::Http11 => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(RequestError::Expectation);
                 }
                 self.expects_continue = true;
             }
-            10 if name.eq_ignore_ascii_case(b"connection") => {
+            FieldName::Connection => {
                 self.names_fields |= gathered.read_connection(value);
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            FieldName::ContentLength => {
                 gathered.lengths += 1;
                 gathered.length = parse_length(value).ok_or(RequestError::ContentLength)?;
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                gathered.read_codings(value)?;
-            }
+            FieldName::TransferEncoding => gathered.read_codings(value)?,
             _ => {}
         }
         Ok(())
@@ -315,17 +343,45 @@ impl Request {
             .map(move |span| (part(span.name), part(span.value)))
     }
 
+    /// The names of all fields in lower case, in the order they came.
+    pub fn lower_names(&self) -> impl Iterator<Item = &str> {
+        self.spans.iter().map(|span| self.lower_name(span))
+    }
+
+    fn lower_name(&self, span: &Span) -> &str {
+        &self.names[span.lower.0 as usize..span.lower.1 as usize]
+    }
+
+    /// Whether there is an underscore in a field's name.
+    pub fn has_underscore(&self) -> bool {
+        self.names.as_bytes().contains(&b'_')
+    }
+
+    /// Whether there is a field with this name.
+    pub fn has(&self, name: FieldName) -> bool {
+        self.present.contains(name)
+    }
+
+    /// The names that fields have.
+    pub fn present(&self) -> FieldNames {
+        self.present
+    }
+
+    /// The names that more than one field has.
+    pub fn repeated(&self) -> FieldNames {
+        self.repeated
+    }
+
     /// The values of all fields of a name, in the order they came.
-    pub fn values<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
-        let same = |field: &(&[u8], &[u8])| field.0.eq_ignore_ascii_case(name.as_bytes());
-        self.fields().filter(same).map(|(_, value)| value)
+    pub fn values(&self, name: FieldName) -> impl DoubleEndedIterator<Item = &[u8]> {
+        let spans = if self.has(name) { &self.spans[..] } else { &[] };
+        let same = spans.iter().filter(move |span| span.known == Some(name));
+        same.map(|span| &self.head[span.value.0 as usize..span.value.1 as usize])
     }
 
     /// The value of the first field of a name; empty where there is none.
-    pub fn value(&self, name: &str) -> &[u8] {
-        let mut fields = self.fields();
-        let found = fields.find(|field| field.0.eq_ignore_ascii_case(name.as_bytes()));
-        found.map_or(b"", |(_, value)| value)
+    pub fn value(&self, name: FieldName) -> &[u8] {
+        self.values(name).next().unwrap_or_default()
     }
 
     /// The lines of a range of fields.
@@ -342,7 +398,8 @@ impl Request {
 
     /// How many bytes of memory the buffers take.
     pub fn capacity(&self) -> usize {
-        self.head.capacity() + self.line.capacity() + self.spans.capacity() * size_of::<Span>()
+        let texts = self.head.capacity() + self.line.capacity() + self.names.capacity();
+        texts + self.spans.capacity() * size_of::<Span>()
     }
 }
 
@@ -607,19 +664,21 @@ mod tests {
             Err(RequestError::Host),
         );
         let mut request = Request::default();
-        let head = b"\r\nGET http://h?q HTTP/1.1\r\nHost: h\r\nA: 1\r\na: 2\r\n\r\nrest";
+        let head = b"\r\nGET http://h?q HTTP/1.1\r\nHost: h\r\nVia: 1\r\nvia: 2\r\n\r\nrest";
         assert_eq!(request.parse(head, MAX_HEAD), Ok(Some(head.len() - 4)));
         assert_eq!((request.path(), request.query()), ("/", "q"));
         assert_eq!(
             (request.method_text(), request.target()),
             ("GET", "http://h?q")
         );
-        assert_eq!(request.values("a").collect::<Vec<_>>(), [b"1", b"2"]);
-        assert_eq!(
-            (request.value("A"), request.value("b")),
-            (&b"1"[..], &b""[..])
-        );
-        assert_eq!(request.lines(1..3).bytes(), b"A: 1\r\na: 2\r\n");
+        let via: Vec<_> = request.values(FieldName::Via).collect();
+        assert_eq!(via, [b"1", b"2"]);
+        assert_eq!(request.value(FieldName::Via), b"1");
+        assert_eq!(request.value(FieldName::Te), b"");
+        assert_eq!(request.repeated(), FieldNames::of(&[FieldName::Via]));
+        let names: Vec<_> = request.lower_names().collect();
+        assert_eq!(names, ["host", "via", "via"]);
+        assert_eq!(request.lines(1..3).bytes(), b"Via: 1\r\nvia: 2\r\n");
         assert_eq!(request.head(), &head[2..head.len() - 4]);
     }
 

@@ -85,11 +85,10 @@ fn find(path: &str) -> (Route, &str) {
             "",
         );
     }
-    let (first, parameter) = match path[1..].split_once('/') {
-        Some((first, parameter)) => (first, parameter),
-        None => (&path[1..], ""),
-    };
-    let takes_parameter = path.len() > first.len() + 1;
+    let path = &path[1..];
+    let end = path.bytes().position(|byte| byte == b'/');
+    let (first, rest) = path.split_at(end.unwrap_or(path.len()));
+    let (takes_parameter, parameter) = (end.is_some(), rest.get(1..).unwrap_or_default());
     let route = match (first, takes_parameter, parameter) {
         // With a slash at its end a probe still means the probe: the echo would stay green.
         ("healthz" | "livez", _, "") => Route::Healthz,

@@ -10,10 +10,9 @@ use crate::http::request::Method;
 
 /// The path and the query of a target; `None` if it has no form that the method allows.
 pub fn split(method: Method, target: &str) -> Option<(&str, &str)> {
-    if !target
-        .bytes()
-        .all(|byte| byte > b' ' && byte != 0x7f && byte != b'#')
-    {
+    let may_stand = |byte: u8| byte > b' ' && byte != 0x7f && byte != b'#';
+    // Without a way out the loop takes many bytes at once.
+    if !target.bytes().fold(true, |all, byte| all & may_stand(byte)) {
         return None;
     }
     if method == Method::Connect {
@@ -28,12 +27,10 @@ pub fn split(method: Method, target: &str) -> Option<(&str, &str)> {
     } else {
         strip_authority(target)?
     };
-    match origin.split_once('?') {
-        Some(("", query)) => Some(("/", query)),
-        Some(parts) => Some(parts),
-        None if origin.is_empty() => Some(("/", "")),
-        None => Some((origin, "")),
-    }
+    let end = origin.bytes().position(|byte| byte == b'?');
+    let (path, query) = origin.split_at(end.unwrap_or(origin.len()));
+    let path = if path.is_empty() { "/" } else { path };
+    Some((path, query.get(1..).unwrap_or_default()))
 }
 
 /// What follows scheme and authority in a target in absolute form.
@@ -83,7 +80,7 @@ fn name_length(bytes: &[u8]) -> usize {
     loop {
         length += bytes[length..]
             .iter()
-            .take_while(|byte| is_name_byte(**byte))
+            .take_while(|byte| NAME_BYTES[usize::from(**byte)])
             .count();
         match bytes[length..] {
             [b'%', a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => length += 3,
@@ -92,13 +89,19 @@ fn name_length(bytes: &[u8]) -> usize {
     }
 }
 
-fn is_name_byte(byte: u8) -> bool {
-    let mark = matches!(
-        byte,
-        b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b',' | b';' | b'='
-    );
-    byte.is_ascii_alphanumeric() || mark
-}
+/// Which bytes may stand in a registered name.
+const NAME_BYTES: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0u8);
+    while byte < 0x7f {
+        let mark = matches!(
+            byte,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b',' | b';' | b'='
+        );
+        table[byte as usize] = byte.is_ascii_alphanumeric() || mark;
+        byte += 1;
+    }
+    table
+};
 
 fn is_ipv6(bytes: &[u8]) -> bool {
     str::from_utf8(bytes).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())

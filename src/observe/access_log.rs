@@ -11,6 +11,7 @@ use crate::http::date::{self, Dates};
 use crate::http::decimal;
 use crate::http::error::RequestError;
 use crate::http::field::truncated;
+use crate::http::field_name::FieldName;
 use crate::http::request::Request;
 use crate::http::route::Route;
 use crate::http::status::Status;
@@ -82,7 +83,7 @@ impl Entry<'_> {
     fn write_text(&self, dates: &Dates, out: &mut Vec<u8>) {
         put(
             out,
-            &[
+            [
                 self.client.as_bytes(),
                 b" - - [",
                 dates.common_log(),
@@ -96,12 +97,12 @@ impl Entry<'_> {
         } else {
             &status[..]
         };
-        put(out, &[b"\" ", status, b" ", &decimal::decimal(self.bytes)]);
-        for name in ["referer", "user-agent"] {
-            put(out, &[b" \""]);
+        put(out, [b"\" ", status, b" ", &decimal::decimal(self.bytes)]);
+        for name in [FieldName::Referer, FieldName::UserAgent] {
+            put(out, [b" \""]);
             let value = self.value(name);
             log_value(if value.is_empty() { b"-" } else { value }, out);
-            put(out, &[b"\""]);
+            put(out, [b"\""]);
         }
         let dash = |value| if value == b"" { &b"-"[..] } else { value };
         for (name, value) in [
@@ -112,15 +113,15 @@ impl Entry<'_> {
             (" request_id=", self.request_id),
             (" trace_id=", dash(self.trace_id())),
         ] {
-            put(out, &[name.as_bytes(), value]);
+            put(out, [name.as_bytes(), value]);
         }
-        put(out, &[b" host=\""]);
-        log_value(self.value("host"), out);
-        put(out, &[b"\" forwarded_for=\""]);
+        put(out, [b" host=\""]);
+        log_value(self.value(FieldName::Host), out);
+        put(out, [b"\" forwarded_for=\""]);
         self.forwarded_for(|bytes| log_value(bytes, out));
         put(
             out,
-            &[
+            [
                 b"\" reason=",
                 dash(self.reason()),
                 b" fault=",
@@ -128,9 +129,9 @@ impl Entry<'_> {
             ],
         );
         if let Some(messages) = self.messages {
-            put(out, &[b" messages=", &decimal::decimal(messages)]);
+            put(out, [b" messages=", &decimal::decimal(messages)]);
         }
-        put(out, &[b" duration=", &decimal::seconds(self.duration)]);
+        put(out, [b" duration=", &decimal::seconds(self.duration)]);
     }
 
     /// Adds the request line, or what came instead.
@@ -139,9 +140,9 @@ impl Entry<'_> {
             return log_value(truncated(self.raw, limits::LOGGED_VALUE_BYTES), out);
         };
         let target = request.target().as_bytes();
-        put(out, &[self.method(), b" "]);
+        put(out, [self.method(), b" "]);
         log_value(truncated(target, limits::LOGGED_TARGET_BYTES), out);
-        put(out, &[b" ", request.version.label().as_bytes()]);
+        put(out, [b" ", request.version.label().as_bytes()]);
     }
 
     fn write_json(&self, dates: &Dates, out: &mut Vec<u8>) {
@@ -149,7 +150,7 @@ impl Entry<'_> {
             Some(request) => (request.target().as_bytes(), request.version.label()),
             None => (truncated(self.raw, limits::LOGGED_VALUE_BYTES), ""),
         };
-        put(out, &[b"{\"time\":\"", dates.rfc3339()]);
+        put(out, [b"{\"time\":\"", dates.rfc3339()]);
         date::push_millis(out, dates.millis());
         for (name, value) in [
             ("Z\",\"level\":\"", self.level.label().as_bytes()),
@@ -162,29 +163,29 @@ impl Entry<'_> {
             ),
             ("\",\"route\":\"", self.route.label().as_bytes()),
             ("\",\"protocol\":\"", protocol.as_bytes()),
-            ("\",\"user_agent\":\"", self.value("user-agent")),
-            ("\",\"referrer\":\"", self.value("referer")),
+            ("\",\"user_agent\":\"", self.value(FieldName::UserAgent)),
+            ("\",\"referrer\":\"", self.value(FieldName::Referer)),
             ("\",\"request_id\":\"", self.request_id),
             ("\",\"trace_id\":\"", self.trace_id()),
-            ("\",\"host\":\"", self.value("host")),
+            ("\",\"host\":\"", self.value(FieldName::Host)),
             ("\",\"reason\":\"", self.reason()),
             ("\",\"fault\":\"", self.fault.as_bytes()),
         ] {
-            put(out, &[name.as_bytes()]);
+            put(out, [name.as_bytes()]);
             escape::json(value, |bytes| out.extend_from_slice(bytes));
         }
-        put(out, &[b"\",\"forwarded_for\":\""]);
+        put(out, [b"\",\"forwarded_for\":\""]);
         self.forwarded_for(|bytes| escape::json(bytes, |bytes| out.extend_from_slice(bytes)));
         let (status, bytes) = (
             decimal::decimal(self.status.code().into()),
             decimal::decimal(self.bytes),
         );
-        put(out, &[b"\",\"status\":", &status, b",\"bytes\":", &bytes]);
+        put(out, [b"\",\"status\":", &status, b",\"bytes\":", &bytes]);
         if let Some(messages) = self.messages {
-            put(out, &[b",\"messages\":", &decimal::decimal(messages)]);
+            put(out, [b",\"messages\":", &decimal::decimal(messages)]);
         }
-        put(out, &[b",\"delay\":", &decimal::seconds(self.delay)]);
-        put(out, &[b",\"duration\":", &decimal::seconds(self.duration)]);
+        put(out, [b",\"delay\":", &decimal::seconds(self.delay)]);
+        put(out, [b",\"duration\":", &decimal::seconds(self.duration)]);
     }
 
     fn method(&self) -> &[u8] {
@@ -193,7 +194,7 @@ impl Entry<'_> {
     }
 
     /// The value of a field, cut to what a line may hold.
-    fn value(&self, name: &str) -> &[u8] {
+    fn value(&self, name: FieldName) -> &[u8] {
         let value = self.request.map_or(&b""[..], |request| request.value(name));
         truncated(value, limits::LOGGED_VALUE_BYTES)
     }
@@ -204,7 +205,7 @@ impl Entry<'_> {
         let values = self
             .request
             .into_iter()
-            .flat_map(|request| request.values("x-forwarded-for"));
+            .flat_map(|request| request.values(FieldName::XForwardedFor));
         for (place, value) in values.enumerate() {
             for piece in [if place == 0 { &b""[..] } else { b", " }, value] {
                 let piece = truncated(piece, room);
@@ -215,8 +216,9 @@ impl Entry<'_> {
     }
 
     fn trace_id(&self) -> &[u8] {
-        self.request
-            .map_or(b"", |request| trace_id(request.value("traceparent")))
+        self.request.map_or(b"", |request| {
+            trace_id(request.value(FieldName::Traceparent))
+        })
     }
 
     fn reason(&self) -> &[u8] {
@@ -234,7 +236,12 @@ pub fn ending(json: bool, complete: bool) -> &'static [u8] {
     }
 }
 
-fn put(out: &mut Vec<u8>, pieces: &[&[u8]]) {
+#[expect(
+    clippy::inline_always,
+    reason = "most pieces are constants, which are copied without a call where they are known"
+)]
+#[inline(always)]
+fn put<const N: usize>(out: &mut Vec<u8>, pieces: [&[u8]; N]) {
     for piece in pieces {
         out.extend_from_slice(piece);
     }

@@ -105,8 +105,12 @@ pub fn html(bytes: &[u8], mut put: impl FnMut(&[u8])) {
 /// Puts out runs of plain bytes as they are, and has `special` put out the others; it tells how
 /// many bytes it took.
 fn escape<P: FnMut(&[u8])>(mut rest: &[u8], put: &mut P, special: impl Fn(&[u8], &mut P) -> usize) {
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    // Nearly every text is plain as a whole. Without a way out the loop takes many bytes at once.
+    if rest.iter().fold(true, |all, byte| all & plain(byte)) {
+        return put(rest);
+    }
     loop {
-        let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
         let length = rest
             .iter()
             .position(|byte| !plain(byte))

@@ -14,6 +14,7 @@ use crate::app::{Body, ConnectionFacts, Exchange, Host, SleepEnds};
 use crate::http::decimal;
 use crate::http::error::RequestError;
 use crate::http::field;
+use crate::http::field_name::FieldName;
 use crate::http::forwarded;
 use crate::http::request::{Framing, Method, Request, Version};
 use crate::http::response::{After, Head, Preamble};
@@ -149,8 +150,14 @@ impl<'a> Connection<'a> {
         delay: Duration,
     ) -> After {
         let client = self.client(request);
-        let made_id = decimal::hex64(self.random.u64(..));
-        let request_id = sent_id(request).unwrap_or(&made_id);
+        let client = client.as_str();
+        let made_id;
+        let request_id = if let Some(sent_id) = sent_id(request) {
+            sent_id
+        } else {
+            made_id = decimal::hex64(self.random.u64(..));
+            &made_id
+        };
         let close = !request.keep_alive || body.is_none() || self.is_last(body);
         self.buffers.dates.set(unix_now());
         let output_start = self.out.position();
@@ -170,7 +177,7 @@ impl<'a> Connection<'a> {
                     duration: received.duration,
                     trailers: &self.buffers.trailers,
                 },
-                client: client.as_str(),
+                client,
                 peer: &self.peer,
                 peer_trusted: self.is_trusted(self.peer_ip),
                 local: &self.local,
@@ -190,7 +197,7 @@ impl<'a> Connection<'a> {
                 decision,
                 status: sent.status,
                 delay,
-                client: client.as_str(),
+                client,
                 request_id,
                 body: received,
                 messages,
@@ -401,7 +408,7 @@ impl<'a> Connection<'a> {
         if trusted.is_empty() {
             return self.peer_ip_text;
         }
-        let forwarded = request.values("x-forwarded-for");
+        let forwarded = request.values(FieldName::XForwardedFor);
         AddressText::new(forwarded::client(self.peer_ip, trusted, forwarded))
     }
 }
@@ -441,6 +448,6 @@ impl fmt::Write for AddressText {
 
 /// The client's own id of a request, if it may stand in our responses and logs.
 fn sent_id(request: &Request) -> Option<&[u8]> {
-    let id = request.value("x-request-id");
+    let id = request.value(FieldName::XRequestId);
     (id.len() <= limits::REQUEST_ID_BYTES && field::is_token(id)).then_some(id)
 }

@@ -159,7 +159,7 @@ fn options() -> Result<Options, String> {
         match name.as_str() {
             "--rounds" => options.rounds = number?,
             "--seconds" => {
-                options.seconds = u32::try_from(number?).map_err(|error| error.to_string())?
+                options.seconds = u32::try_from(number?).map_err(|error| error.to_string())?;
             }
             "--only" => options.only = value,
             "--peers" => options.peers = value.split(',').map(str::to_owned).collect(),
@@ -485,7 +485,7 @@ impl Bench {
         let reader = thread::spawn(move || {
             lines
                 .map_while(Result::ok)
-                .for_each(|line| drop(sender.send(line)))
+                .for_each(|line| drop(sender.send(line)));
         });
         if receiver.recv().is_ok_and(|line| line == "sent")
             && receiver.recv_timeout(SETTLE).is_err()

@@ -4,7 +4,7 @@
 const KEEP_ALIVE: &str = "GET /cart?item=42&from=search HTTP/1.1\r\n\
     Host: shop.example.org:8080\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
-    Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n\
+    Accept: image/avif,image/webp,image/png,*/*;q=0.8\r\n\
     Accept-Language: en-GB,en;q=0.5\r\n\
     Accept-Encoding: gzip, br\r\n\
     Cookie: session=5f0c2d1be9a84763; theme=dark\r\n\

@@ -5,6 +5,9 @@
 //! with `--include-ignored`. What the host lacks (root, a cgroup controller) is told by a line that
 //! begins with `NOT RUN`.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+#![allow(clippy::similar_names, reason = "server and served, prober and probes")]
+
 mod support;
 
 mod drain_of_the_queue;

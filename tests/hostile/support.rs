@@ -150,11 +150,10 @@ impl Server {
     /// Starts the server inside of cgroups.
     #[track_caller]
     pub(crate) fn start_in(cgroups: &[&Cgroup], arguments: &[&str]) -> Server {
-        let enter: String = cgroups
-            .iter()
-            .map(|cgroup| format!("echo $$ > {}/cgroup.procs && ", cgroup.path.display()))
-            .collect();
-        let script = format!("{enter} exec \"$0\" \"$@\"");
+        let enter = |cgroup: &&Cgroup| format!("echo $$ > {}/cgroup.procs", cgroup.path.display());
+        let enter: Vec<_> = cgroups.iter().map(enter).collect();
+        let enter = enter.join(" && ");
+        let script = format!("{enter} && exec \"$0\" \"$@\"");
         let mut all = vec!["-c", &script, PROGRAM];
         all.extend(arguments);
         Server::spawn(command("sh", &all))
@@ -370,8 +369,9 @@ pub(crate) fn read_response(stream: &mut TcpStream) -> io::Result<(u16, String)>
 /// The sum of the series that begin with `prefix`.
 pub(crate) fn sum_of(metrics: &str, prefix: &str) -> u64 {
     let series = metrics.lines().filter(|line| line.starts_with(prefix));
-    let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    values.sum::<f64>() as u64
+    series
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
 }
 
 /// Asks for `/healthz` on a new connection, again and again, as a kubelet does but more often.

@@ -162,13 +162,13 @@ fn a_part_of_a_request_behind_another_gets_408_at_the_header_timeout() {
 
 #[test]
 fn the_header_timeout_begins_with_the_first_byte_of_each_request() {
-    let server = Server::start(&["--header-timeout", "3s"]);
+    let server = Server::start(&["--header-timeout", "4s"]);
     let mut client = Client::new(&server);
     // Time passes before the first byte and in each head; together more than the limit, and none alone.
     for _ in 0..3 {
-        pause(ms(600));
+        pause(ms(700));
         client.send("GET / HTT");
-        pause(ms(600));
+        pause(ms(700));
         client.send("P/1.1\r\nHost: a\r\n\r\n");
         let response = client.response();
         assert_eq!(response.status, 200, "{response}");

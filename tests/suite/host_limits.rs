@@ -351,13 +351,11 @@ fn a_short_queue_is_warned_of() {
 
 #[test]
 fn the_kernels_queue_holds_a_thousand() {
-    if host::kernel_setting("net/core/somaxconn") < 1000
-        || !host::open_files("a queue of 1,000", 4096)
-    {
-        return not_run(
-            "a queue of 1,000",
-            "net.core.somaxconn is below 1000, or open files below 4096",
-        );
+    if host::kernel_setting("net/core/somaxconn") < 1000 {
+        return not_run("a queue of 1,000", "net.core.somaxconn is below 1000");
+    }
+    if !host::open_files("a queue of 1,000", 4096) {
+        return;
     }
     let server = Server::start(&["--max-connections", "1200"]);
     server.freeze();

@@ -231,9 +231,13 @@ fn check(server: &Server, (line, fields, notes): &Case) {
 #[test]
 fn each_note_stands_where_it_is_deserved_and_nowhere_else() {
     let server = Server::start(&[]);
-    UNTRUSTED.iter().for_each(|case| check(&server, case));
+    for case in UNTRUSTED {
+        check(&server, case);
+    }
     let server = Server::start(&["--trusted-proxies", "127.0.0.0/8"]);
-    TRUSTED.iter().for_each(|case| check(&server, case));
+    for case in TRUSTED {
+        check(&server, case);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::support::metrics::rejected;
 use crate::support::{Client, Server, find};
 
-/// A TLS ClientHello for this server name.
+/// A TLS `ClientHello` for this server name.
 fn client_hello(name: &str) -> Vec<u8> {
     let vector = |length_bytes: usize, content: &[u8]| {
         let length = content.len().to_be_bytes();

@@ -354,9 +354,9 @@ fn every_breach_of_the_rules_has_its_close_code() {
     .concat();
     let table: &[(&str, Vec<u8>, u16)] = &[
         ("no mask", b"\x81\x05Hello".to_vec(), 1002),
-        ("a reserved bit", frame(TEXT | 0x40, "x"), 1002),
-        ("a reserved opcode", frame(FIN | 3, "x"), 1002),
-        ("a reserved control opcode", frame(FIN | 11, ""), 1002),
+        ("a reserved bit", frame(0xc1, "x"), 1002),
+        ("a reserved opcode", frame(0x83, "x"), 1002),
+        ("a reserved control opcode", frame(0x8b, ""), 1002),
         ("a fragmented ping", frame(9, "x"), 1002),
         ("a long ping", frame(PING, vec![b'p'; 126]), 1002),
         ("a continuation of nothing", frame(FIN, "x"), 1002),

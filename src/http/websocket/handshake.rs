@@ -7,6 +7,7 @@
 //! SHA-1 protects nothing in this place: the key is public, and nobody gains by finding another key with the same hash.
 
 use crate::http::base64;
+use crate::http::field_name::FieldName;
 
 /// What RFC 6455 section 1.3 appends to the key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -25,18 +26,18 @@ pub enum Handshake {
 }
 
 /// Judges a GET request of HTTP/1.1 by its fields; `values` gives the values of the fields with a name.
-pub fn handshake<'a, I>(values: impl Fn(&'static str) -> I) -> Handshake
+pub fn handshake<'a, I>(values: impl Fn(FieldName) -> I) -> Handshake
 where
     I: Iterator<Item = &'a [u8]>,
 {
-    let upgrades = lists(values("upgrade"), b"websocket");
-    if !upgrades || !lists(values("connection"), b"upgrade") {
+    let upgrades = lists(values(FieldName::Upgrade), b"websocket");
+    if !upgrades || !lists(values(FieldName::Connection), b"upgrade") {
         return Handshake::NotWebSocket;
     }
-    if only(values("sec-websocket-version")) != Some(b"13") {
+    if only(values(FieldName::SecWebSocketVersion)) != Some(b"13") {
         return Handshake::OtherVersion;
     }
-    match only(values("sec-websocket-key")) {
+    match only(values(FieldName::SecWebSocketKey)) {
         Some(key) if is_key(key) => Handshake::Accept(accept(key)),
         _ => Handshake::BadKey,
     }
@@ -150,6 +151,7 @@ mod tests {
             .filter_map(|line| line.split_once(": "))
             .collect();
         handshake(|wanted| {
+            let wanted = wanted.label();
             let named = fields
                 .iter()
                 .filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));

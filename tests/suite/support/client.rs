@@ -309,7 +309,7 @@ impl Client {
 
     /// Reads once; `Ok(0)` is the end.
     pub(crate) fn read(&mut self) -> io::Result<usize> {
-        let mut block = [0; 65_536];
+        let mut block = vec![0; 65_536];
         let count = loop {
             match self.stream.read(&mut block) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
