@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use crate::app::{App, SleepEnds};
+use crate::app::{App, Body, SleepEnds};
 use crate::http::date::Dates;
 use crate::http::error::RequestError;
 use crate::http::other_protocols::Found;
@@ -71,6 +71,16 @@ impl Buffers {
         match received.place {
             Place::Input => &self.input.unread()[..received.length as usize],
             Place::Buffer => &self.body,
+        }
+    }
+
+    /// A body that was read, as a handler sees it.
+    pub(super) fn body(&self, received: Received) -> Body<'_> {
+        Body {
+            bytes: self.body_bytes(received),
+            length: received.length,
+            duration: received.duration,
+            trailers: &self.trailers,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::app::controls::Refusal;
 use crate::app::handlers::{self, Action, Decision};
-use crate::app::{Body, ConnectionFacts, Exchange, Host, SleepEnds};
+use crate::app::{ConnectionFacts, Exchange, Host, SleepEnds};
 use crate::http::decimal;
 use crate::http::error::RequestError;
 use crate::http::field;
@@ -163,7 +163,6 @@ impl<'a> Connection<'a> {
         let output_start = self.out.position();
         let received = body.unwrap_or_default();
         let sent = {
-            let bytes = self.buffers.body_bytes(received);
             let exchange = Exchange {
                 app: self.app(),
                 host: &self.machine(),
@@ -171,12 +170,7 @@ impl<'a> Connection<'a> {
                 request,
                 route: decision.route,
                 parameter: decision.parameter,
-                body: Body {
-                    bytes,
-                    length: received.length,
-                    duration: received.duration,
-                    trailers: &self.buffers.trailers,
-                },
+                body: self.buffers.body(received),
                 client,
                 peer: &self.peer,
                 peer_trusted: self.is_trusted(self.peer_ip),

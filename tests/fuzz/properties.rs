@@ -659,7 +659,11 @@ fn check_responses(request: &[u8], mut rest: &[u8]) {
             return;
         };
         let length = length.parse().expect("a length");
-        assert!(after.len() >= length, "the body ends early");
+        if after.len() < length {
+            let on_purpose = sent.to_ascii_lowercase().contains("echo-fault");
+            assert!(on_purpose, "the body ends early");
+            return;
+        }
         let (body, next) = after.split_at(length);
         if fields["content-type"] == "application/json" {
             let parsed = serde_json::from_slice::<Value>(body);
