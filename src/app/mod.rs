@@ -1,6 +1,6 @@
 //! What is answered: routes, the echo, admin. It knows no socket and no slots.
 //!
-//! [`App`] owns what every request needs. A request becomes a [`Decision`] by its head alone
+//! [`App`] owns what every request needs. A request becomes a [`handlers::Decision`] by its head
 //! (`decide`), so that a client which waits for a 100 response is refused before it sends its body.
 //! The server then reads the body, waits out the delay, and has a handler write the response for
 //! the [`Exchange`].

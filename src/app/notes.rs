@@ -1,14 +1,14 @@
 //! Notes: what a person who debugs a proxy should see in a request, each as one sentence.
 //!
 //! A request is looked through once ([`find`]); a request with nothing odd costs nothing more. The
-//! table [`NOTES`] has a line for each note, which names the value that is odd.
+//! table `NOTES` has a line for each note, which names the value that is odd.
 
 use crate::app::Exchange;
 use crate::http::field;
 use crate::http::field_name::{FieldName, FieldNames};
 use crate::http::request::{Request, Version};
 
-/// Which notes a request deserves: a bit for each line of [`NOTES`].
+/// Which notes a request deserves: a bit for each line of `NOTES`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notes(u32);
 
