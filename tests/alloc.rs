@@ -206,9 +206,13 @@ fn with_a_body() {
 }
 
 #[test]
-fn described_in_json() {
-    let request = request::request(false, None).replace("text/html,", "application/json,");
-    check("", &request, 1, 200);
+fn every_form() {
+    for form in ["text/plain", "application/json", "text/html"] {
+        let accept = format!("\r\nAccept: {form}\r\nX-Was: ");
+        let request = request::request(false, None).replacen("\r\nAccept: ", &accept, 1);
+        assert!(request.contains(form));
+        check("", &request, 1, 200);
+    }
 }
 
 #[test]
