@@ -74,8 +74,9 @@ pub const HEAD_GRACE: Duration = Duration::from_secs(1);
 /// An idle connection is evicted for a newcomer after this time. Evicting sooner resets requests
 /// that are on the wire.
 pub const IDLE_GRACE: Duration = Duration::from_secs(1);
-/// A shed connection that has not taken its response after this time is evicted for a newcomer.
-pub const SHED_WRITE_GRACE: Duration = Duration::from_millis(100);
+/// A shed connection that has not sent its request, taken its response or closed after this time
+/// is evicted for a newcomer before a younger one.
+pub const SHED_GRACE: Duration = Duration::from_millis(100);
 /// Delayed connections that one newcomer checks for a client that has gone.
 pub const GONE_CHECKS: usize = 64;
 /// How long slots stay lowered after the system refused a thread; then it is tried again.

@@ -37,8 +37,10 @@ pub fn preferred<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Form {
         place: usize::MAX,
     };
     let mut preferences = [Form::Text, Form::Json, Form::Html].map(unnamed);
-    let ranges = accept.flat_map(field::list);
-    for (place, range) in ranges.enumerate().filter(|(_, range)| *range != b"*/*") {
+    let ranges = accept.flat_map(field::list).enumerate();
+    // Images, fonts and the like are no form of the echo, and `*/*` alone asks for none.
+    let counts = |range: &[u8]| matches!(range, [b't' | b'T' | b'a' | b'A' | b'*', ..]);
+    for (place, range) in ranges.filter(|(_, range)| counts(range) && *range != b"*/*") {
         for preference in &mut preferences {
             preference.note(range, place);
         }

@@ -465,8 +465,10 @@ impl<'a> Connection<'a> {
     /// Ends the writing side and reads what the client still sends, so that no reset destroys the
     /// response (RFC 9112 section 9.6).
     fn linger(&mut self) {
+        // The slot makes room for a newcomer from now on, and the client may be that newcomer.
+        let may_wait = self.permit.linger();
         self.reader.end_writing();
-        if self.permit.linger() {
+        if may_wait {
             self.discard(Instant::now() + limits::LINGER, limits::LINGER_QUIET);
         }
     }

@@ -216,11 +216,13 @@ impl Slots {
             Kind::Overflow => {
                 let range = self.regular..self.slots.len();
                 let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now, age);
-                // One that has had its response for a while loses less than one not heard yet.
-                oldest(&[Phase::Lingering], limits::SHED_WRITE_GRACE)
+                let grace = limits::SHED_GRACE;
+                // One that has just come, such as a probe, is evicted only if all others have too.
+                oldest(&[Phase::Lingering], grace)
+                    .or_else(|| oldest(&[Phase::New, Phase::Head], grace))
+                    .or_else(|| oldest(&[Phase::Active], grace))
                     .or_else(|| oldest(&[Phase::New, Phase::Head], Duration::ZERO))
                     .or_else(|| oldest(&[Phase::Lingering], Duration::ZERO))
-                    .or_else(|| oldest(&[Phase::Active], limits::SHED_WRITE_GRACE))
             }
         }
     }
@@ -713,14 +715,14 @@ mod tests {
     #[test]
     fn who_makes_room_in_the_overflow() {
         let slots = slots(0, 6);
-        let old = limits::SHED_WRITE_GRACE;
+        let old = limits::SHED_GRACE;
         let (_a, written) = admit(&slots, Phase::Active, old);
         let (_b, _writing) = admit(&slots, Phase::Active, just_below(old));
         let (_c, lingering) = admit(&slots, Phase::Lingering, Duration::ZERO);
         let (_d, new) = admit(&slots, Phase::New, Duration::ZERO);
         let (_e, head) = admit(&slots, Phase::Head, SECOND);
         let (_f, _delayed) = admit(&slots, Phase::Delayed, SECOND);
-        check_order(&slots, Kind::Overflow, &[&head, &new, &lingering, &written]);
+        check_order(&slots, Kind::Overflow, &[&head, &written, &new, &lingering]);
     }
 
     #[test]
