@@ -166,20 +166,24 @@ fn refused_threads_shed_and_recover() {
         "/dev/null",
     ];
     let mut server = Server::start(&["--max-connections", "100", "--body-timeout", "1h"]);
-    let Some(tracer) = Tracer::attach(server.pid(), &inject) else {
-        return not_run("refused threads", "strace may not attach");
-    };
-    // Clients that stay take every thread that is there, and then one is shed.
-    let mut stay = Vec::new();
-    loop {
+    // Some clients stay, each with a thread.
+    let busy = || {
         let mut client = Client::new(&server);
         client.send(
             "POST / HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
         );
-        match client.response().status {
-            100 => stay.push(client),
-            503 => break,
-            other => panic!("{other} while threads are refused"),
+        (client.response().status, client)
+    };
+    let mut stay: Vec<Client> = (0..5).map(|_| busy().1).collect();
+    let Some(tracer) = Tracer::attach(server.pid(), &inject) else {
+        return not_run("refused threads", "strace may not attach");
+    };
+    // Threads that wait for a connection serve some more, and then one is shed.
+    loop {
+        match busy() {
+            (100, client) => stay.push(client),
+            (503, _) => break,
+            (other, _) => panic!("{other} while threads are refused"),
         }
         assert!(stay.len() < 90, "no thread is refused");
     }
