@@ -37,7 +37,7 @@ fn every_mix_takes_every_integer_once_and_in_order() {
                 "--interval",
                 "0",
                 "--count",
-                "3000",
+                "1000",
                 "--producers",
                 &p,
                 "--consumers",
@@ -47,11 +47,11 @@ fn every_mix_takes_every_integer_once_and_in_order() {
         let lines = program.rest();
         assert_eq!(
             lines.last().unwrap(),
-            "done: 3000 produced, 3000 consumed",
+            "done: 1000 produced, 1000 consumed",
             "{p} to {c}"
         );
         assert!(program.ended().success(), "{p} to {c}");
-        check_taken(&lines, 3_000);
+        check_taken(&lines, 1_000);
         let ids = |side| {
             events(&lines, side)
                 .iter()
@@ -71,13 +71,13 @@ fn every_mix_takes_every_integer_once_and_in_order() {
 
 #[test]
 fn one_of_each_keeps_the_order() {
-    let mut program = Running::start(ONE, &["--interval", "0", "--count", "3000"]);
+    let mut program = Running::start(ONE, &["--interval", "0", "--count", "1000"]);
     let lines = program.rest();
-    assert_eq!(lines.last().unwrap(), "done: 3000 produced, 3000 consumed");
+    assert_eq!(lines.last().unwrap(), "done: 1000 produced, 1000 consumed");
     let taken = events(&lines, "consumer")
         .into_iter()
         .map(|event| event.number);
-    assert!(taken.eq(1..=3_000), "not taken in order");
+    assert!(taken.eq(1..=1_000), "not taken in order");
 }
 
 #[test]

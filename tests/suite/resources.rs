@@ -54,7 +54,7 @@ fn peak_of_pipelining(target: &str) -> u64 {
     let head = format!("GET {target} HTTP/1.1\r\nHost: t\r\nUser-Agent: ");
     let request = [head.as_bytes(), &[0xff; 500], b"\r\n\r\n"].concat();
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::new(&server)).collect();
-    let count = 64;
+    let count = 32;
     for client in &mut clients {
         client.send(request.repeat(count));
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::metrics::{aborted, rejected};
 use crate::support::server::Account;
-use crate::support::{Client, Server, find, ms, pause, process};
+use crate::support::{Client, Server, eventually, find, ms, pause, process};
 
 /// Reads until the head of a response is here; its length.
 #[track_caller]
@@ -425,17 +425,20 @@ fn burning_has_to_be_allowed() {
 #[test]
 fn a_burn_uses_the_processor_and_then_echoes() {
     let server = Server::start(&["--allow-burn", "true"]);
-    let before = process::cpu_time(server.pid());
     let asked = Instant::now();
-    let response = server.get("/burn/1500ms");
-    assert!(response.at - asked >= ms(1500), "{:?}", response.at - asked);
+    let response = server.get("/burn/600ms");
+    assert!(response.at - asked >= ms(600), "{:?}", response.at - asked);
     assert!(
-        response.status == 200 && response.text().contains("\ntarget: /burn/1500ms\n"),
+        response.status == 200 && response.text().contains("\ntarget: /burn/600ms\n"),
         "{response}"
     );
-    // On a machine of its own this is all of the time; a loaded one gives less.
-    let used = process::cpu_time(server.pid()).saturating_sub(before);
-    assert!(used >= ms(100), "{used:?}");
+    // On a machine of its own this is all of the time; a loaded one gives less, but something.
+    let mut count = 1;
+    eventually("the processor is used", || {
+        count += 1;
+        server.get("/burn/200ms");
+        process::cpu_time(server.pid()) >= ms(300)
+    });
     for target in ["/burn/11s", "/burn/x", "/burn/"] {
         let response = server.get(target);
         assert!(
@@ -447,7 +450,7 @@ fn a_burn_uses_the_processor_and_then_echoes() {
         server
             .scrape()
             .count("http_requests_total{code=\"200\",method=\"GET\",route=\"burn\"}"),
-        1
+        count
     );
 }
 
