@@ -185,11 +185,8 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
         };
     }
     let status = controls.status.unwrap_or(Status::OK);
-    let head = if controls.close || controls.fault.is_some() {
-        exchange.closing_head(status, out)
-    } else {
-        exchange.head(status, out)
-    };
+    let closes = controls.close || controls.fault.is_some();
+    let head = exchange.head_that_closes_if(closes, status, out);
     let mut head = with_fields(exchange, head, status);
     let (request, found) = (exchange.request, notes::find(exchange));
     let form = form(request);

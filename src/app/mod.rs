@@ -223,16 +223,17 @@ pub struct Exchange<'a> {
 impl Exchange<'_> {
     /// Begins the response.
     pub fn head<'o, 'w>(&self, status: Status, out: &'o mut OutputBuffer<'w>) -> Head<'o, 'w> {
-        Head::new(out, status, &self.preamble(self.close))
+        self.head_that_closes_if(false, status, out)
     }
 
-    /// Begins a response after which the connection closes.
-    pub fn closing_head<'o, 'w>(
+    /// Begins a response after which the connection closes also if `closes` says so.
+    pub fn head_that_closes_if<'o, 'w>(
         &self,
+        closes: bool,
         status: Status,
         out: &'o mut OutputBuffer<'w>,
     ) -> Head<'o, 'w> {
-        Head::new(out, status, &self.preamble(true))
+        Head::new(out, status, &self.preamble(closes || self.close))
     }
 
     fn preamble(&self, close: bool) -> Preamble<'_> {

@@ -43,11 +43,7 @@ const BLOCK: &[u8] = &[b'x'; 64 << 10];
 pub fn bytes(exchange: &Exchange<'_>, bytes: Bytes, out: &mut OutputBuffer<'_>) -> Sent {
     // To a client of HTTP/1.0 only the end of the connection tells the end of the bytes.
     let ends_by_close = bytes.chunked && exchange.request.version == Version::Http10;
-    let head = if ends_by_close {
-        exchange.closing_head(Status::OK, out)
-    } else {
-        exchange.head(Status::OK, out)
-    };
+    let head = exchange.head_that_closes_if(ends_by_close, Status::OK, out);
     let length = (!bytes.chunked).then_some(bytes.size);
     let mut stream = head.stream("application/octet-stream", length);
     let whole = if let Some(over) = bytes.over {
@@ -102,12 +98,8 @@ pub fn upload(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
 
 /// Sends server-sent events, one for each interval.
 pub fn events(exchange: &Exchange<'_>, events: Events, out: &mut OutputBuffer<'_>) -> Sent {
-    let close = exchange.request.version == Version::Http10;
-    let head = if close {
-        exchange.closing_head(Status::OK, out)
-    } else {
-        exchange.head(Status::OK, out)
-    };
+    let ends_by_close = exchange.request.version == Version::Http10;
+    let head = exchange.head_that_closes_if(ends_by_close, Status::OK, out);
     let mut stream = head.stream("text/event-stream", None);
     let (start, mut number) = (Instant::now(), 0);
     while events.count.is_none_or(|count| number < count) && !exchange.host.draining() {

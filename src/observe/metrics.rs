@@ -395,10 +395,9 @@ impl Metrics {
         self.families.aborted[reason as usize].inc();
     }
 
-    /// How many requests got no whole response, and how many of them because the drain ended.
-    pub fn aborted_requests(&self) -> (u64, u64) {
-        let sum = self.families.aborted.iter().map(IntCounter::get).sum();
-        (sum, self.families.aborted[Aborted::Cut as usize].get())
+    /// How many requests got no whole response for a reason.
+    pub fn aborted_for(&self, reason: Aborted) -> u64 {
+        self.families.aborted[reason as usize].get()
     }
 
     /// Counts an injected fault.
@@ -488,7 +487,11 @@ mod tests {
         metrics.response_bytes.inc_by(11);
         metrics.rejected(RequestError::Shed);
         metrics.aborted(Aborted::Cut);
-        assert_eq!(metrics.aborted_requests(), (1, 1));
+        let aborted: u64 = Aborted::ALL
+            .iter()
+            .map(|why| metrics.aborted_for(*why))
+            .sum();
+        assert_eq!((aborted, metrics.aborted_for(Aborted::Cut)), (1, 1));
         metrics.connected(Outcome::Refused);
         let counted = rendered(&metrics);
         for line in [

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::app::controls::Refusal;
 use crate::app::handlers::{self, Action, Decision};
 use crate::app::{ConnectionFacts, Exchange, Host, SleepEnds};
+use crate::config::settings::RuntimeSettings;
 use crate::http::decimal;
 use crate::http::error::RequestError;
 use crate::http::field;
@@ -145,7 +146,7 @@ impl<'a> Connection<'a> {
         &mut self,
         request: &Request,
         decision: &Decision<'_>,
-        settings: crate::config::settings::RuntimeSettings,
+        settings: RuntimeSettings,
         body: Option<Received>,
         delay: Duration,
     ) -> After {
@@ -233,6 +234,9 @@ impl<'a> Connection<'a> {
     /// Whether this response is the connection's last. A request that is already here behind this
     /// one is answered too.
     fn is_last(&self, body: Option<Received>) -> bool {
+        if self.permit.is_shed() {
+            return true;
+        }
         if !self.permit.is_leaving() {
             return false;
         }
@@ -240,8 +244,7 @@ impl<'a> Connection<'a> {
         let length = in_input.map_or(0, |body| body.length as usize);
         let next = &self.buffers.input.unread()[length..];
         let max_head = self.app().config.max_head;
-        let followed = matches!(Request::default().parse(next, max_head), Ok(Some(_)));
-        self.permit.is_shed() || !followed
+        !matches!(Request::default().parse(next, max_head), Ok(Some(_)))
     }
 
     /// Marks the body as used, and keeps its buffer for the next one unless it is large.

@@ -27,7 +27,7 @@ use crate::config::units::show_duration;
 use crate::limits;
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::log::Log;
-use crate::observe::metrics::{Outcome, Snapshot};
+use crate::observe::metrics::{Aborted, Outcome, Snapshot};
 
 pub mod capacity;
 
@@ -181,14 +181,14 @@ impl Server {
             acceptor.start_thread(scope).map_err(refused)?;
             while events.wait(None) != Event::Signal {}
             completed = self.app.totals.read().2;
-            cut = self.app.metrics.aborted_requests().1;
+            cut = self.app.metrics.aborted_for(Aborted::Cut);
             acceptor.drain(scope, &mut events);
             Ok(())
         })?;
         // The scope has joined every thread, so nothing changes any more.
         Ok(Drained {
             completed: self.app.totals.read().2 - completed,
-            cut: self.app.metrics.aborted_requests().1 - cut,
+            cut: self.app.metrics.aborted_for(Aborted::Cut) - cut,
         })
     }
 
