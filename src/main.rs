@@ -16,9 +16,11 @@ use std::thread;
 
 use httpserver::app::identity::BUILD;
 use httpserver::client::healthcheck::{self, Check};
+use httpserver::client::options::{self, Options};
 use httpserver::client::watch::{self, Verdict};
+use httpserver::config::arguments::{self, ArgumentError, Arguments};
 use httpserver::config::level::Level;
-use httpserver::config::settings::{self, Config, ConfigError, DEFAULT_PORT};
+use httpserver::config::settings::{self, BadValue, Config, DEFAULT_PORT};
 use httpserver::limits;
 use httpserver::observe::diagnostics::Diagnostics;
 use httpserver::observe::log::{Log, Totals};
@@ -29,9 +31,15 @@ use httpserver::server::{Drained, Server, shutdown};
 /// Why the program ends, and its exit status; 64 and 78 are those of sysexits.h.
 struct Failure(u8, String);
 
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Failure {
-        Failure(error.exit_status(), error.to_string())
+impl From<ArgumentError> for Failure {
+    fn from(error: ArgumentError) -> Failure {
+        Failure(64, error.to_string())
+    }
+}
+
+impl From<BadValue> for Failure {
+    fn from(error: BadValue) -> Failure {
+        Failure(78, error.to_string())
     }
 }
 
@@ -71,6 +79,7 @@ fn command(arguments: &[String]) -> Result<ExitCode, Failure> {
         "serve" => serve(rest),
         "healthcheck" if asks_for_help => print(healthcheck::HELP),
         "healthcheck" => healthcheck(rest),
+        "watch" if asks_for_help => print(&options::help()),
         "watch" => return watch(rest),
         _ => Err(unknown_command(name)),
     };
@@ -78,7 +87,7 @@ fn command(arguments: &[String]) -> Result<ExitCode, Failure> {
 }
 
 fn unknown_command(name: &str) -> Failure {
-    let similar = settings::most_similar(name, ["serve", "healthcheck", "watch"].into_iter());
+    let similar = arguments::most_similar(name, &["serve", "healthcheck", "watch"]);
     let hint = similar.map_or_else(String::new, |similar| format!("did you mean {similar}? "));
     Failure(64, format!("unknown command {name:?}: {hint}see --help"))
 }
@@ -105,40 +114,30 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn healthcheck(arguments: &[String]) -> Result<(), Failure> {
-    let check = match arguments {
-        [url] if !url.starts_with("--") => Check::of_url(url).map_err(failure)?,
-        [url, extra, ..] if !url.starts_with("--") => {
-            let text = format!("healthcheck takes one URL, not {extra:?} too: see --help");
-            return Err(Failure(64, text));
-        }
-        flags => {
-            let listen = settings::listen_setting(flags, variable)?;
-            let default = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
-            Check::of_listener(*listen.first().unwrap_or(&default))
-        }
+    let arguments = Arguments::split(arguments, &["listen"], 1)?;
+    let check = if let [url] = arguments.words[..] {
+        Check::of_url(url).map_err(failure)?
+    } else {
+        let listen = |name: &str| variable(name).filter(|_| name == "LISTEN");
+        let addresses = Config::read(&arguments, listen)?.listen;
+        let default = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
+        Check::of_listener(*addresses.first().unwrap_or(&default))
     };
     check.run().map_err(failure)
 }
 
 fn watch(arguments: &[String]) -> Result<ExitCode, Failure> {
-    match watch::run(arguments) {
-        Ok(Verdict::Lost) => Ok(ExitCode::FAILURE),
-        Ok(_) => Ok(ExitCode::SUCCESS),
-        Err(error) => {
-            let status = if matches!(error, watch::Error::Options(_)) {
-                64
-            } else {
-                1
-            };
-            Err(Failure(status, error.to_string()))
-        }
-    }
+    let options = Options::parse(arguments).map_err(|error| Failure(64, error.to_string()))?;
+    Ok(match watch::run(options).map_err(failure)? {
+        Verdict::NothingLost => ExitCode::SUCCESS,
+        Verdict::Lost => ExitCode::FAILURE,
+    })
 }
 
 fn serve(arguments: &[String]) -> Result<(), Failure> {
     let (events, notifier) = shutdown::channel().map_err(failure)?;
     notifier.catch_signals().map_err(failure)?;
-    let config = Config::read(arguments, variable)?;
+    let config = Config::read(&settings::flags(arguments)?, variable)?;
     let listener = Listener::bind(&config).map_err(failure)?;
     let (log, diagnostics) = start_logs(config.log_json)?;
     // The connection's thread tells which connection a panic ended; this tells where it happened.

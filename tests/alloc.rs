@@ -17,7 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use httpserver::config::settings::Config;
+use httpserver::config::settings::{self, Config};
 use httpserver::observe::diagnostics::Diagnostics;
 use httpserver::observe::log::Log;
 use httpserver::server::Server;
@@ -139,7 +139,7 @@ fn log() -> &'static Log {
 fn check(settings: &str, batch: &str, depth: usize, status: u16) {
     let settings = format!("--delay-max 0s --max-connections 1 {settings}");
     let flags: Vec<_> = settings.split_whitespace().map(str::to_owned).collect();
-    let config = Config::read(&flags, |_| None).unwrap();
+    let config = Config::read(&settings::flags(&flags).unwrap(), |_| None).unwrap();
     let log = log();
     let diagnostics = Diagnostics::new(Box::leak(Box::default()), false);
     let server = Server::new(config, log, diagnostics, |_| None).unwrap();

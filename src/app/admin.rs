@@ -74,7 +74,7 @@ impl App {
         setting: &Setting,
         value: &str,
         client: &str,
-    ) -> Result<(), settings::ConfigError> {
+    ) -> Result<(), settings::BadValue> {
         let mut runtime = self.runtime.write().unwrap_or_else(PoisonError::into_inner);
         let changed = self.config.with_runtime(setting, value, *runtime)?;
         // A change of the level is told at the more talkative one of the old and the new level.

@@ -242,7 +242,7 @@ mod tests {
     fn target(address: SocketAddr, flags: &str) -> Target {
         let line = format!("{flags} http://{address}/");
         let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let options = Options::parse(&arguments).unwrap().unwrap();
+        let options = Options::parse(&arguments).unwrap();
         Target::new(&options, vec![address])
     }
 

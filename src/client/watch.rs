@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::http::{self, Deadline};
-use super::options::{self, Options};
+use super::options::Options;
 use super::report::{self, Run};
 use super::tally::{Gap, Kind, Outcome, Tally};
 use super::target::{LOOKUP_LIMIT, Request, Target};
@@ -38,7 +38,7 @@ const HURRY: Duration = Duration::from_millis(500);
 /// What a run has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every request was ok; also the end of `--help`.
+    /// Every request was ok.
     NothingLost,
     /// A request was lost, or was not waited for.
     Lost,
@@ -47,8 +47,6 @@ pub enum Verdict {
 /// Why there is no verdict.
 #[derive(Debug)]
 pub enum Error {
-    /// The command line.
-    Options(options::Error),
     /// The host's name cannot be looked up.
     Lookup(http::Error),
     /// The system refuses what a run needs before it starts.
@@ -60,7 +58,6 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Options(error) => error.fmt(f),
             Error::Lookup(error) => error.fmt(f),
             Error::System(what, error) => write!(f, "no {what}: {error}"),
             Error::Output(error) => write!(f, "cannot write the output: {error}"),
@@ -80,12 +77,9 @@ enum Event {
     OutputEnded(io::Result<()>),
 }
 
-/// Runs the command with the arguments behind `watch`, and writes its output to stdout.
-pub fn run(arguments: &[String]) -> Result<Verdict, Error> {
+/// Runs the command, and writes its output to stdout.
+pub fn run(options: Options) -> Result<Verdict, Error> {
     let (sender, events) = mpsc::channel();
-    let Some(options) = Options::parse(arguments).map_err(Error::Options)? else {
-        return print(&options::help());
-    };
     bring_signals(sender.clone()).map_err(|error| Error::System("signal handlers", error))?;
     let addresses = options
         .url
@@ -94,13 +88,6 @@ pub fn run(arguments: &[String]) -> Result<Verdict, Error> {
     let output = Output::start(sender.clone()).map_err(|error| Error::System("thread", error))?;
     let target = Arc::new(Target::new(&options, addresses));
     Watch::new(options, target, output, sender, events).run()
-}
-
-fn print(text: &str) -> Result<Verdict, Error> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::Output(error)),
-        _ => Ok(Verdict::NothingLost),
-    }
 }
 
 /// Has SIGINT and SIGTERM come as events from now on.

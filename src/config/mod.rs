@@ -1,4 +1,7 @@
-//! What a user can set: the table of settings, and how durations, sizes and rates are written.
+//! What a user can set: arguments, the table of settings, and how durations, sizes and rates are
+//! written.
+
+pub mod arguments;
 
 pub mod level;
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use crate::config::arguments::{ArgumentError, Arguments};
 use crate::config::level::Level;
 use crate::config::units;
 use crate::http::field::FieldValue;
@@ -234,76 +235,53 @@ settings! { |config, text, runtime|
     read config.admin_token = admin_token(text)?;
 }
 
-/// Why there is no configuration.
+/// A bad value.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ConfigError {
-    /// An argument that is no flag.
-    NotAFlag(String),
-    /// A flag that does not exist, and the one with the most similar name.
-    UnknownFlag(String, Option<&'static str>),
-    /// A flag without its value.
-    NoValue(String),
-    /// A flag that the health check does not take.
-    NotForHealthcheck(String),
-    /// A bad value: the setting, the value, and what was expected.
-    BadValue(String, String, Expected),
+pub struct BadValue {
+    /// The flag or variable that it was given to.
+    pub name: String,
+    /// The value as it is shown.
+    pub value: String,
+    /// What is taken instead.
+    pub expected: Expected,
 }
 
-impl ConfigError {
-    /// The exit status, after sysexits.h: 78 for a bad value, 64 for a bad command line.
-    pub fn exit_status(&self) -> u8 {
-        if matches!(self, ConfigError::BadValue(..)) {
-            78
-        } else {
-            64
-        }
-    }
-}
-
-impl fmt::Display for ConfigError {
+impl fmt::Display for BadValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConfigError::NotAFlag(argument) => write!(f, "{argument:?} is not a flag: see --help"),
-            ConfigError::UnknownFlag(flag, Some(similar)) => {
-                write!(
-                    f,
-                    "unknown flag \"--{flag}\": did you mean --{similar}? See --help"
-                )
-            }
-            ConfigError::UnknownFlag(flag, None) => {
-                write!(f, "unknown flag \"--{flag}\": see --help")
-            }
-            ConfigError::NoValue(flag) => write!(f, "--{flag} needs a value: see --help"),
-            ConfigError::NotForHealthcheck(flag) => {
-                write!(
-                    f,
-                    "healthcheck takes a URL or --listen, not --{flag}: see --help"
-                )
-            }
-            ConfigError::BadValue(name, value, expected) => {
-                write!(f, "{name}: {value} is not usable: expected {expected}")
-            }
-        }
+        let BadValue {
+            name,
+            value,
+            expected,
+        } = self;
+        write!(f, "{name}: {value} is not usable: expected {expected}")
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl std::error::Error for BadValue {}
+
+impl BadValue {
+    fn new(name: &str, value: &str, expected: impl Into<Expected>) -> BadValue {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        BadValue {
+            name,
+            value,
+            expected: expected.into(),
+        }
+    }
+}
 
 impl Config {
-    /// Reads flags (`--name value` or `--name=value`), then the environment, then the defaults. A
-    /// variable that is set but empty counts as not set, because compose files and charts write
-    /// `VAR=`.
+    /// Takes each setting from its flag, else from the environment, else the default. A variable
+    /// that is set but empty counts as not set, because compose files and charts write `VAR=`.
     pub fn read(
-        flags: &[String],
+        flags: &Arguments<'_>,
         environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Config, ConfigError> {
-        let flags = parse_flags(flags)?;
+    ) -> Result<Config, BadValue> {
         let mut config = Config::default();
         for setting in SETTINGS {
-            let flag = flags.iter().rev().find(|(flag, _)| *flag == setting.name);
             let variable = || environment(setting.variable).filter(|value| !value.is_empty());
-            let (name, value) = match flag {
-                Some((flag, value)) => (format!("--{flag}"), Some((*value).to_owned())),
+            let (name, value) = match flags.value(setting.name) {
+                Some(value) => (setting.dashed_flag(), Some(value.to_owned())),
                 None => (setting.variable.to_owned(), variable()),
             };
             let secret = setting.variable == "ADMIN_TOKEN";
@@ -313,90 +291,63 @@ impl Config {
             // The default of `listen` depends on the host: it is decided when the port is opened.
             let has_default = !setting.default.is_empty() && setting.name != "listen";
             let default = || has_default.then(|| setting.default.to_owned());
-            let Some(value) = value.or_else(default) else {
-                continue;
-            };
-            setting.apply(&mut config, &value).map_err(|expected| {
-                let shown = if secret {
-                    "(hidden)".to_owned()
-                } else {
-                    format!("{value:?}")
-                };
-                ConfigError::BadValue(name, shown, expected)
-            })?;
+            if let Some(value) = value.or_else(default) {
+                (setting.read)(&mut config, &value).map_err(|expected| {
+                    let shown = if secret { "(hidden)" } else { &quoted(&value) };
+                    BadValue::new(&name, shown, expected)
+                })?;
+            }
         }
         config.check()?;
         Ok(config)
     }
 
-    /// The configuration with one runtime setting changed; an error says what was expected.
+    /// The runtime settings with one of them changed.
     pub fn with_runtime(
         &self,
         setting: &Setting,
         value: &str,
         present: RuntimeSettings,
-    ) -> Result<RuntimeSettings, ConfigError> {
-        let bad =
-            |expected| ConfigError::BadValue(setting.name.into(), format!("{value:?}"), expected);
-        let mut changed = Config {
-            runtime: present,
-            ..self.clone()
-        };
-        setting.apply(&mut changed, value).map_err(bad)?;
+    ) -> Result<RuntimeSettings, BadValue> {
+        let mut changed = self.clone();
+        changed.runtime = present;
+        (setting.read)(&mut changed, value)
+            .map_err(|expected| BadValue::new(setting.name, &quoted(value), expected))?;
         changed.check()?;
         Ok(changed.runtime)
     }
 
     /// Checks what only several settings together can tell.
-    fn check(&self) -> Result<(), ConfigError> {
-        let RuntimeSettings {
-            delay_min,
-            delay_max,
-            ..
-        } = self.runtime;
-        if delay_min > delay_max {
-            let expected = format!(
-                "not more than delay-max, {}",
-                units::show_duration(delay_max)
-            );
-            return Err(too_large(
-                "--delay-min (DELAY_MIN)",
-                units::show_duration(delay_min),
-                expected,
-            ));
+    fn check(&self) -> Result<(), BadValue> {
+        let (min, max) = (self.runtime.delay_min, self.runtime.delay_max);
+        if min > max {
+            let expected = format!("not more than delay-max, {}", units::show_duration(max));
+            let name = "--delay-min (DELAY_MIN)";
+            return Err(BadValue::new(name, &units::show_duration(min), expected));
         }
-        if self.max_body > self.max_body_memory {
-            let most = units::show_size(self.max_body_memory);
+        let (body, memory) = (self.max_body, self.max_body_memory);
+        if body > memory {
+            let most = units::show_size(memory);
             let expected = format!("not more than --max-body-memory (MAX_BODY_MEMORY), {most}");
-            return Err(too_large(
-                "--max-body (MAX_BODY)",
-                units::show_size(self.max_body),
-                expected,
-            ));
+            let name = "--max-body (MAX_BODY)";
+            return Err(BadValue::new(name, &units::show_size(body), expected));
         }
         Ok(())
     }
 }
 
-fn too_large(name: &str, value: String, expected: String) -> ConfigError {
-    ConfigError::BadValue(name.into(), value, expected.into())
-}
-
 impl Setting {
     /// The setting of a name that `/admin` can change.
     pub fn from_runtime_name(name: &str) -> Option<&'static Setting> {
-        SETTINGS
+        let mut runtime = SETTINGS
             .iter()
-            .find(|setting| setting.name == name && setting.given != Given::Start)
+            .filter(|setting| setting.given != Given::Start);
+        runtime.find(|setting| setting.name == name)
     }
 
     /// Its present value as JSON; only for runtime settings.
     pub fn show(&self, runtime: &RuntimeSettings) -> String {
         (self.show)(runtime)
-    }
-
-    fn apply(&self, config: &mut Config, value: &str) -> Result<(), Expected> {
-        (self.read)(config, value)
     }
 
     fn is_flag(&self) -> bool {
@@ -405,11 +356,8 @@ impl Setting {
 
     /// The flag as a user writes it; empty where there is none.
     fn dashed_flag(&self) -> String {
-        if self.is_flag() {
-            format!("--{}", self.name)
-        } else {
-            String::new()
-        }
+        let dashed = || format!("--{}", self.name);
+        self.is_flag().then(dashed).unwrap_or_default()
     }
 }
 
@@ -424,87 +372,11 @@ pub fn runtime_json(runtime: &RuntimeSettings) -> String {
     format!("{{{}}}\n", members.join(","))
 }
 
-/// The addresses at which a server with these flags and this environment listens, for the command
-/// that asks it; empty for the default.
-pub fn listen_setting(
-    flags: &[String],
-    environment: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<SocketAddr>, ConfigError> {
-    if let Some((flag, _)) = parse_flags(flags)?
-        .iter()
-        .find(|(flag, _)| *flag != "listen")
-    {
-        return Err(ConfigError::NotForHealthcheck((*flag).to_owned()));
-    }
-    let only_listen = |name: &str| {
-        if name == "LISTEN" {
-            environment(name)
-        } else {
-            None
-        }
-    };
-    Ok(Config::read(flags, only_listen)?.listen)
-}
-
-/// Splits arguments into flags and values; every flag has to be in the table.
-fn parse_flags(arguments: &[String]) -> Result<Vec<(&str, &str)>, ConfigError> {
-    let (mut flags, mut rest) = (Vec::new(), arguments.iter());
-    while let Some(argument) = rest.next() {
-        let name = argument.strip_prefix("--").filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| ConfigError::NotAFlag(argument.clone()))?;
-        let (name, value) = match name.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (name, None),
-        };
-        if !SETTINGS
-            .iter()
-            .any(|setting| setting.is_flag() && setting.name == name)
-        {
-            return Err(ConfigError::UnknownFlag(
-                name.to_owned(),
-                similar_flag(name),
-            ));
-        }
-        let value = value.or_else(|| rest.next().map(String::as_str));
-        flags.push((
-            name,
-            value.ok_or_else(|| ConfigError::NoValue(name.to_owned()))?,
-        ));
-    }
-    Ok(flags)
-}
-
-/// The flag whose name is most like another one, if any is alike.
-fn similar_flag(name: &str) -> Option<&'static str> {
-    let flags = SETTINGS
-        .iter()
-        .filter(|setting| setting.is_flag())
-        .map(|setting| setting.name);
-    most_similar(&name.replace('_', "-").to_lowercase(), flags)
-}
-
-/// The candidate with the fewest edits from a name, if they are few.
-pub fn most_similar(
-    name: &str,
-    candidates: impl Iterator<Item = &'static str>,
-) -> Option<&'static str> {
-    let distances = candidates.map(|candidate| (edit_distance(name, candidate), candidate));
-    let (distance, candidate) = distances.min()?;
-    (distance <= 1 + candidate.len() / 4).then_some(candidate)
-}
-
-/// How many insertions, removals and replacements of bytes make one text of the other.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+/// Takes the arguments of `serve` apart: flags alone.
+pub fn flags(arguments: &[String]) -> Result<Arguments<'_>, ArgumentError> {
+    let flags = SETTINGS.iter().filter(|setting| setting.is_flag());
+    let names: Vec<&str> = flags.map(|setting| setting.name).collect();
+    Arguments::split(arguments, &names, 0)
 }
 
 /// The text of `--help`.
@@ -561,7 +433,7 @@ pub fn readme_table() -> String {
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{text}\"")
+    format!("{text:?}")
 }
 
 fn duration(text: &str) -> Result<Duration, Expected> {

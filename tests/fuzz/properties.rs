@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use httpserver::app::controls::Controls;
-use httpserver::config::settings::{Config, SETTINGS, Setting};
+use httpserver::config::settings::{self, Config, SETTINGS, Setting};
 use httpserver::config::units;
 use httpserver::http::chunked::Chunked;
 use httpserver::http::error::RequestError;
@@ -256,8 +256,11 @@ pub fn settings(data: &[u8]) {
         if name.is_empty() || name == "admin-token-file" || looks_up {
             continue;
         }
-        let start = Config::read(&[format!("--{name}={value}")], |_| None);
-        if let Err(error) = start {
+        let flags = [format!("--{name}={value}")];
+        // Some settings are for `/admin` alone.
+        if let Ok(flags) = settings::flags(&flags)
+            && let Err(error) = Config::read(&flags, |_| None)
+        {
             one_line(&error.to_string(), name);
         }
         if let Some(setting) = Setting::from_runtime_name(name)
@@ -872,7 +875,9 @@ impl Served {
             "--trusted-proxies=127.0.0.0/8",
             &format!("--log-format={format}"),
         ];
-        let config = Config::read(&flags.map(str::to_owned), |_| None).expect("good flags");
+        let flags = flags.map(str::to_owned);
+        let flags = settings::flags(&flags).expect("known flags");
+        let config = Config::read(&flags, |_| None).expect("good values");
         let log: &'static Log = Box::leak(Box::default());
         let lines = Arc::new(Mutex::new(Vec::new()));
         let mut sink = Lines(lines.clone());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use httpserver::app::Exchange;
 use httpserver::app::handlers::{self, Action};
-use httpserver::config::settings::Config;
+use httpserver::config::settings::{self, Config};
 use httpserver::http::output::OutputBuffer;
 use httpserver::http::response::Sent;
 use httpserver::observe::diagnostics::Diagnostics;
@@ -51,7 +51,7 @@ fn ten_panics(addr: SocketAddr, server: &Server) {
 #[test]
 fn a_panic_costs_its_own_connection() {
     let flags = ["--delay-max", "0s", "--max-connections", "8"].map(str::to_owned);
-    let config = Config::read(&flags, |_| None).unwrap();
+    let config = Config::read(&settings::flags(&flags).unwrap(), |_| None).unwrap();
     let (log, lines): (&Log, &Log) = (Box::leak(Box::default()), Box::leak(Box::default()));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
