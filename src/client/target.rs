@@ -342,13 +342,13 @@ mod tests {
 
     #[test]
     fn version_and_pod_are_learned_from_an_httpserver_alone() {
-        let ours = "HTTP/1.1 200 OK\r\nServer: httpserver\r\nVersion: 1.2\u{7}\r\n\
+        let ours = "HTTP/1.1 200 OK\r\nServer: httpserver\r\nVersion: 1.2\t3\r\n\
                     Content-Type: application/json\r\n\
                     Content-Length: 29\r\n\r\n{\"hostname\":\"h\",\"pod\":\"pod-1\"}";
         let outcome = target(server(ours), "").ask(kept());
         assert_eq!(
             (outcome.version.as_deref(), outcome.pod.as_deref()),
-            (Some("1.2?"), Some("pod-1"))
+            (Some("1.2?3"), Some("pod-1"))
         );
         let other = "HTTP/1.1 404 x\r\nServer: nginx\r\nContent-Type: application/json\r\n\
                      Content-Length: 15\r\n\r\n{\"pod\":\"pod-1\"}";
