@@ -1,10 +1,36 @@
-//! As much JSON as `watch` needs: to write a string, and to find a string member of an object.
+//! As much JSON as `watch` needs: to write an object, and to find a string member of one.
 //!
 //! The reader takes the beginning of an object too, because only the beginning of a long body is
 //! kept.
 
+use std::fmt;
+
+/// An object that is written member by member.
+#[derive(Debug, Default)]
+pub struct Object(String);
+
+impl Object {
+    /// With one more member, whose value is JSON already.
+    pub fn member(mut self, name: &str, value: impl fmt::Display) -> Object {
+        let comma = if self.0.is_empty() { "" } else { "," };
+        self.0 += &format!("{comma}{}:{value}", string(name));
+        self
+    }
+
+    /// With one more member, a text.
+    pub fn text(self, name: &str, value: &str) -> Object {
+        self.member(name, string(value))
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{}}}", self.0)
+    }
+}
+
 /// A text as a JSON string, quotes included.
-pub fn string(text: &str) -> String {
+fn string(text: &str) -> String {
     let mut json = String::from("\"");
     for char in text.chars() {
         match char {

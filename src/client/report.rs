@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::http::Url;
-use super::json;
+use super::json::Object;
 use super::tally::{Kind, Names, Seen, Tally};
 
 /// Above this, the summary tells how late requests were started.
@@ -238,92 +238,75 @@ fn lost_by_kind(total: &Tally) -> String {
 }
 
 fn second_json(tally: &Tally, second: u64) -> String {
-    let (p50, p99) = (
-        tally.latencies.per_mille(500),
-        tally.latencies.per_mille(990),
-    );
-    let seen = |seen: Seen| seen.count.to_string();
-    format!(
-        "{{\"type\":\"second\",\"time\":{second},{},\"p50_seconds\":{},\"p99_seconds\":{},{},{},{}}}\n",
-        kinds_json(|kind| tally.count(kind)),
-        seconds(p50),
-        seconds(p99),
-        names_json("statuses", &tally.statuses, seen),
-        names_json("versions", &tally.versions, seen),
-        names_json("pods", &tally.pods, seen)
-    )
+    let count = |seen: Seen| seen.count.to_string();
+    let object = Object::default()
+        .text("type", "second")
+        .member("time", second);
+    let object = kinds(object, |kind| tally.count(kind))
+        .member("p50_seconds", seconds(tally.latencies.per_mille(500)))
+        .member("p99_seconds", seconds(tally.latencies.per_mille(990)))
+        .member("statuses", names_json(&tally.statuses, count))
+        .member("versions", names_json(&tally.versions, count))
+        .member("pods", names_json(&tally.pods, count));
+    format!("{object}\n")
 }
 
 fn summary_json(run: &Run<'_>) -> String {
     let total = run.total;
-    let use_of = |kept| format!("{{{}}}", kinds_json(|kind| total.count_on(kept, kind)));
-    let mut members = vec![
-        "\"type\":\"summary\"".to_owned(),
-        format!("\"url\":{}", json::string(&run.url.to_string())),
-        format!(
-            "\"rate\":{},\"first\":{},\"last\":{}",
-            run.rate, run.seconds.0, run.seconds.1
-        ),
-        format!("\"seconds\":{}", seconds(Some(run.length))),
-        format!(
-            "\"requests\":{},\"lost\":{}",
-            total.requests(),
-            total.lost()
-        ),
-        kinds_json(|kind| total.count(kind)),
-        format!("\"unfinished\":{}", run.unfinished),
-        format!(
-            "\"new_connections\":{},\"kept_connections\":{}",
-            use_of(false),
-            use_of(true)
-        ),
-        format!("\"connections_opened\":{}", total.opened),
-        format!("\"connections_ended_idle\":{}", total.ended_idle),
-    ];
+    let use_of = |kept| kinds(Object::default(), |kind| total.count_on(kept, kind));
+    let object = Object::default()
+        .text("type", "summary")
+        .text("url", &run.url.to_string())
+        .member("rate", run.rate)
+        .member("first", run.seconds.0)
+        .member("last", run.seconds.1)
+        .member("seconds", seconds(Some(run.length)))
+        .member("requests", total.requests())
+        .member("lost", total.lost());
+    let mut object = kinds(object, |kind| total.count(kind))
+        .member("unfinished", run.unfinished)
+        .member("new_connections", use_of(false))
+        .member("kept_connections", use_of(true))
+        .member("connections_opened", total.opened)
+        .member("connections_ended_idle", total.ended_idle);
     for (name, per_mille) in PERCENTILES {
-        members.push(format!(
-            "\"{name}_seconds\":{}",
-            seconds(total.latencies.per_mille(per_mille))
-        ));
+        let percentile = seconds(total.latencies.per_mille(per_mille));
+        object = object.member(&format!("{name}_seconds"), percentile);
     }
-    members.push(format!(
-        "\"max_seconds\":{}",
-        seconds(total.latencies.max())
-    ));
-    members.push(format!(
-        "\"gap_seconds\":{},\"gap_from\":{}",
-        seconds(Some(run.gap)),
-        run.gap_from
-    ));
-    members.push(format!("\"late_seconds\":{}", seconds(Some(total.late))));
-    members.push(format!("\"dropped_lines\":{}", run.dropped_lines));
+    object = object
+        .member("max_seconds", seconds(total.latencies.max()))
+        .member("gap_seconds", seconds(Some(run.gap)))
+        .member("gap_from", run.gap_from)
+        .member("late_seconds", seconds(Some(total.late)))
+        .member("dropped_lines", run.dropped_lines);
+    let seen = |Seen { count, first, last }| {
+        let object = Object::default().member("count", count);
+        object
+            .member("first", first)
+            .member("last", last)
+            .to_string()
+    };
     for (name, names) in ["statuses", "versions", "pods", "causes"]
-        .into_iter()
-        .zip(groups(total).map(|group| group.1))
+        .iter()
+        .zip(groups(total))
     {
-        members.push(names_json(name, names, |seen| {
-            format!(
-                "{{\"count\":{},\"first\":{},\"last\":{}}}",
-                seen.count, seen.first, seen.last
-            )
-        }));
+        object = object.member(name, names_json(names.1, seen));
     }
-    members.push(format!("\"verdict\":{}", json::string(&verdict(run))));
-    format!("{{{}}}\n", members.join(","))
+    format!("{}\n", object.text("verdict", &verdict(run)))
 }
 
-fn kinds_json(count: impl Fn(Kind) -> u64) -> String {
-    Kind::ALL
-        .map(|kind| format!("\"{}\":{}", kind.label(), count(kind)))
-        .join(",")
+fn kinds(object: Object, count: impl Fn(Kind) -> u64) -> Object {
+    let kinds = Kind::ALL.into_iter();
+    kinds.fold(object, |object, kind| {
+        object.member(kind.label(), count(kind))
+    })
 }
 
-fn names_json(title: &str, names: &Names, value: impl Fn(Seen) -> String) -> String {
-    let member = |(name, seen)| format!("{}:{}", json::string(name), value(seen));
-    format!(
-        "\"{title}\":{{{}}}",
-        names.iter().map(member).collect::<Vec<_>>().join(",")
-    )
+fn names_json(names: &Names, value: impl Fn(Seen) -> String) -> Object {
+    let names = names.iter();
+    names.fold(Object::default(), |object, (name, seen)| {
+        object.member(name, value(seen))
+    })
 }
 
 /// A duration in seconds, exact to the microsecond.
