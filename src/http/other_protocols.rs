@@ -406,11 +406,11 @@ mod tests {
                 tls(Some("abc"), &[]),
             ),
             (
-                &[(0, &server_name(0, &[b'a'; 999]))],
+                &[(0, &server_name(0, &[b'a'; SERVER_NAME + 1]))],
                 tls(Some(&"a".repeat(SERVER_NAME)), &[]),
             ),
             (
-                &[(16, &alpn(&[&[b'a'; 99][..]; 20]))],
+                &[(16, &alpn(&[&[b'a'; ALPN_NAME + 1][..]; ALPN_NAMES + 1]))],
                 tls(None, &[&*"a".repeat(ALPN_NAME); ALPN_NAMES]),
             ),
             (&[(0, &shop[1..]), (16, b"\0\x09")], no_names()),

@@ -64,13 +64,17 @@ fn echoes() {
     corpus("echo", properties::echo);
 }
 
-/// Every byte between others, and as the last of a value that it could end or escape.
+/// Every byte between others, and as the last of a value that it could end or escape. The echo asks a server dozens of
+/// times for each, so of letters and digits, and of the bytes beyond ASCII, it gets the first and the last of each kind.
 #[test]
 fn every_byte() {
+    const ENDS: &[u8] = b"09AZaz\x80\x9f\xa0\xbf\xc0\xc1\xc2\xdf\xe0\xef\xf0\xf4\xf5\xff";
     for byte in 0..=u8::MAX {
-        properties::echo(&[b'a', byte, b'b']);
         properties::controls(&[byte]);
         properties::controls(&[0, b'2', b'0', b'0', byte]);
+        if ENDS.contains(&byte) || (byte.is_ascii() && !byte.is_ascii_alphanumeric()) {
+            properties::echo(&[b'a', byte, b'b']);
+        }
     }
 }
 
