@@ -6,7 +6,7 @@ use crate::table;
 
 #[test]
 fn every_case_holds_whole_in_pieces_and_byte_by_byte() {
-    table::holds(&cases::keep_alive(), 60);
+    table::holds(&cases::keep_alive(), 60, 1);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::table;
 
 #[test]
 fn every_case_holds_whole_in_pieces_and_byte_by_byte() {
-    table::holds(&cases::limits(), 35);
+    table::holds(&cases::limits(), 35, 4);
 }
 
 /// A request whose head, the empty line at its end included, has this length.

@@ -8,7 +8,7 @@ use crate::table;
 
 #[test]
 fn every_case_holds_whole_in_pieces_and_byte_by_byte() {
-    table::holds(&cases::request_syntax(), 250);
+    table::holds(&cases::request_syntax(), 250, 1);
 }
 
 #[test]

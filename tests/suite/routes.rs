@@ -6,7 +6,7 @@ use crate::table;
 
 #[test]
 fn every_case_holds_whole_in_pieces_and_byte_by_byte() {
-    table::holds(&cases::routes(), 190);
+    table::holds(&cases::routes(), 190, 4);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Runs the table against one server, each case in several deliveries that must all end the same: whole, byte by
-//! byte, cut at every odd place at once, and cut in two at each odd place. An odd place is one beside a byte that is
-//! no letter or digit: between CR and LF, around a colon, inside a chunk's size line.
+//! byte, cut at every odd place at once, and cut in two at an odd place. An odd place is one beside a byte that is no
+//! letter or digit: between CR and LF, around a colon, inside a chunk's size line. Where the cases are about the syntax,
+//! each is cut at each of its odd places; where they are about the content, their heads are alike, and each is cut at
+//! every fourth of them, the next case at the places beside.
 //!
 //! Behind an input that must be refused stands one more request: if the server ever responses it, it has read the end
 //! of the refused one where we did not mean it, which is request smuggling. Behind one that keeps the connection
@@ -28,19 +30,27 @@ struct Delivery {
     whole: bool,
 }
 
-/// Runs each case in each delivery.
+impl Delivery {
+    const WHOLE: Self = Self {
+        cuts: Vec::new(),
+        whole: true,
+    };
+}
+
+/// Runs each case in each delivery, of those in two pieces every `stride`th.
 #[track_caller]
-pub(crate) fn holds(cases: &[Case], least: usize) {
+pub(crate) fn holds(cases: &[Case], least: usize, stride: usize) {
     let server = Server::start(&["--header-timeout", "5m", "--body-timeout", "5m"]);
     assert!(cases.len() >= least, "only {} cases", cases.len());
-    let jobs = Mutex::new(cases.iter());
+    let jobs = Mutex::new(cases.iter().enumerate());
     let failures = Mutex::new(Vec::new());
     let work = || {
         loop {
-            let Some(case) = jobs.lock().unwrap().next() else {
+            let Some((number, case)) = jobs.lock().unwrap().next() else {
                 return;
             };
-            if let Err(failure) = deliver_all(&server, case) {
+            let deliveries = deliveries(case, number % stride, stride);
+            if let Err(failure) = deliver_all(&server, case, deliveries) {
                 failures
                     .lock()
                     .unwrap()
@@ -74,35 +84,28 @@ fn no_two_cases_have_one_name() {
     assert!(twice.is_empty(), "{twice:?}");
 }
 
-fn deliver_all(server: &Server, case: &Case) -> Result<(), String> {
-    let some = if case.whole_only { 1 } else { usize::MAX };
-    for delivery in deliveries(&case.input).into_iter().take(some) {
+fn deliver_all(server: &Server, case: &Case, deliveries: Vec<Delivery>) -> Result<(), String> {
+    for delivery in deliveries {
         run(server, case, &delivery)
             .map_err(|failure| format!("cut at {:?}: {failure}", brief(&delivery.cuts)))?;
     }
     Ok(())
 }
 
-fn deliveries(input: &[u8]) -> Vec<Delivery> {
-    let odd: Vec<usize> = (1..input.len()).filter(|&at| is_odd(input, at)).collect();
-    let mut all = vec![Delivery {
-        cuts: Vec::new(),
-        whole: true,
-    }];
-    if input.len() <= LONG {
-        all.push(Delivery {
-            cuts: (1..input.len()).collect(),
-            whole: false,
-        });
+fn deliveries(case: &Case, skip: usize, stride: usize) -> Vec<Delivery> {
+    let input = &case.input;
+    let mut all = vec![Delivery::WHOLE];
+    if case.whole_only {
+        return all;
     }
-    all.push(Delivery {
-        cuts: odd.clone(),
-        whole: false,
-    });
-    all.extend(odd.into_iter().map(|at| Delivery {
-        cuts: vec![at],
-        whole: false,
-    }));
+    let pieces = |cuts| Delivery { cuts, whole: false };
+    if input.len() <= LONG {
+        all.push(pieces((1..input.len()).collect()));
+    }
+    let odd: Vec<usize> = (1..input.len()).filter(|&at| is_odd(input, at)).collect();
+    all.push(pieces(odd.clone()));
+    let some = odd.into_iter().skip(skip).step_by(stride);
+    all.extend(some.map(|at| pieces(vec![at])));
     all
 }
 
@@ -113,14 +116,7 @@ fn is_odd(input: &[u8], at: usize) -> bool {
 
 /// Sends a case over a connection of its own and holds what comes back against what was expected.
 pub(crate) fn run_whole(server: &Server, case: &Case) -> Result<Vec<Response>, String> {
-    run(
-        server,
-        case,
-        &Delivery {
-            cuts: Vec::new(),
-            whole: true,
-        },
-    )
+    run(server, case, &Delivery::WHOLE)
 }
 
 fn run(server: &Server, case: &Case, delivery: &Delivery) -> Result<Vec<Response>, String> {
