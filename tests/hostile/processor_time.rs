@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::Server;
 
-const REQUESTS: u32 = 300;
+const REQUESTS: u32 = 60;
 
 /// What one request costs the server.
 fn cost(server: &Server, request: &str) -> Duration {

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -377,6 +377,7 @@ pub(crate) fn sum_of(metrics: &str, prefix: &str) -> u64 {
 /// Asks for `/healthz` on a new connection, again and again, as a kubelet does but more often.
 pub(crate) struct Prober {
     stop: Arc<AtomicBool>,
+    count: Arc<AtomicUsize>,
     thread: JoinHandle<Probes>,
 }
 
@@ -392,8 +393,11 @@ pub(crate) struct Probes {
 impl Prober {
     /// Begins to probe, twenty times a second at most.
     pub(crate) fn start(address: SocketAddr) -> Prober {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+        let (stop, count) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let (stopped, counted) = (stop.clone(), Arc::clone(&count));
         let thread = thread::spawn(move || {
             let mut probes = Probes::default();
             while !stopped.load(SeqCst) {
@@ -402,11 +406,21 @@ impl Prober {
                     Ok(response) => probes.failed.push(response.status.to_string()),
                     Err(error) => probes.failed.push(error.to_string()),
                 }
+                counted.fetch_add(1, SeqCst);
                 pause(Duration::from_millis(50));
             }
             probes
         });
-        Prober { stop, thread }
+        Prober {
+            stop,
+            count,
+            thread,
+        }
+    }
+
+    /// How many probes have ended.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(SeqCst)
     }
 
     /// Ends, and tells what it saw.
