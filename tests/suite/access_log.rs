@@ -9,14 +9,14 @@ use crate::cases::{self, Case, End};
 use crate::support::host;
 use crate::support::log::{FORMATS, Line, sorted_statuses};
 use crate::support::server::Account;
-use crate::support::{Client, Response, Server, find, get, ms, not_run, pause};
+use crate::support::{Client, Response, Server, each, find, get, ms, not_run, pause};
 use crate::table;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
 #[test]
 fn each_case_of_the_table_has_a_line_with_its_status() {
-    for format in FORMATS {
+    each(FORMATS, |format| {
         let server = Server::start(&["--log-format", format, "--log-level", "debug"]);
         let mut failures = Vec::new();
         let mut seen = 0;
@@ -34,7 +34,7 @@ fn each_case_of_the_table_has_a_line_with_its_status() {
             failures.len(),
             failures.join("\n")
         );
-    }
+    });
 }
 
 /// Runs a case and compares the statuses of its responses with those of the lines behind the `seen` ones.
