@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use crate::app::controls::{Controls, ResponseFault};
+use crate::app::controls::ResponseFault;
 use crate::app::description::Numbers;
 use crate::app::negotiation::{self, Form};
 use crate::app::notes::Notes;
@@ -176,8 +176,9 @@ fn compare_names(a: &[u8], b: &[u8]) -> Ordering {
     a.len().cmp(&b.len()).then_with(by_bytes)
 }
 
-/// Writes the echo with the status, the fault and the close that the controls ask for.
-pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuffer<'_>) -> Sent {
+/// Writes the echo with the status and the fault that the controls ask for.
+pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
+    let controls = exchange.controls;
     if controls.fault == Some(ResponseFault::Empty) {
         return Sent {
             status: Status::NONE,
@@ -185,9 +186,7 @@ pub fn respond(exchange: &Exchange<'_>, controls: Controls, out: &mut OutputBuff
         };
     }
     let status = controls.status.unwrap_or(Status::OK);
-    let closes = controls.close || controls.fault.is_some();
-    let head = exchange.head_that_closes_if(closes, status, out);
-    let mut head = with_fields(exchange, head, status);
+    let mut head = with_fields(exchange, exchange.head(status, out), status);
     let (request, found) = (exchange.request, notes::find(exchange));
     let form = form(request);
     let content_type = match form {

@@ -21,13 +21,13 @@ use crate::http::route::Route;
 use crate::http::status::Status;
 use crate::http::websocket::handshake::{Handshake, handshake};
 use crate::limits;
-use crate::observe::metrics::{self, Fault};
+use crate::observe::metrics::{self, Fault, Faults};
 
 /// What is to be done for a request.
 #[derive(Clone, Copy)]
 pub enum Action<'a> {
-    /// Send the echo, changed by the controls.
-    Echo(Controls),
+    /// Send the echo.
+    Echo,
     /// Open a WebSocket.
     WebSocket,
     /// Answer 500 because of the error rate.
@@ -73,6 +73,8 @@ pub struct Decision<'a> {
     pub parameter: &'a str,
     /// What is to be done.
     pub action: Action<'a>,
+    /// How the request wants its response to be changed.
+    pub controls: Controls,
     /// The delay before the response.
     pub delay: Duration,
     /// Whether the delay is measured, so that the server's own time can be told apart from it.
@@ -85,6 +87,7 @@ impl<'a> Decision<'a> {
             route,
             parameter,
             action,
+            controls: Controls::default(),
             delay: Duration::ZERO,
             delay_is_measured: false,
         }
@@ -113,40 +116,33 @@ impl<'a> Decision<'a> {
 
     /// The status that the client asked for.
     pub fn asked_for_status(&self) -> bool {
-        match self.action {
-            Action::Status(_) => true,
-            Action::Echo(controls) => controls.status.is_some(),
-            _ => false,
-        }
+        self.controls.status.is_some() || matches!(self.action, Action::Status(_))
     }
 
-    /// The fault that is injected, for metrics and the log line. Of several, the one that changes
-    /// the response most.
-    pub fn fault(&self) -> Option<Fault> {
-        match self.action {
-            Action::FailByRate => Some(Fault::ErrorRate),
-            Action::Echo(controls) => match controls {
-                Controls {
-                    fault: Some(ResponseFault::Empty),
-                    ..
-                } => Some(Fault::Empty),
-                Controls {
-                    fault: Some(ResponseFault::Truncate),
-                    ..
-                } => Some(Fault::Truncate),
-                Controls {
-                    fault: Some(ResponseFault::Stall),
-                    ..
-                } => Some(Fault::Stall),
-                Controls {
-                    status: Some(_), ..
-                } => Some(Fault::Status),
-                Controls { delay: Some(_), .. } => Some(Fault::Delay),
-                Controls { close: true, .. } => Some(Fault::Close),
-                _ => None,
-            },
-            _ => None,
-        }
+    /// Whether the connection closes after the response because the client asked for it.
+    pub fn closes(&self) -> bool {
+        self.controls.close || self.controls.fault.is_some()
+    }
+
+    /// The faults that are injected, for metrics and the log line.
+    pub fn faults(&self) -> Faults {
+        let Controls {
+            status,
+            delay,
+            fault,
+            close,
+        } = self.controls;
+        let by_rate = matches!(self.action, Action::FailByRate).then_some(Fault::ErrorRate);
+        [
+            status.map(|_| Fault::Status).or(by_rate),
+            delay.map(|_| Fault::Delay),
+            fault.map(|fault| match fault {
+                ResponseFault::Empty => Fault::Empty,
+                ResponseFault::Truncate => Fault::Truncate,
+                ResponseFault::Stall => Fault::Stall,
+            }),
+            close.then_some(Fault::Close),
+        ]
     }
 }
 
@@ -224,10 +220,10 @@ fn decide_echo<'a>(
         None => Duration::ZERO,
     };
     if asks_for_websocket(request, controls)? {
-        let action = Action::WebSocket;
         return Ok(Decision {
+            controls,
             delay,
-            ..Decision::now(route, "", action)
+            ..Decision::now(route, "", Action::WebSocket)
         });
     }
     let plain = controls.status.is_none() && controls.fault.is_none() && random_applies;
@@ -235,7 +231,7 @@ fn decide_echo<'a>(
     let action = if fails {
         Action::FailByRate
     } else {
-        Action::Echo(controls)
+        Action::Echo
     };
     // A status that was asked for counts as such, so that no alert on the echo's errors fires.
     let route = if controls.status.is_some() {
@@ -244,6 +240,7 @@ fn decide_echo<'a>(
         route
     };
     Ok(Decision {
+        controls,
         delay,
         delay_is_measured: true,
         ..Decision::now(route, "", action)
@@ -282,10 +279,10 @@ fn decide_delay<'a>(
         let expected = "a duration such as 250ms, 2s, 1.5s or 1m, up to 60s";
         Refusal::bad_value("delay", parameter.as_bytes(), expected)
     })?;
-    let action = Action::Echo(controls);
     Ok(Decision {
+        controls,
         delay,
-        ..Decision::now(Route::Delay, parameter, action)
+        ..Decision::now(Route::Delay, parameter, Action::Echo)
     })
 }
 
@@ -317,7 +314,7 @@ fn action<'a>(
         }
         Route::Admin => admin_action(parameter).ok_or(RequestError::NotFound)?,
         Route::Asterisk => Action::Options,
-        Route::Echo | Route::Delay | Route::None => Action::Echo(Controls::default()),
+        Route::Echo | Route::Delay | Route::None => Action::Echo,
     })
 }
 
@@ -394,7 +391,7 @@ pub type Respond = fn(&Exchange<'_>, &Action<'_>, &mut OutputBuffer<'_>) -> Sent
 pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     let app = exchange.app;
     match *action {
-        Action::Echo(controls) => echo::respond(exchange, controls, out),
+        Action::Echo => echo::respond(exchange, out),
         Action::WebSocket => echo::websocket(exchange, out),
         Action::FailByRate => {
             let head = exchange.head(Status::INTERNAL_SERVER_ERROR, out);
@@ -403,7 +400,7 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
         }
         Action::Burn(duration) => {
             streams::burn(exchange, duration);
-            echo::respond(exchange, Controls::default(), out)
+            echo::respond(exchange, out)
         }
         Action::Healthz => probe(exchange, out, exchange.settings.live, "ok\n", "not alive\n"),
         Action::Readyz => {

@@ -43,6 +43,7 @@ pub mod streams;
 pub mod handlers;
 
 use admin::RecentRequests;
+use controls::Controls;
 use identity::Identity;
 
 /// What every request needs.
@@ -214,6 +215,8 @@ pub struct Exchange<'a> {
     pub dates: &'a Dates,
     /// What is known of the connection.
     pub connection: ConnectionFacts,
+    /// How the request wants its response to be changed.
+    pub controls: Controls,
     /// The injected delay, as long as it really was.
     pub delay: Duration,
     /// Whether the connection ends after this response.

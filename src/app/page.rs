@@ -188,6 +188,7 @@ mod tests {
 
     use std::time::Duration;
 
+    use crate::app::controls::Controls;
     use crate::app::{App, Body, ConnectionFacts, Host, SleepEnds, notes};
     use crate::config::settings::Config;
     use crate::http::base64;
@@ -247,6 +248,7 @@ mod tests {
             request_id: b"id",
             dates: &Dates::default(),
             connection: ConnectionFacts::default(),
+            controls: Controls::default(),
             delay: Duration::ZERO,
             close: false,
         };

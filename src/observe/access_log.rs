@@ -17,6 +17,7 @@ use crate::http::route::Route;
 use crate::http::status::Status;
 use crate::limits;
 use crate::observe::escape;
+use crate::observe::metrics::Faults;
 
 /// What a line tells of a request. An absent value is empty.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +46,8 @@ pub struct Entry<'a> {
     pub request_id: &'a [u8],
     /// Why the request was refused.
     pub refused: Option<RequestError>,
-    /// The name of the injected fault.
-    pub fault: &'a str,
+    /// The injected faults.
+    pub faults: Faults,
     /// The messages that a WebSocket connection received.
     pub messages: Option<u64>,
 }
@@ -119,15 +120,8 @@ impl Entry<'_> {
         log_value(self.value(FieldName::Host), out);
         put(out, [b"\" forwarded_for=\""]);
         self.forwarded_for(|bytes| log_value(bytes, out));
-        put(
-            out,
-            [
-                b"\" reason=",
-                dash(self.reason()),
-                b" fault=",
-                dash(self.fault.as_bytes()),
-            ],
-        );
+        put(out, [b"\" reason=", dash(self.reason()), b" fault="]);
+        self.put_faults(b"-", out);
         if let Some(messages) = self.messages {
             put(out, [b" messages=", &decimal::decimal(messages)]);
         }
@@ -169,11 +163,12 @@ impl Entry<'_> {
             ("\",\"trace_id\":\"", self.trace_id()),
             ("\",\"host\":\"", self.value(FieldName::Host)),
             ("\",\"reason\":\"", self.reason()),
-            ("\",\"fault\":\"", self.fault.as_bytes()),
         ] {
             put(out, [name.as_bytes()]);
             escape::json(value, |bytes| out.extend_from_slice(bytes));
         }
+        put(out, [b"\",\"fault\":\""]);
+        self.put_faults(b"", out);
         put(out, [b"\",\"forwarded_for\":\""]);
         self.forwarded_for(|bytes| escape::json(bytes, |bytes| out.extend_from_slice(bytes)));
         let (status, bytes) = (
@@ -212,6 +207,15 @@ impl Entry<'_> {
                 put(piece);
                 room -= piece.len();
             }
+        }
+    }
+
+    /// Adds the names of the injected faults as one list, or `none`.
+    fn put_faults(&self, none: &[u8], out: &mut Vec<u8>) {
+        let mut names = self.faults.iter().flatten().map(|fault| fault.label());
+        put(out, [names.next().map_or(none, str::as_bytes)]);
+        for name in names {
+            put(out, [b",", name.as_bytes()]);
         }
     }
 
@@ -280,6 +284,7 @@ fn trace_id(traceparent: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::metrics::Fault;
 
     const ENTRY: Entry<'_> = Entry {
         client: "1.2.3.4",
@@ -294,7 +299,7 @@ mod tests {
         delay: Duration::from_millis(1500),
         request_id: b"id",
         refused: None,
-        fault: "",
+        faults: [None; 4],
         messages: None,
     };
 
@@ -336,7 +341,7 @@ mod tests {
         );
         let refused = Entry {
             refused: Some(RequestError::Tls),
-            fault: "stall",
+            faults: [None, Some(Fault::Delay), Some(Fault::Stall), None],
             messages: Some(3),
             ..ENTRY
         };
@@ -346,10 +351,11 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains(" reason=tls fault=stall messages=3 duration="),
+            text.contains(" reason=tls fault=delay,stall messages=3 duration="),
             "{text}"
         );
         let json = line(&refused, "", true);
+        assert!(json.contains("\",\"fault\":\"delay,stall\",\""), "{json}");
         assert!(
             json.contains("\"target\":\"\\u0016\\u0003\",\"route\":\"echo\",\"protocol\":\"\"")
         );

@@ -79,6 +79,9 @@ labelled! {
     }
 }
 
+/// The faults of one response, at most one of each control.
+pub type Faults = [Option<Fault>; 4];
+
 labelled! {
     /// Which way a WebSocket message went.
     #[allow(missing_docs, reason = "the label says what each is")]

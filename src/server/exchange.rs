@@ -159,10 +159,9 @@ impl<'a> Connection<'a> {
             made_id = decimal::hex64(self.random.u64(..));
             &made_id
         };
-        let close = !request.keep_alive || body.is_none() || self.is_last(body);
+        let close = self.is_last(request, decision, body);
         self.buffers.dates.set(unix_now());
-        let output_start = self.out.position();
-        let received = body.unwrap_or_default();
+        let (output_start, received) = (self.out.position(), body.unwrap_or_default());
         let sent = {
             let exchange = Exchange {
                 app: self.app(),
@@ -179,6 +178,7 @@ impl<'a> Connection<'a> {
                 request_id,
                 dates: &self.buffers.dates,
                 connection: self.facts(),
+                controls: decision.controls,
                 delay,
                 close,
             };
@@ -208,7 +208,7 @@ impl<'a> Connection<'a> {
     fn why_broken_off(&self, after: After, decision: &Decision<'_>) -> Option<Aborted> {
         let unfinished = matches!(after, After::Abort | After::Stall);
         let ended = self.out.failed().is_some() || self.permit.is_evicted();
-        unfinished.then(|| match decision.fault() {
+        unfinished.then(|| match decision.controls.fault {
             Some(_) => Aborted::Fault,
             None if ended => self.why_aborted(),
             None => Aborted::Cut,
@@ -233,8 +233,9 @@ impl<'a> Connection<'a> {
 
     /// Whether this response is the connection's last. A request that is already here behind this
     /// one is answered too.
-    fn is_last(&self, body: Option<Received>) -> bool {
-        if self.permit.is_shed() {
+    fn is_last(&self, request: &Request, decision: &Decision<'_>, body: Option<Received>) -> bool {
+        let leaves = !request.keep_alive || decision.closes();
+        if leaves || body.is_none() || self.permit.is_shed() {
             return true;
         }
         if !self.permit.is_leaving() {
@@ -342,9 +343,9 @@ impl<'a> Connection<'a> {
         if let Some(error) = refused {
             app.metrics.rejected(error);
         }
-        let fault = decision.fault();
-        if let Some(fault) = fault {
-            app.metrics.injected(fault);
+        let faults = decision.faults();
+        for fault in faults.iter().flatten() {
+            app.metrics.injected(*fault);
         }
         let method = request.map_or(Method::Other, |request| request.method);
         if status != Status::NONE {
@@ -367,7 +368,7 @@ impl<'a> Connection<'a> {
                 delay: outcome.delay,
                 request_id: outcome.request_id,
                 refused,
-                fault: fault.map_or("", |fault| fault.label()),
+                faults,
                 messages: outcome.messages,
             };
             let buffers = &mut *self.buffers;

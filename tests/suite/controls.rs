@@ -373,10 +373,9 @@ fn each_fault_is_counted_and_stands_in_the_log() {
             };
             expected.push((target, name.to_owned()));
         }
-        // Of several the one that changes the response most is told.
         expected.push((
-            "/x?echo-delay=1ms&echo-status=404&echo-close".to_owned(),
-            "status".to_owned(),
+            "/x?echo-delay=1ms&echo-status=404&echo-close&echo-fault=truncate".to_owned(),
+            "status,delay,truncate,close".to_owned(),
         ));
         for (target, _) in &expected {
             let mut client = Client::new(&server);
@@ -385,8 +384,8 @@ fn each_fault_is_counted_and_stands_in_the_log() {
         }
         let scrape = server.scrape();
         for name in names {
-            let count = 1 + u64::from(name == "status");
-            assert_eq!(scrape.count(&fault(name)), count, "{name}");
+            let both = 1 + u64::from(!["empty", "stall"].contains(&name));
+            assert_eq!(scrape.count(&fault(name)), both, "{name}");
         }
         assert_eq!(scrape.count(&fault("error_rate")), 0);
         let mut logged: Vec<_> = server
@@ -409,9 +408,13 @@ fn each_fault_is_counted_and_stands_in_the_log() {
 fn the_error_rate_is_a_fault_too() {
     let mut server = Server::start(&["--error-rate", "1"]);
     assert_eq!(ask(&server, "/a", "").status, 500);
+    // The other controls hold for it too.
+    let both = ask(&server, "/c?echo-close&echo-delay=1ms", "");
+    assert!(both.status == 500 && both.closes(), "{both}");
+    assert_eq!(server.line("/c").field("fault"), "error_rate,delay,close");
     // A status that was asked for is not made a 500.
     assert_eq!(ask(&server, "/b?echo-status=201", "").status, 201);
-    assert_eq!(server.count(&fault("error_rate")), 1);
+    assert_eq!(server.count(&fault("error_rate")), 2);
     assert_eq!(server.line("/a").field("fault"), "error_rate");
     server.stop();
 }
