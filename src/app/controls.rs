@@ -1,9 +1,10 @@
-//! The controls of the echo: `echo-status`, `echo-delay`, `echo-fault` and `echo-close`.
+//! The controls of a response: `echo-status`, `echo-delay`, `echo-fault` and `echo-close`.
 //!
-//! They work on any path that reaches the echo, because an Ingress or a Gateway hands `/app/…` on
-//! and leaves `/status/503` out of reach. Each is a query parameter or a request field of the same
-//! name; the query parameter wins. A bad value is refused with its name and the forms that are
-//! taken.
+//! They work on any path, because an Ingress or a Gateway hands `/app/…` on and leaves
+//! `/status/503` out of reach; only probes, `/version` and `/admin` have none. Each is a query
+//! parameter or a request field of the same name; the query parameter wins over the field, and a
+//! control wins over what the path says. A bad value is refused with its name and the forms that
+//! are taken.
 
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use fastrand::Rng;
 
 use crate::config::units;
 use crate::http::error::RequestError;
+use crate::http::field::truncated;
 use crate::http::field_name::{FieldName, FieldNames};
 use crate::http::request::Request;
+use crate::http::response::{After, Head, Sent};
 use crate::http::status::Status;
 use crate::limits;
 
@@ -38,6 +41,42 @@ pub enum ResponseFault {
     Truncate,
     /// The head is sent, and nothing after it.
     Stall,
+}
+
+impl ResponseFault {
+    /// How much of a body of this length is sent.
+    pub fn part_of(self, length: u64) -> u64 {
+        match self {
+            ResponseFault::Truncate => length / 2,
+            ResponseFault::Empty | ResponseFault::Stall => 0,
+        }
+    }
+
+    /// Ends a response with a part of its body, which `write` puts out whole.
+    pub fn body(
+        self,
+        head: Head<'_, '_>,
+        content_type: &'static str,
+        length: u64,
+        write: impl FnOnce(&mut dyn FnMut(&[u8])),
+    ) -> Sent {
+        let mut stream = head.stream(content_type, Some(length));
+        let mut left = self.part_of(length) as usize;
+        write(&mut |bytes| {
+            let piece = truncated(bytes, left);
+            left -= piece.len();
+            stream.write(piece);
+        });
+        stream.break_off(self.after())
+    }
+
+    /// What happens to the connection after that part.
+    pub fn after(self) -> After {
+        match self {
+            ResponseFault::Stall => After::Stall,
+            ResponseFault::Empty | ResponseFault::Truncate => After::Abort,
+        }
+    }
 }
 
 /// Why a request is refused, and which value was wrong.

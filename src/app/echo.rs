@@ -7,16 +7,15 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use crate::app::controls::ResponseFault;
 use crate::app::description::Numbers;
 use crate::app::negotiation::{self, Form};
 use crate::app::notes::Notes;
-use crate::app::{Exchange, description, handlers, notes, page};
+use crate::app::{Exchange, description, notes, page};
 use crate::http::field::{self, FieldValue};
 use crate::http::field_name::FieldName;
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Method, Request};
-use crate::http::response::{After, HTML, Head, JSON, Sent, TEXT};
+use crate::http::response::{HTML, Head, JSON, Sent, TEXT};
 use crate::http::status::Status;
 use crate::http::websocket::frames::{FrameHeader, Opcode};
 use crate::http::websocket::handshake::{Handshake, handshake};
@@ -176,17 +175,9 @@ fn compare_names(a: &[u8], b: &[u8]) -> Ordering {
     a.len().cmp(&b.len()).then_with(by_bytes)
 }
 
-/// Writes the echo with the status and the fault that the controls ask for.
+/// Writes the echo.
 pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
-    let controls = exchange.controls;
-    if controls.fault == Some(ResponseFault::Empty) {
-        return Sent {
-            status: Status::NONE,
-            after: After::Abort,
-        };
-    }
-    let status = controls.status.unwrap_or(Status::OK);
-    let mut head = with_fields(exchange, exchange.head(status, out), status);
+    let mut head = with_fields(exchange, exchange.head(Status::OK, out));
     let (request, found) = (exchange.request, notes::find(exchange));
     let form = form(request);
     let content_type = match form {
@@ -205,22 +196,14 @@ pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     describe(exchange, form, numbers, found, |bytes| {
         length += bytes.len() as u64;
     });
-    let Some(fault) = controls.fault else {
+    let Some(fault) = exchange.controls.fault else {
         return head.sized_body(content_type, length, |out| {
             describe(exchange, form, numbers, found, |bytes| out.put(bytes));
         });
     };
-    let mut stream = head.stream(content_type, Some(length));
-    if fault == ResponseFault::Truncate {
-        let mut left = (length / 2) as usize;
-        describe(exchange, form, numbers, found, |bytes| {
-            let piece = field::truncated(bytes, left);
-            left -= piece.len();
-            stream.write(piece);
-        });
-    }
-    let stalls = fault == ResponseFault::Stall;
-    stream.break_off(if stalls { After::Stall } else { After::Abort })
+    fault.body(head, content_type, length, |put| {
+        describe(exchange, form, numbers, found, put);
+    })
 }
 
 /// Puts out the description of the request in this form.
@@ -266,18 +249,14 @@ pub fn websocket(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     sent
 }
 
-/// Adds the copied fields, the fields that the status demands, and the delay.
-fn with_fields<'o, 'w>(
-    exchange: &Exchange<'_>,
-    mut head: Head<'o, 'w>,
-    status: Status,
-) -> Head<'o, 'w> {
+/// Adds the copied fields and the delay.
+fn with_fields<'o, 'w>(exchange: &Exchange<'_>, mut head: Head<'o, 'w>) -> Head<'o, 'w> {
     let request = exchange.request;
     copied_runs(request, |run| head.lines(request.lines(run)));
     if request.method == Method::Options {
         head = head.field("Allow", exchange.route.allow(exchange.parameter));
     }
-    handlers::required_fields(head, status, exchange).server_timing(exchange.delay)
+    head.server_timing(exchange.delay)
 }
 
 #[cfg(test)]

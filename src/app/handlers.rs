@@ -16,7 +16,7 @@ use crate::http::decimal;
 use crate::http::error::{Cause, RequestError};
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Framing, Method, Request, Version};
-use crate::http::response::{Head, JSON, Sent, TEXT};
+use crate::http::response::{After, Head, JSON, Sent, TEXT};
 use crate::http::route::Route;
 use crate::http::status::Status;
 use crate::http::websocket::handshake::{Handshake, handshake};
@@ -167,7 +167,7 @@ pub fn decide<'a>(
     }
     let decided = match route {
         Route::Echo | Route::None => decide_echo(settings, request, route, random),
-        Route::Delay => decide_delay(request, parameter, random),
+        _ if has_controls(route) => decide_controlled(request, route, parameter, random),
         _ => {
             action(route, parameter, request).map(|action| Decision::now(route, parameter, action))
         }
@@ -179,6 +179,12 @@ pub fn decide<'a>(
 /// the probes answer OPTIONS as they answer GET, because HAProxy's default check sends it.
 fn has_options(route: Route) -> bool {
     !matches!(route, Route::Echo | Route::Healthz | Route::Readyz)
+}
+
+/// Whether the controls hold for a route. The others tell the truth about the server, whatever their
+/// client asks for.
+fn has_controls(route: Route) -> bool {
+    !route.is_probe() && !matches!(route, Route::Version | Route::Admin | Route::Asterisk)
 }
 
 /// Whether the route takes the request at all.
@@ -264,29 +270,32 @@ fn asks_for_websocket(request: &Request, controls: Controls) -> Result<bool, Req
     }
 }
 
-fn decide_delay<'a>(
+/// What a route does that has its own response, changed by the controls.
+fn decide_controlled<'a>(
     request: &'a Request,
+    route: Route,
     parameter: &'a str,
     random: &mut Rng,
 ) -> Result<Decision<'a>, Refusal<'a>> {
-    // The delay of the path holds.
-    let controls = Controls {
-        delay: None,
-        ..Controls::read(request, random)?
+    let controls = Controls::read(request, random)?;
+    let delay = match route {
+        Route::Delay => delay(parameter)?,
+        _ => Duration::ZERO,
     };
-    let delay = units::parse_duration(parameter).filter(|delay| *delay <= limits::DELAY);
-    let delay = delay.ok_or_else(|| {
-        let expected = "a duration such as 250ms, 2s, 1.5s or 1m, up to 60s";
-        Refusal::bad_value("delay", parameter.as_bytes(), expected)
-    })?;
     Ok(Decision {
         controls,
-        delay,
-        ..Decision::now(Route::Delay, parameter, Action::Echo)
+        delay: controls.delay.unwrap_or(delay),
+        ..Decision::now(route, parameter, action(route, parameter, request)?)
     })
 }
 
-/// What a route without a delay does.
+fn delay(parameter: &str) -> Result<Duration, Refusal<'_>> {
+    let expected = "a duration such as 250ms, 2s, 1.5s or 1m, up to 60s";
+    let delay = units::parse_duration(parameter).filter(|delay| *delay <= limits::DELAY);
+    delay.ok_or_else(|| Refusal::bad_value("delay", parameter.as_bytes(), expected))
+}
+
+/// What a route does.
 fn action<'a>(
     route: Route,
     parameter: &'a str,
@@ -390,6 +399,12 @@ pub type Respond = fn(&Exchange<'_>, &Action<'_>, &mut OutputBuffer<'_>) -> Sent
 /// Writes the response.
 pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     let app = exchange.app;
+    if exchange.controls.fault == Some(ResponseFault::Empty) {
+        return Sent {
+            status: Status::NONE,
+            after: After::Abort,
+        };
+    }
     match *action {
         Action::Echo => echo::respond(exchange, out),
         Action::WebSocket => echo::websocket(exchange, out),
@@ -403,21 +418,7 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
             echo::respond(exchange, out)
         }
         Action::Healthz => probe(exchange, out, exchange.settings.live, "ok\n", "not alive\n"),
-        Action::Readyz => {
-            let draining = exchange.host.draining();
-            let not_ready = if draining {
-                "draining\n"
-            } else {
-                "not ready\n"
-            };
-            probe(
-                exchange,
-                out,
-                exchange.settings.ready && !draining,
-                "ready\n",
-                not_ready,
-            )
-        }
+        Action::Readyz => readyz(exchange, out),
         Action::Metrics => {
             let metrics = app.metrics.render(&exchange.host.snapshot());
             exchange
@@ -427,7 +428,10 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
         Action::Version => exchange
             .head(Status::OK, out)
             .body(JSON, &app.identity.version_json),
-        Action::Status(status) => with_status(exchange, status, out),
+        Action::Status(status) => {
+            let asked = exchange.controls.status;
+            with_status(exchange, asked.unwrap_or(status), out)
+        }
         Action::Bytes(bytes) => streams::bytes(exchange, bytes, out),
         Action::Upload => streams::upload(exchange, out),
         Action::Events(events) => streams::events(exchange, events, out),
@@ -449,6 +453,17 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
     }
 }
 
+fn readyz(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
+    let draining = exchange.host.draining();
+    let ready = exchange.settings.ready && !draining;
+    let not_ready = if draining {
+        "draining\n"
+    } else {
+        "not ready\n"
+    };
+    probe(exchange, out, ready, "ready\n", not_ready)
+}
+
 fn probe(
     exchange: &Exchange<'_>,
     out: &mut OutputBuffer<'_>,
@@ -467,7 +482,9 @@ fn probe(
 fn with_status(exchange: &Exchange<'_>, status: Status, out: &mut OutputBuffer<'_>) -> Sent {
     let code = decimal::decimal(status.code().into());
     let pieces = [&code[..], b" ", status.reason().as_bytes(), b"\n"];
-    required_fields(exchange.head(status, out), status, exchange).pieces(TEXT, &pieces)
+    let head = Head::new(out, status, &exchange.preamble(exchange.close));
+    let head = required_fields(head, status, exchange);
+    exchange.pieces(head, TEXT, &pieces)
 }
 
 /// Adds the fields that the definition of a status demands (RFC 9110 section 15).

@@ -15,7 +15,7 @@ use crate::config::settings::{Config, RuntimeSettings};
 use crate::http::date::Dates;
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Method, Request};
-use crate::http::response::{Head, Preamble};
+use crate::http::response::{Head, Preamble, Sent};
 use crate::http::route::{Route, Routes};
 use crate::http::status::Status;
 use crate::observe::diagnostics::Diagnostics;
@@ -229,14 +229,34 @@ impl Exchange<'_> {
         self.head_that_closes_if(false, status, out)
     }
 
-    /// Begins a response after which the connection closes also if `closes` says so.
+    /// Begins a response after which the connection closes also if `closes` says so. A status that
+    /// the controls ask for takes the place of `status`.
     pub fn head_that_closes_if<'o, 'w>(
         &self,
         closes: bool,
         status: Status,
         out: &'o mut OutputBuffer<'w>,
     ) -> Head<'o, 'w> {
-        Head::new(out, status, &self.preamble(closes || self.close))
+        let asked = self.controls.status;
+        let status = asked.unwrap_or(status);
+        let head = Head::new(out, status, &self.preamble(closes || self.close));
+        if asked.is_none() {
+            return head;
+        }
+        handlers::required_fields(head, status, self)
+    }
+
+    /// Ends a response with a body in a few pieces, or with what a fault leaves of it.
+    pub fn pieces(&self, head: Head<'_, '_>, content_type: &'static str, pieces: &[&[u8]]) -> Sent {
+        let Some(fault) = self.controls.fault else {
+            return head.pieces(content_type, pieces);
+        };
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        fault.body(head, content_type, length, |put| {
+            for piece in pieces {
+                put(piece);
+            }
+        })
     }
 
     fn preamble(&self, close: bool) -> Preamble<'_> {

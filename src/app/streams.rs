@@ -46,16 +46,18 @@ pub fn bytes(exchange: &Exchange<'_>, bytes: Bytes, out: &mut OutputBuffer<'_>) 
     let head = exchange.head_that_closes_if(ends_by_close, Status::OK, out);
     let length = (!bytes.chunked).then_some(bytes.size);
     let mut stream = head.stream("application/octet-stream", length);
+    let fault = exchange.controls.fault;
+    let size = fault.map_or(bytes.size, |fault| fault.part_of(bytes.size));
     let whole = if let Some(over) = bytes.over {
-        paced(exchange, &mut stream, bytes.size, over)
+        paced(exchange, &mut stream, size, over)
     } else {
-        stream.repeat(BLOCK, bytes.size);
+        stream.repeat(BLOCK, size);
         true
     };
-    if whole {
-        stream.end()
-    } else {
-        stream.break_off(After::Abort)
+    match fault {
+        None if whole => stream.end(),
+        Some(fault) if whole => stream.break_off(fault.after()),
+        _ => stream.break_off(After::Abort),
     }
 }
 
@@ -93,7 +95,7 @@ pub fn upload(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
         "{{\"bytes\":{length},\"seconds\":{},\"bytes_per_second\":{rate:.0}}}\n",
         String::from_utf8_lossy(&seconds)
     );
-    exchange.head(Status::OK, out).body(JSON, text.as_bytes())
+    exchange.pieces(exchange.head(Status::OK, out), JSON, &[text.as_bytes()])
 }
 
 /// Sends server-sent events, one for each interval.
@@ -101,14 +103,24 @@ pub fn events(exchange: &Exchange<'_>, events: Events, out: &mut OutputBuffer<'_
     let ends_by_close = exchange.request.version == Version::Http10;
     let head = exchange.head_that_closes_if(ends_by_close, Status::OK, out);
     let mut stream = head.stream("text/event-stream", None);
+    let fault = exchange.controls.fault;
+    // Half of the events, or one where their number is open.
+    let count = fault.map_or(events.count, |fault| {
+        Some(fault.part_of(events.count.unwrap_or(2)))
+    });
+    let count = if stream.is_body_wanted() {
+        count
+    } else {
+        Some(0)
+    };
     let (start, mut number) = (Instant::now(), 0);
-    while events.count.is_none_or(|count| number < count) && !exchange.host.draining() {
+    while count.is_none_or(|count| number < count) && !exchange.host.draining() {
         number += 1;
         stream.write(&event(exchange, number));
         let due = events
             .interval
             .saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
-        let last = events.count == Some(number);
+        let last = count == Some(number);
         let wait = if last {
             Duration::ZERO
         } else {
@@ -119,7 +131,10 @@ pub fn events(exchange: &Exchange<'_>, events: Events, out: &mut OutputBuffer<'_
         }
         exchange.host.sleep(wait, SleepEnds::AtDrain);
     }
-    stream.end()
+    match fault {
+        None => stream.end(),
+        Some(fault) => stream.break_off(fault.after()),
+    }
 }
 
 /// One event: its id, and JSON with the time and who sent it.
@@ -154,7 +169,6 @@ pub fn burn(exchange: &Exchange<'_>, duration: Duration) -> Duration {
 
 /// Ends a request for the icon that browsers ask for by themselves.
 pub fn no_icon(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
-    exchange
-        .head(Status::NOT_FOUND, out)
-        .body(TEXT, b"404 Not Found: there is no icon\n")
+    let head = exchange.head(Status::NOT_FOUND, out);
+    exchange.pieces(head, TEXT, &[b"404 Not Found: there is no icon\n"])
 }

@@ -461,6 +461,93 @@ fn a_status_that_was_asked_for_counts_as_such() {
     );
 }
 
+/// Every route that has its own response, with a query of its own, and what its body holds.
+const ROUTES: [(&str, &str); 7] = [
+    ("/status/201?", "01 Created"),
+    ("/delay/0s?", "\ntarget: /delay/0s"),
+    ("/bytes/5?", "xxxxx"),
+    ("/bytes/5?over=1ms&chunked&", "xxxxx"),
+    ("/upload?", "{\"bytes\":0,"),
+    ("/events?count=1&", "id: 1\n"),
+    ("/burn/1ms?", "\ntarget: /burn/1ms"),
+];
+
+#[test]
+fn the_controls_hold_on_every_route_that_is_no_probe() {
+    let server = Server::start(&["--allow-burn", "true"]);
+    let count = ROUTES.len() as u64;
+    for (target, body) in ROUTES {
+        let response = ask(
+            &server,
+            &format!("{target}echo-status=401&echo-delay=1ms&echo-close"),
+            "",
+        );
+        assert_eq!(
+            (response.status, response.values("www-authenticate").len()),
+            (401, 1),
+            "{target}: {response}"
+        );
+        assert!(response.closes(), "{target}: {response}");
+        if !target.starts_with("/status") {
+            assert!(response.text().contains(body), "{target}: {response}");
+        }
+        let line = server.line(&format!("{target}echo-status"));
+        assert_eq!(line.field("fault"), "status,delay,close", "{line:?}");
+        assert!(line.number("delay") >= 0.001, "{line:?}");
+        let bodiless = ask(&server, &format!("{target}echo-status=204"), "");
+        assert_eq!((bodiless.status, bodiless.body.len()), (204, 0), "{target}");
+        let bad = ask(&server, &format!("{target}echo-delay=3"), "");
+        assert!(
+            bad.status == 400 && bad.text().contains("echo-delay"),
+            "{bad}"
+        );
+    }
+    for (name, times) in [("status", 2), ("delay", 1), ("close", 1)] {
+        assert_eq!(server.count(&fault(name)), times * count, "{name}");
+    }
+    // A control wins over what the path says.
+    assert_eq!(ask(&server, "/status/404?echo-status=503", "").status, 503);
+    let response = ask(&server, "/delay/60s?echo-delay=2ms", "");
+    assert!(response.told_delay() < ms(60_000), "{response}");
+}
+
+#[test]
+fn the_faults_hold_on_every_route_that_is_no_probe() {
+    let server = Server::start(&["--allow-burn", "true", "--write-timeout", "1s"]);
+    let end = |target: &str, fault: &str| {
+        let mut client = Client::new(&server);
+        client.send(request(&format!("{target}echo-fault={fault}"), ""));
+        let end = client.end();
+        assert!(!end.reset, "{target}: an orderly end");
+        end.rest
+    };
+    let body = |bytes: &[u8]| bytes[find(bytes, b"\r\n\r\n").expect("a head") + 4..].to_vec();
+    for (target, _) in ROUTES {
+        assert_eq!(end(target, "empty"), b"", "{target}");
+        assert_eq!(body(&end(target, "stall")), b"", "{target}");
+        let truncated = end(target, "truncate");
+        let (head, body) = (String::from_utf8_lossy(&truncated), body(&truncated));
+        match head.split("Content-Length: ").nth(1) {
+            Some(rest) => {
+                let length = rest.lines().next().and_then(|length| length.parse().ok());
+                assert_eq!(
+                    length.map(|length: usize| length / 2),
+                    Some(body.len()),
+                    "{head}"
+                );
+            }
+            None => assert!(!body.ends_with(b"0\r\n\r\n"), "{target}: no last chunk"),
+        }
+    }
+    let count = 3 * ROUTES.len() as u64;
+    server.wait_count(&aborted("fault"), |now| now == count);
+    // Half of the events, and one where their number is open.
+    for (target, events) in [("/events?count=4&interval=100ms&", 2), ("/events?", 1)] {
+        let text = String::from_utf8(end(target, "truncate")).expect("text");
+        assert_eq!(text.matches("data:").count(), events, "{target}: {text}");
+    }
+}
+
 #[test]
 fn no_control_reaches_a_probe() {
     let server = Server::start(&["--path-prefix", "/app"]);
