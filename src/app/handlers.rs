@@ -229,7 +229,7 @@ fn decide_echo<'a>(
         return Ok(Decision {
             controls,
             delay,
-            ..Decision::now(route, "", Action::WebSocket)
+            ..Decision::now(Route::WebSocket, "", Action::WebSocket)
         });
     }
     let plain = controls.status.is_none() && controls.fault.is_none() && random_applies;
@@ -323,7 +323,7 @@ fn action<'a>(
         }
         Route::Admin => admin_action(parameter).ok_or(RequestError::NotFound)?,
         Route::Asterisk => Action::Options,
-        Route::Echo | Route::Delay | Route::None => Action::Echo,
+        Route::Echo | Route::Delay | Route::WebSocket | Route::None => Action::Echo,
     })
 }
 

@@ -11,6 +11,9 @@ labelled! {
     Route {
         /// Everything that is no other route.
         Echo "echo",
+        /// A WebSocket on a path of the echo. It lasts as long as its client likes, so its time must
+        /// not count as that of an echo.
+        WebSocket "websocket",
         /// `/healthz` and `/livez`: is the process alive?
         Healthz "healthz",
         /// `/readyz`: does it want requests?
@@ -116,7 +119,7 @@ impl Route {
                 "GET, HEAD, OPTIONS"
             }
             Route::Favicon => "GET, HEAD, OPTIONS",
-            Route::Events => "GET, OPTIONS",
+            Route::Events | Route::WebSocket => "GET, OPTIONS",
             Route::Admin if parameter.starts_with("settings/") => "PUT, OPTIONS",
             Route::Admin => "GET, HEAD, OPTIONS",
             Route::Asterisk => "OPTIONS",

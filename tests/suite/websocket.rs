@@ -492,7 +492,7 @@ fn the_line_at_its_end_and_the_metrics_tell_the_messages() {
                 line.field("route"),
                 line.field("complete")
             ),
-            (101, "3", "echo", "true"),
+            (101, "3", "websocket", "true"),
             "{line:?}"
         );
         assert!(line.number("bytes") > 3.0 * 7.0, "{line:?}");
@@ -501,8 +501,13 @@ fn the_line_at_its_end_and_the_metrics_tell_the_messages() {
         let scrape = server.scrape();
         assert_eq!(scrape.count(&messages("received")), 3);
         assert_eq!(
-            scrape.count("http_requests_total{code=\"101\",method=\"GET\",route=\"echo\"}"),
+            scrape.count("http_requests_total{code=\"101\",method=\"GET\",route=\"websocket\"}"),
             1
+        );
+        // The time of a WebSocket is not that of an echo.
+        assert_eq!(
+            scrape.count("http_request_duration_seconds_count{route=\"echo\"}"),
+            0
         );
         // The description is a message too.
         assert_eq!(scrape.count(&messages("sent")), 4);
