@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::log::FORMATS;
 use crate::support::metrics::{Scrape, rejected, series};
 use crate::support::server::Account;
-use crate::support::{Client, Response, Server, eventually, ms};
+use crate::support::{Client, Response, Server, eventually, host, ms};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const TEXT: u8 = 0x81;
@@ -553,8 +553,11 @@ fn a_client_that_does_not_close_is_cut_at_the_drains_limit() {
 }
 
 #[test]
-fn two_hundred_idle_websockets_are_told_and_the_server_ends_in_time() {
-    const COUNT: usize = 200;
+fn a_thousand_idle_websockets_are_told_and_the_server_ends_in_time() {
+    const COUNT: usize = 1000;
+    if !host::open_files("1,000 WebSockets", 4 * COUNT as u64) {
+        return;
+    }
     let mut server = Server::start(&["--drain-timeout", "1h"]);
     let mut sockets: Vec<Socket> = (0..COUNT).map(|_| Socket::open(&server, "/")).collect();
     server.wait_in_flight(COUNT as u64);
