@@ -129,8 +129,10 @@ struct Gathered {
 
 impl Request {
     /// Parses the request head that `input` begins with; the number of bytes it took, or `None`
-    /// while the head has not ended. `max_head` is its largest size in bytes.
+    /// while the head has not ended. `max_head` is its largest size in bytes. After a refusal the
+    /// request holds nothing of the one before.
     pub fn parse(&mut self, input: &[u8], max_head: usize) -> Result<Option<usize>, RequestError> {
+        self.clear();
         let skipped = empty_lines(input)?;
         let bytes = &input[skipped..];
         let mut places = [const { MaybeUninit::uninit() }; limits::FIELDS];
@@ -154,20 +156,27 @@ impl Request {
         Ok(Some(skipped + length))
     }
 
+    /// Forgets the request before.
+    fn clear(&mut self) {
+        self.head.clear();
+        self.line.clear();
+        self.spans.clear();
+        self.names.clear();
+        (self.method_length, self.path, self.query) = (0, 0..0, 0..0);
+        (self.present, self.repeated) = (FieldNames::default(), FieldNames::default());
+    }
+
     /// Copies what was parsed into the request's own buffers.
     fn take_over(&mut self, parsed: &httparse::Request<'_, '_>, head: &[u8]) {
         let place = |part: &[u8]| {
             let start = part.as_ptr() as usize - head.as_ptr() as usize;
             (start as u32, (start + part.len()) as u32)
         };
-        self.head.clear();
         // A long head must not keep its memory while a short one waits.
         if self.head.capacity() > limits::KEPT_HEAD_BYTES {
             self.head.shrink_to(head.len());
         }
         self.head.extend_from_slice(head);
-        self.spans.clear();
-        self.names.clear();
         let names = &mut self.names;
         self.spans.extend(parsed.headers.iter().map(|header| {
             let start = names.len() as u32;
@@ -184,7 +193,6 @@ impl Request {
         self.method = Method::from_label(method).unwrap_or(Method::Other);
         self.method_length = method.len();
         let target = parsed.path.unwrap_or_default();
-        self.line.clear();
         self.line.push_str(method);
         self.line.push_str(target);
         let is_10 = parsed.version == Some(0);
@@ -198,7 +206,7 @@ impl Request {
     /// Refuses what httparse forgives: line ends other than CR LF, and any length.
     fn check_lines(&self, max_head: usize) -> Result<(), RequestError> {
         let ends_well = |end: usize| self.head[..end].ends_with(b"\r\n");
-        if self.line_start(0) > limits::REQUEST_LINE_BYTES + 2 {
+        if is_too_long(&self.head[..self.line_start(0)]) {
             return Err(RequestError::TargetTooLong);
         }
         if self.head.len() > max_head {
@@ -233,7 +241,6 @@ impl Request {
 
     fn read_fields(&mut self) -> Result<(), RequestError> {
         (self.expects_continue, self.names_fields) = (false, false);
-        (self.present, self.repeated) = (FieldNames::default(), FieldNames::default());
         let mut gathered = Gathered::default();
         for index in 0..self.spans.len() {
             let known = FieldName::from_label(self.lower_name(&self.spans[index]));
@@ -449,15 +456,25 @@ fn may_be_request_line(bytes: &[u8]) -> bool {
     text.iter().all(|byte| *byte >= b' ' && *byte != 0x7f)
 }
 
+/// Whether a request line is too long, with its line end or before it has come.
+fn is_too_long(line: &[u8]) -> bool {
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    text.len() > limits::REQUEST_LINE_BYTES
+}
+
 /// Refuses a head that has not ended and can never be right.
 fn check_partial(bytes: &[u8], max_head: usize) -> Result<(), RequestError> {
-    let line_end = bytes.iter().position(|byte| *byte == b'\n');
-    match line_end {
-        None if bytes.len() > limits::REQUEST_LINE_BYTES + 2 => Err(RequestError::TargetTooLong),
-        Some(end) if end > limits::REQUEST_LINE_BYTES + 2 => Err(RequestError::TargetTooLong),
-        Some(end) if !bytes[..end].ends_with(b"\r") => Err(RequestError::LineEnd),
-        _ if bytes.len() > max_head => Err(RequestError::HeadTooLarge),
-        _ => Ok(()),
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let line = lines.next().unwrap_or_default();
+    if is_too_long(line) {
+        Err(RequestError::TargetTooLong)
+    } else if line.ends_with(b"\n") && !line.ends_with(b"\r\n") {
+        Err(RequestError::LineEnd)
+    } else if bytes.len() > max_head {
+        Err(RequestError::HeadTooLarge)
+    } else {
+        Ok(())
     }
 }
 
@@ -743,6 +760,47 @@ mod tests {
         let large = |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(n));
         check(&large(MAX_HEAD - 32), PLAIN);
         check(&large(MAX_HEAD - 31), Err(RequestError::HeadTooLarge));
+    }
+
+    #[test]
+    fn a_long_request_line_is_refused_alike_whole_and_in_pieces() {
+        let line = limits::REQUEST_LINE_BYTES;
+        for (length, max_head, error) in [
+            (line, line, RequestError::HeadTooLarge),
+            (line + 1, line, RequestError::TargetTooLong),
+            (line + 1, MAX_HEAD, RequestError::TargetTooLong),
+            (line + 2, line, RequestError::TargetTooLong),
+        ] {
+            let path = "x".repeat(length - "GET / HTTP/1.1".len());
+            let head = format!("GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let parse = |end: usize| Request::default().parse(&head.as_bytes()[..end], max_head);
+            assert_eq!(parse(head.len()), Err(error), "{length} of {max_head}");
+            let first_refused =
+                (line - 1..).find_map(|end| parse(end).err().map(|error| (end, error)));
+            let (end, in_pieces) = first_refused.unwrap();
+            assert_eq!(in_pieces, error, "{length} of {max_head}");
+            assert!(end <= length + 2, "{end}");
+        }
+    }
+
+    #[test]
+    fn a_refused_head_shows_nothing_of_the_one_before() {
+        for (bad, target, path, query) in [
+            ("\0", "", "/", ""),
+            ("GET /b?c HTTP/1.1\r\nHost: a\n\r\n", "/b?c", "/", ""),
+            ("GET b HTTP/1.1\r\nHost: a\r\n\r\n", "b", "/", ""),
+            ("GET /b?c HTTP/1.1\r\nVia: 1\r\n\r\n", "/b?c", "/b", "c"),
+        ] {
+            let mut request = Request::default();
+            let head = b"GET /before?query HTTP/1.1\r\nHost: a\r\nTe: b\r\nTe: b\r\n\r\n";
+            assert_eq!(request.parse(head, MAX_HEAD), Ok(Some(head.len())));
+            assert!(request.parse(bad.as_bytes(), MAX_HEAD).is_err(), "{bad}");
+            assert_eq!(request.target(), target, "{bad}");
+            assert_eq!((request.path(), request.query()), (path, query), "{bad}");
+            assert!(!request.has(FieldName::Te), "{bad}");
+            assert_eq!(request.repeated(), FieldNames::default(), "{bad}");
+            assert!(request.lower_names().all(|name| name != "te"), "{bad}");
+        }
     }
 
     #[test]
