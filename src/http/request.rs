@@ -56,11 +56,22 @@ pub enum Framing {
 /// A header field: where its name and its value stand in the head.
 #[derive(Clone, Copy, Debug)]
 struct Span {
-    name: (u32, u32),
-    value: (u32, u32),
-    /// Where its name stands in lower case.
-    lower: (u32, u32),
+    name: Place,
+    value: Place,
     known: Option<FieldName>,
+}
+
+/// Where a part of a buffer stands.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    start: u32,
+    end: u32,
+}
+
+impl Place {
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 /// A request whose head is valid.
@@ -89,7 +100,11 @@ pub struct Request {
     names: String,
     present: FieldNames,
     repeated: FieldNames,
+    /// Which field is the first with a name, if one has it.
+    first: [u8; FieldName::ALL.len()],
 }
+
+const _: () = assert!(limits::FIELDS <= u8::MAX as usize);
 
 impl Default for Request {
     /// A request that was not parsed yet.
@@ -110,6 +125,7 @@ impl Default for Request {
             names: String::new(),
             present: FieldNames::default(),
             repeated: FieldNames::default(),
+            first: [0; FieldName::ALL.len()],
         }
     }
 }
@@ -117,14 +133,14 @@ impl Default for Request {
 /// What the fields say of framing and persistence, gathered one by one.
 #[derive(Default)]
 struct Gathered {
-    hosts: usize,
-    lengths: usize,
+    expects_continue: bool,
     length: u64,
     codings: usize,
     last_is_chunked: bool,
     options: usize,
     close: bool,
     keep_alive: bool,
+    names_fields: bool,
 }
 
 impl Request {
@@ -148,8 +164,7 @@ impl Request {
             }
             Err(error) => return Err(explain(error, bytes)),
         };
-        let head = &bytes[..length];
-        self.take_over(&parsed, head);
+        self.take_over(&parsed, &bytes[..length]);
         self.check_lines(max_head)?;
         self.read_target()?;
         self.read_fields()?;
@@ -168,23 +183,24 @@ impl Request {
 
     /// Copies what was parsed into the request's own buffers.
     fn take_over(&mut self, parsed: &httparse::Request<'_, '_>, head: &[u8]) {
-        let place = |part: &[u8]| {
-            let start = part.as_ptr() as usize - head.as_ptr() as usize;
-            (start as u32, (start + part.len()) as u32)
-        };
         // A long head must not keep its memory while a short one waits.
         if self.head.capacity() > limits::KEPT_HEAD_BYTES {
             self.head.shrink_to(head.len());
         }
         self.head.extend_from_slice(head);
+        let place = |part: &[u8]| {
+            let start = part.as_ptr() as usize - head.as_ptr() as usize;
+            Place {
+                start: start as u32,
+                end: (start + part.len()) as u32,
+            }
+        };
         let names = &mut self.names;
         self.spans.extend(parsed.headers.iter().map(|header| {
-            let start = names.len() as u32;
             names.push_str(header.name);
             Span {
                 name: place(header.name.as_bytes()),
                 value: place(header.value),
-                lower: (start, names.len() as u32),
                 known: None,
             }
         }));
@@ -192,28 +208,25 @@ impl Request {
         let method = parsed.method.unwrap_or_default();
         self.method = Method::from_label(method).unwrap_or(Method::Other);
         self.method_length = method.len();
-        let target = parsed.path.unwrap_or_default();
         self.line.push_str(method);
-        self.line.push_str(target);
-        let is_10 = parsed.version == Some(0);
-        self.version = if is_10 {
-            Version::Http10
-        } else {
-            Version::Http11
+        self.line.push_str(parsed.path.unwrap_or_default());
+        self.version = match parsed.version {
+            Some(0) => Version::Http10,
+            _ => Version::Http11,
         };
     }
 
     /// Refuses what httparse forgives: line ends other than CR LF, and any length.
     fn check_lines(&self, max_head: usize) -> Result<(), RequestError> {
-        let ends_well = |end: usize| self.head[..end].ends_with(b"\r\n");
         if is_too_long(&self.head[..self.line_start(0)]) {
             return Err(RequestError::TargetTooLong);
         }
         if self.head.len() > max_head {
             return Err(RequestError::HeadTooLarge);
         }
-        let lines = (0..=self.spans.len()).all(|line| ends_well(self.line_start(line)));
-        if lines && ends_well(self.head.len()) {
+        let starts = self.spans.iter().map(|span| span.name.start as usize);
+        let mut ends = starts.chain([self.line_start(self.spans.len()), self.head.len()]);
+        if ends.all(|end| self.head[..end].ends_with(b"\r\n")) {
             Ok(())
         } else {
             Err(RequestError::LineEnd)
@@ -239,73 +252,45 @@ impl Request {
         Ok(())
     }
 
+    /// Finds the names and the fields that have a meaning here.
     fn read_fields(&mut self) -> Result<(), RequestError> {
-        (self.expects_continue, self.names_fields) = (false, false);
         let mut gathered = Gathered::default();
-        for index in 0..self.spans.len() {
-            let known = FieldName::from_label(self.lower_name(&self.spans[index]));
-            self.spans[index].known = known;
-            if let Some(known) = known {
-                self.read_field(&mut gathered, known, self.spans[index].value)?;
+        let mut names = self.names.as_str();
+        for (place, span) in self.spans.iter_mut().enumerate() {
+            span.known = FieldName::from_label(next_name(&mut names, span));
+            let Some(name) = span.known else { continue };
+            if self.present.insert(name) {
+                self.repeated.insert(name);
+            } else {
+                self.first[name as usize] = place as u8;
             }
+            gathered.read(name, &self.head[span.value.range()], self.version)?;
         }
         self.settle(&gathered)
-    }
-
-    /// Takes note of a field that has a meaning here.
-    fn read_field(
-        &mut self,
-        gathered: &mut Gathered,
-        name: FieldName,
-        value: (u32, u32),
-    ) -> Result<(), RequestError> {
-        if self.present.insert(name) {
-            self.repeated.insert(name);
-        }
-        let value = &self.head[value.0 as usize..value.1 as usize];
-        match name {
-            FieldName::Host => {
-                gathered.hosts += 1;
-                if !target::is_host(value) {
-                    return Err(RequestError::Host);
-                }
-            }
-            FieldName::Expect if self.version == Version::Http11 => {
-                if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(RequestError::Expectation);
-                }
-                self.expects_continue = true;
-            }
-            FieldName::Connection => {
-                self.names_fields |= gathered.read_connection(value);
-            }
-            FieldName::ContentLength => {
-                gathered.lengths += 1;
-                gathered.length = parse_length(value).ok_or(RequestError::ContentLength)?;
-            }
-            FieldName::TransferEncoding => gathered.read_codings(value)?,
-            _ => {}
-        }
-        Ok(())
     }
 
     /// Decides what only all the fields together can tell.
     fn settle(&mut self, gathered: &Gathered) -> Result<(), RequestError> {
         let is_10 = self.version == Version::Http10;
-        if gathered.hosts > 1 || (gathered.hosts == 0 && !is_10) {
+        self.expects_continue = gathered.expects_continue;
+        self.names_fields = gathered.names_fields;
+        if self.repeated.contains(FieldName::Host) || !(is_10 || self.has(FieldName::Host)) {
             return Err(RequestError::Host);
         }
         // Each option is looked up among the fields, so their number needs a bound.
         if gathered.options > limits::FIELDS {
             return Err(RequestError::HeadTooLarge);
         }
+        let has_length = self.has(FieldName::ContentLength);
         self.framing = match gathered.codings {
-            1.. if is_10 || gathered.lengths > 0 || !gathered.last_is_chunked => {
+            1.. if is_10 || has_length || !gathered.last_is_chunked => {
                 return Err(RequestError::Framing);
             }
             2.. => return Err(RequestError::CodingUnsupported),
             1 => Framing::Chunked,
-            0 if gathered.lengths > 1 => return Err(RequestError::ContentLength),
+            0 if self.repeated.contains(FieldName::ContentLength) => {
+                return Err(RequestError::ContentLength);
+            }
             0 if gathered.length == 0 => Framing::None,
             0 => Framing::Length(gathered.length),
         };
@@ -344,7 +329,7 @@ impl Request {
 
     /// The names and values of all fields in the order they came.
     pub fn fields(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
-        let part = |(start, end): (u32, u32)| &self.head[start as usize..end as usize];
+        let part = |place: Place| &self.head[place.range()];
         self.spans
             .iter()
             .map(move |span| (part(span.name), part(span.value)))
@@ -352,11 +337,10 @@ impl Request {
 
     /// The names of all fields in lower case, in the order they came.
     pub fn lower_names(&self) -> impl Iterator<Item = &str> {
-        self.spans.iter().map(|span| self.lower_name(span))
-    }
-
-    fn lower_name(&self, span: &Span) -> &str {
-        &self.names[span.lower.0 as usize..span.lower.1 as usize]
+        let mut names = self.names.as_str();
+        self.spans
+            .iter()
+            .map(move |span| next_name(&mut names, span))
     }
 
     /// Whether there is an underscore in a field's name.
@@ -381,9 +365,13 @@ impl Request {
 
     /// The values of all fields of a name, in the order they came.
     pub fn values(&self, name: FieldName) -> impl DoubleEndedIterator<Item = &[u8]> {
-        let spans = if self.has(name) { &self.spans[..] } else { &[] };
+        let spans = if self.has(name) {
+            &self.spans[self.first[name as usize].into()..]
+        } else {
+            &[]
+        };
         let same = spans.iter().filter(move |span| span.known == Some(name));
-        same.map(|span| &self.head[span.value.0 as usize..span.value.1 as usize])
+        same.map(|span| &self.head[span.value.range()])
     }
 
     /// The value of the first field of a name; empty where there is none.
@@ -400,7 +388,7 @@ impl Request {
     fn line_start(&self, field: usize) -> usize {
         self.spans
             .get(field)
-            .map_or(self.head.len() - 2, |span| span.name.0 as usize)
+            .map_or(self.head.len() - 2, |span| span.name.start as usize)
     }
 
     /// How many bytes of memory the buffers take.
@@ -411,19 +399,44 @@ impl Request {
 }
 
 impl Gathered {
-    /// Reads the options of a `Connection` field; whether one of them names a field.
-    fn read_connection(&mut self, value: &[u8]) -> bool {
-        let mut names_fields = false;
+    /// Reads a field that has a meaning here.
+    fn read(
+        &mut self,
+        name: FieldName,
+        value: &[u8],
+        version: Version,
+    ) -> Result<(), RequestError> {
+        match name {
+            FieldName::Host if !target::is_host(value) => Err(RequestError::Host),
+            FieldName::Expect if version == Version::Http11 => {
+                self.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
+                let understood = self.expects_continue.then_some(());
+                understood.ok_or(RequestError::Expectation)
+            }
+            FieldName::Connection => {
+                self.read_connection(value);
+                Ok(())
+            }
+            FieldName::ContentLength => {
+                self.length = parse_length(value).ok_or(RequestError::ContentLength)?;
+                Ok(())
+            }
+            FieldName::TransferEncoding => self.read_codings(value),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the options of a `Connection` field.
+    fn read_connection(&mut self, value: &[u8]) {
         for option in field::list_with_empty(value) {
             self.options += 1;
             match option {
                 b"" => {}
                 _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
                 _ if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
-                _ => names_fields = true,
+                _ => self.names_fields = true,
             }
         }
-        names_fields
     }
 
     /// RFC 9112 section 6.1: `chunked` stands last and once; this server knows no coding that is
@@ -438,6 +451,13 @@ impl Gathered {
         }
         Ok(())
     }
+}
+
+/// Takes the name of a field from those that have not been taken yet.
+fn next_name<'n>(names: &mut &'n str, span: &Span) -> &'n str {
+    let (name, rest) = names.split_at(span.name.range().len());
+    *names = rest;
+    name
 }
 
 /// How many bytes of empty lines stand in front of the request line.
