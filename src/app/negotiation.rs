@@ -20,7 +20,7 @@ pub enum Form {
 #[derive(Clone, Copy)]
 struct Preference {
     form: Form,
-    /// 0 for the type itself, 1 for `type/*`, 2 for `*/*`, more for no match.
+    /// That of the range in `RANGES`: 0 for the type itself, 1 for `type/*`, 2 for `*/*`.
     rank: usize,
     /// In thousandths.
     weight: u32,
@@ -28,21 +28,44 @@ struct Preference {
     place: usize,
 }
 
+/// The ranges that match a form, each with its rank and its forms.
+const RANGES: [(&[u8], usize, &[Form]); 6] = [
+    (b"text/plain", 0, &[Form::Text]),
+    (b"application/json", 0, &[Form::Json]),
+    (b"text/html", 0, &[Form::Html]),
+    (b"text/*", 1, &[Form::Text, Form::Html]),
+    (b"application/*", 1, &[Form::Json]),
+    (b"*/*", 2, &[Form::Text, Form::Json, Form::Html]),
+];
+
 /// The form that the values of `Accept` prefer. At equal weight the one that is named first wins.
 pub fn preferred<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Form {
-    let unnamed = |form| Preference {
+    let mut preferences = [Form::Text, Form::Json, Form::Html].map(|form| Preference {
         form,
-        rank: 3,
+        rank: usize::MAX,
         weight: 0,
         place: usize::MAX,
-    };
-    let mut preferences = [Form::Text, Form::Json, Form::Html].map(unnamed);
+    });
     let ranges = accept.flat_map(field::list).enumerate();
     // Images, fonts and the like are no form of the echo, and `*/*` alone asks for none.
     let counts = |range: &[u8]| matches!(range, [b't' | b'T' | b'a' | b'A' | b'*', ..]);
     for (place, range) in ranges.filter(|(_, range)| counts(range) && *range != b"*/*") {
-        for preference in &mut preferences {
-            preference.note(range, place);
+        let end = range.iter().position(|byte| *byte == b';');
+        let (name, parameters) = range.split_at(end.unwrap_or(range.len()));
+        let name = name.trim_ascii_end();
+        let known = RANGES
+            .iter()
+            .find(|(known, ..)| known.eq_ignore_ascii_case(name));
+        let Some((_, rank, forms)) = known else {
+            continue;
+        };
+        let weight = weight(parameters);
+        for form in *forms {
+            let preference = &mut preferences[*form as usize];
+            if *rank < preference.rank {
+                (preference.rank, preference.weight) = (*rank, weight);
+                preference.place = if *rank < 2 { place } else { usize::MAX };
+            }
         }
     }
     let [text, json, html] = preferences;
@@ -55,28 +78,6 @@ pub fn preferred<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Form {
 }
 
 impl Preference {
-    /// Takes note of a range, if it says more of this form than those before.
-    fn note(&mut self, range: &[u8], place: usize) {
-        let end = range
-            .iter()
-            .position(|byte| *byte == b';')
-            .unwrap_or(range.len());
-        let (name, parameters) = range.split_at(end);
-        let names: [&[u8]; 3] = match self.form {
-            Form::Text => [b"text/plain", b"text/*", b"*/*"],
-            Form::Json => [b"application/json", b"application/*", b"*/*"],
-            Form::Html => [b"text/html", b"text/*", b"*/*"],
-        };
-        let name = name.trim_ascii_end();
-        let rank = names
-            .iter()
-            .position(|known| known.eq_ignore_ascii_case(name));
-        if let Some(rank) = rank.filter(|rank| *rank < self.rank) {
-            (self.rank, self.weight) = (rank, weight(parameters));
-            self.place = if rank < 2 { place } else { usize::MAX };
-        }
-    }
-
     fn beats(&self, other: &Preference) -> bool {
         self.weight > other.weight
             || (self.weight == other.weight && self.weight > 0 && self.place < other.place)
