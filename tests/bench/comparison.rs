@@ -39,6 +39,8 @@ const STARTS: usize = 20;
 const SETTLE: Duration = Duration::from_secs(3);
 const HELD_SECONDS: u32 = 10;
 
+/// The rate whose half the latency is measured at.
+const FULL_LOAD: usize = 1;
 const RATES: [(&str, Shape); 5] = [
     (
         "keep-alive, 1 connection",
@@ -89,6 +91,8 @@ type Add<'a> = &'a mut dyn FnMut(Measure, f64);
 #[derive(Clone, Copy)]
 enum Scenario {
     Rate(usize),
+    /// At so many requests a second.
+    HalfLoad(u32),
     Start,
     Size,
     Burst,
@@ -100,12 +104,17 @@ impl Scenario {
     fn name(self) -> &'static str {
         match self {
             Self::Rate(index) => RATES[index].0,
+            Self::HalfLoad(_) => "half load",
             Self::Start => "start",
             Self::Size => "size",
             Self::Burst => "burst",
             Self::InFlight => "in flight",
             Self::Memory => "memory",
         }
+    }
+
+    fn depends_on_the_clock(self) -> bool {
+        !matches!(self, Self::Size | Self::Memory)
     }
 }
 
@@ -187,13 +196,21 @@ fn run(options: Options) -> io::Result<()> {
     };
     record_answers(&bench, &peers)?;
     let mut scenarios: Vec<Scenario> = (0..RATES.len()).map(Scenario::Rate).collect();
+    if bench.wanted(Scenario::HalfLoad(0)) {
+        scenarios.push(Scenario::HalfLoad(bench.half_load(&peers[0])?));
+    }
     scenarios.extend([Scenario::Start, Scenario::Size]);
     if raise_open_files() {
         scenarios.extend([Scenario::Burst, Scenario::InFlight, Scenario::Memory]);
     }
     let mut table = Table::new(peers.iter().map(|peer| peer.name).collect());
     for round in 0..bench.options.rounds {
-        for scenario in scenarios.iter().filter(|scenario| bench.wanted(**scenario)) {
+        let now = |scenario: &&Scenario| round == 0 || scenario.depends_on_the_clock();
+        for scenario in scenarios
+            .iter()
+            .filter(|scenario| bench.wanted(**scenario))
+            .filter(now)
+        {
             eprintln!(
                 "round {} of {}: {}",
                 round + 1,
@@ -351,6 +368,7 @@ impl Bench {
     fn measure(&self, scenario: Scenario, peer: &Peer, add: Add<'_>) -> io::Result<()> {
         match scenario {
             Scenario::Rate(index) => self.rate(peer, index, add)?,
+            Scenario::HalfLoad(rate) => add(Measure::HalfLoad(rate), self.paced(peer, rate)?),
             Scenario::Start => add(Measure::Start, self.start(peer)?),
             #[expect(
                 clippy::cast_precision_loss,
@@ -418,6 +436,36 @@ impl Bench {
         add(Measure::Cpu(index), spent / outcome.requests);
         add(Measure::Errors(index), outcome.errors);
         Ok(())
+    }
+
+    /// Half of the requests a second that ours takes with as many connections, for all peers and rounds.
+    fn half_load(&self, ours: &Peer) -> io::Result<u32> {
+        let running = ours.start(Mode::default(), &self.directory)?;
+        let shape = RATES[FULL_LOAD].1;
+        let outcome = self
+            .load
+            .rate(running.address, shape, self.options.seconds)?;
+        running.stop()?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate is above 0 and far below 2^32"
+        )]
+        Ok((outcome.requests / outcome.seconds / 2.0) as u32)
+    }
+
+    fn paced(&self, peer: &Peer, rate: u32) -> io::Result<f64> {
+        let running = peer.start(Mode::default(), &self.directory)?;
+        let (shape, seconds) = (RATES[FULL_LOAD].1, self.options.seconds);
+        let outcome = self.load.paced(running.address, shape, rate, seconds)?;
+        running.stop()?;
+        if outcome.errors > 0.0 {
+            return Err(io::Error::other(format!(
+                "{}: errors at half of the load",
+                peer.name
+            )));
+        }
+        Ok(outcome.p99)
     }
 
     /// That many connections at once, one request each, which the server holds for some seconds.

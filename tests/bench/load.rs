@@ -1,5 +1,6 @@
 //! The load: what is sent, and who sends it. wrk where it is installed, because it is known, fast and not ours; else the
-//! `load` program of the peers crate. What wrk cannot do (a burst, requests held in flight) is always `load`'s.
+//! `load` program of the peers crate. What wrk cannot do (a fixed rate, a burst, requests held in flight) is always
+//! `load`'s.
 
 use std::fs;
 use std::io;
@@ -79,30 +80,42 @@ impl Load {
         connections: usize,
         target: Option<&str>,
     ) -> io::Result<Command> {
-        let file = self.directory.join("request");
-        fs::write(&file, request(false, target))?;
-        let mut command = Command::new(&self.program);
-        command
-            .args([mode, &address.to_string()])
-            .arg(file)
-            .arg(connections.to_string());
+        let mut command = self.own(mode, address, &request(false, target), &[connections])?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         Ok(command)
     }
 
+    /// So many requests a second, each at its time, for some seconds.
+    pub(crate) fn paced(
+        &self,
+        address: SocketAddr,
+        shape: Shape,
+        rate: u32,
+        seconds: u32,
+    ) -> io::Result<Outcome> {
+        let numbers = [shape.connections, rate as usize, seconds as usize];
+        let mut command = self.own("paced", address, &request(shape.closes, None), &numbers)?;
+        outcome(&String::from_utf8_lossy(&command.output()?.stdout))
+    }
+
     fn stand_in(&self, address: SocketAddr, shape: Shape, seconds: u32) -> io::Result<Command> {
+        let numbers = [shape.connections, shape.depth, seconds as usize];
+        self.own("rate", address, &request(shape.closes, None), &numbers)
+    }
+
+    /// `load MODE ADDRESS REQUEST_FILE NUMBER...`
+    fn own(
+        &self,
+        mode: &str,
+        address: SocketAddr,
+        request: &str,
+        numbers: &[usize],
+    ) -> io::Result<Command> {
         let file = self.directory.join("request");
-        fs::write(&file, request(shape.closes, None))?;
-        let numbers = [
-            shape.connections.to_string(),
-            shape.depth.to_string(),
-            seconds.to_string(),
-        ];
+        fs::write(&file, request)?;
         let mut command = Command::new(&self.program);
-        command
-            .args(["rate", &address.to_string()])
-            .arg(file)
-            .args(numbers);
+        command.args([mode, &address.to_string()]).arg(file);
+        command.args(numbers.iter().map(usize::to_string));
         Ok(command)
     }
 

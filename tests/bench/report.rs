@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::RATES;
+use crate::{FULL_LOAD, RATES};
 
 /// What is measured; the order is that of the lines.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +12,8 @@ pub(crate) enum Measure {
     /// Seconds of the server's processor time for each request.
     Cpu(usize),
     Errors(usize),
+    /// Seconds that 99 of 100 requests take at so many requests a second.
+    HalfLoad(u32),
     Burst,
     BurstLost,
     InFlight,
@@ -35,11 +37,12 @@ impl Measure {
                 rate(index)
             ),
             Self::Errors(index) => format!("{}: errors", rate(index)),
+            Self::HalfLoad(load) => format!("{}, {load} requests/s: p99, ms", rate(FULL_LOAD)),
             Self::Burst => "5,000 connections at once: first byte p99, ms".into(),
             Self::BurstLost => "5,000 connections at once: lost".into(),
-            Self::InFlight => "10,000 requests in flight, 1 s each: all answered after, s".into(),
+            Self::InFlight => "10,000 requests in flight, 1 s each: all responses after, s".into(),
             Self::InFlightLost => "10,000 requests in flight: lost".into(),
-            Self::Start => "start to first answer, ms".into(),
+            Self::Start => "start to first response, ms".into(),
             Self::Size => "size of the program, KiB".into(),
             Self::Idle => "resident memory, idle, MiB".into(),
             Self::IdleEach => "resident memory for an idle connection, KiB".into(),
@@ -57,7 +60,7 @@ impl Measure {
             }
             Self::Cpu(_) => format!("{:.1}", value * 1e6),
             Self::Burst => format!("{:.0}", value * 1e3),
-            Self::Start => format!("{:.2}", value * 1e3),
+            Self::HalfLoad(_) | Self::Start => format!("{:.2}", value * 1e3),
             Self::InFlight => format!("{value:.2}"),
             Self::IdleEach => format!("{value:.1}"),
             Self::Idle | Self::Held | Self::HeldTables | Self::HeldStacks => {
@@ -72,6 +75,29 @@ impl Measure {
             values.into_iter().max_by(f64::total_cmp)
         } else {
             median(values)
+        }
+    }
+
+    /// What all rounds gave one column.
+    fn cell(self, values: &[f64], ours: &[f64]) -> String {
+        match (self.summary(values.to_vec()), ratio(values, ours)) {
+            (None, _) => "-".to_owned(),
+            (Some(value), Some(ratio)) if !self.counts_failures() => {
+                format!("{} ({ratio:.2})", self.text(value))
+            }
+            (Some(value), _) => self.text(value),
+        }
+    }
+
+    /// The least and the most of the rounds.
+    fn spread(self, values: &[f64]) -> String {
+        let least = values.iter().copied().min_by(f64::total_cmp);
+        let most = values.iter().copied().max_by(f64::total_cmp);
+        match (least, most) {
+            (Some(least), Some(most)) if values.len() > 1 => {
+                format!("{} to {}", self.text(least), self.text(most))
+            }
+            _ => "-".to_owned(),
         }
     }
 
@@ -100,33 +126,22 @@ impl Table {
         self.values.entry(measure).or_insert_with(empty)[column].push(value);
     }
 
-    /// The ratio in brackets is to ours: of rates above 1, of costs below 1 is better.
+    /// The ratio in brackets is to ours: of rates above 1, of costs below 1 is better. The last column has the least and
+    /// the most of our rounds.
     pub(crate) fn print(&self) {
         println!(
-            "| | {} |\n|---|{}",
+            "| | {} | ours, all rounds |\n|---|{}---:|",
             self.columns.join(" | "),
             "---:|".repeat(self.columns.len())
         );
         for (measure, columns) in &self.values {
-            let summaries: Vec<Option<f64>> = columns
-                .iter()
-                .map(|values| measure.summary(values.clone()))
-                .collect();
-            if measure.counts_failures() && summaries.iter().flatten().all(|value| *value == 0.0) {
+            let cell = |values: &Vec<f64>| measure.cell(values, &columns[0]);
+            let cells: Vec<String> = columns.iter().map(cell).collect();
+            if measure.counts_failures() && cells.iter().all(|cell| cell == "0" || cell == "-") {
                 continue;
             }
-            let cell = |(values, summary): (&Vec<f64>, &Option<f64>)| match (
-                summary,
-                ratio(values, &columns[0]),
-            ) {
-                (None, _) => "-".to_owned(),
-                (Some(value), Some(ratio)) if !measure.counts_failures() => {
-                    format!("{} ({ratio:.2})", measure.text(*value))
-                }
-                (Some(value), _) => measure.text(*value),
-            };
-            let cells: Vec<String> = columns.iter().zip(&summaries).map(cell).collect();
-            println!("| {} | {} |", measure.name(), cells.join(" | "));
+            let (name, spread) = (measure.name(), measure.spread(&columns[0]));
+            println!("| {name} | {} | {spread} |", cells.join(" | "));
         }
     }
 }

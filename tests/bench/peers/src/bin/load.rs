@@ -1,18 +1,22 @@
-//! The load that wrk cannot make (a burst of connections, thousands of requests held in flight, idle connections), and a
-//! stand-in for wrk where it is not installed. One thread, so that the server keeps a core for itself.
+//! The load that wrk cannot make (a fixed rate, a burst of connections, thousands of requests held in flight, idle
+//! connections), and a stand-in for wrk where it is not installed. One thread, so that the server keeps a core for
+//! itself; a fixed rate has a thread for each connection, because tokio's clock knows whole milliseconds alone.
 //!
 //! Each mode prints `name value` pairs on one line, for the bench to read. Only for loopback: a few thousand connections
 //! at once are an attack anywhere else.
 //!
 //! ```text
 //! load rate  ADDRESS REQUEST_FILE CONNECTIONS DEPTH SECONDS   as many requests as go, DEPTH in each write
+//! load paced ADDRESS REQUEST_FILE CONNECTIONS RATE SECONDS    so many requests a second, evenly spread
 //! load burst ADDRESS REQUEST_FILE CONNECTIONS                 all at once, one request each; time to the first byte
 //! load idle  ADDRESS REQUEST_FILE CONNECTIONS                 as burst, then keeps them open until stdin ends
 //! ```
 
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,6 +38,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let end = Instant::now() + Duration::from_secs_f64(seconds.parse()?);
             runtime.block_on(rate(address.parse()?, request, depth.parse()?, connections.parse()?, end));
         }
+        ["paced", address, file, connections, rate, seconds] => {
+            let (rate, seconds) = (rate.parse()?, Duration::from_secs(seconds.parse()?));
+            paced(address.parse()?, &std::fs::read(file)?, connections.parse()?, rate, seconds);
+        }
         ["burst", address, file, connections] => {
             drop(runtime.block_on(burst(address.parse()?, std::fs::read(file)?, connections.parse()?)));
         }
@@ -43,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             drop(held);
         }
         _ => {
-            return Err("usage: load rate|burst|idle ADDRESS REQUEST_FILE CONNECTIONS [DEPTH SECONDS]".into());
+            return Err("usage: load rate|paced|burst|idle ADDRESS REQUEST_FILE CONNECTIONS [DEPTH|RATE SECONDS]".into());
         }
     }
     Ok(())
@@ -92,6 +100,51 @@ async fn repeat(address: SocketAddr, request: &[u8], depth: usize, end: Instant)
         }
     }
     (times, errors)
+}
+
+/// So many requests a second, the connections one after the other.
+fn paced(address: SocketAddr, request: &[u8], connections: u32, rate: u32, duration: Duration) {
+    let interval = Duration::from_secs(1) * connections / rate;
+    let begin = Instant::now() + Duration::from_millis(100);
+    let results: Vec<io::Result<Vec<Duration>>> = thread::scope(|scope| {
+        let client = |index| {
+            let first = begin + interval * index / connections;
+            scope.spawn(move || send_when_due(address, request, first, interval, begin + duration))
+        };
+        let clients: Vec<_> = (0..connections).map(client).collect();
+        let ended = || io::Error::other("a client panicked");
+        clients.into_iter().map(|client| client.join().unwrap_or_else(|_| Err(ended()))).collect()
+    });
+    let errors = results.iter().filter(|result| result.is_err()).count();
+    let mut times: Vec<Duration> = results.into_iter().flatten().flatten().collect();
+    let seconds = begin.elapsed().as_secs_f64();
+    println!("requests {} seconds {seconds:.6} errors {errors} {}", times.len(), quantiles(&mut times));
+}
+
+/// A request at each interval. Its time counts from when it was due, so that a slow response delays no later one unseen.
+fn send_when_due(
+    address: SocketAddr, request: &[u8], first: Instant, interval: Duration, end: Instant,
+) -> io::Result<Vec<Duration>> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let (mut times, mut buffer, mut due) = (Vec::new(), vec![0; READ_BYTES], first);
+    while due < end {
+        while let Some(left) = due.checked_duration_since(Instant::now()) {
+            thread::park_timeout(left);
+        }
+        stream.write_all(request)?;
+        let mut filled = 0;
+        while answer_len(&buffer[..filled]).map_err(|_| io::ErrorKind::InvalidData)?.is_none() {
+            match stream.read(&mut buffer[filled..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => filled += count,
+            }
+        }
+        times.push(due.elapsed());
+        due += interval;
+    }
+    Ok(times)
 }
 
 /// Every connection opened at once. Gives them back open.
