@@ -19,7 +19,6 @@ use crate::http::response::{HTML, Head, JSON, Sent, TEXT};
 use crate::http::status::Status;
 use crate::http::websocket::frames::{FrameHeader, Opcode};
 use crate::http::websocket::handshake::{Handshake, handshake};
-use crate::limits;
 
 /// Whether a field with this name, in lower case, is copied into the response.
 fn is_copied(name: &str) -> bool {
@@ -140,30 +139,21 @@ fn copied_runs(request: &Request, mut put: impl FnMut(Range<usize>)) {
 }
 
 /// What the `Connection` fields name; a field of such a name ends at this hop. It is sorted, because
-/// a hundred long options beside a hundred long fields would cost a millisecond otherwise.
-struct NamedFields<'a> {
-    names: [&'a [u8]; limits::FIELDS],
-    count: usize,
-}
+/// a hundred long options beside a hundred long fields would cost a millisecond otherwise. It is no
+/// array, because every idle connection would keep the room for it in its stack.
+struct NamedFields<'a>(Vec<&'a [u8]>);
 
 impl<'a> NamedFields<'a> {
     fn of(request: &'a Request) -> NamedFields<'a> {
-        let (mut names, mut count) = ([b"".as_slice(); limits::FIELDS], 0);
-        let options = request.values(FieldName::Connection).flat_map(field::list);
-        // A request with more options was refused.
-        for (place, option) in names.iter_mut().zip(options) {
-            *place = option;
-            count += 1;
-        }
-        names[..count].sort_unstable_by(|a, b| compare_names(a, b));
-        NamedFields { names, count }
+        let options = request.values(FieldName::Connection);
+        let mut names: Vec<&[u8]> = options.flat_map(field::list).collect();
+        names.sort_unstable_by(|a, b| compare_names(a, b));
+        NamedFields(names)
     }
 
     fn contain(&self, name: &[u8]) -> bool {
-        let names = &self.names[..self.count];
-        names
-            .binary_search_by(|named| compare_names(named, name))
-            .is_ok()
+        let found = self.0.binary_search_by(|named| compare_names(named, name));
+        found.is_ok()
     }
 }
 
