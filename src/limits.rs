@@ -25,6 +25,10 @@ pub const LARGE_READ_BYTES: usize = 16 << 10;
 pub const SMALL_READ_BYTES: usize = 1 << 10;
 /// Response bytes that wait for the next write; more are written at once.
 pub const OUTPUT_BYTES: usize = 32 << 10;
+/// The first room for response bytes. An echo to a browser has about 1,300 bytes.
+pub const RESPONSE_BYTES: usize = 2 << 10;
+/// Room for a usual log line. That of a browser's request has about 300 bytes.
+pub const LINE_BYTES: usize = 512;
 /// The buffer of a request head is not kept for a shorter one if it is larger than this.
 pub const KEPT_HEAD_BYTES: usize = 4 << 10;
 /// Log lines that wait for the write of their responses, in bytes.

@@ -36,15 +36,24 @@ impl<'w> OutputBuffer<'w> {
 
     /// Adds bytes. Writes only when more than [`limits::OUTPUT_BYTES`] would be pending.
     pub fn put(&mut self, bytes: &[u8]) {
-        if self.pending.len() + bytes.len() > limits::OUTPUT_BYTES {
-            self.put_large(bytes);
-        } else {
+        if bytes.len() <= self.pending.capacity() - self.pending.len() {
             self.pending.extend_from_slice(bytes);
+        } else {
+            self.put_beyond(bytes);
         }
     }
 
+    /// Adds bytes that the buffer has no room for. It grows by powers of two, from the size of a
+    /// usual response, so that most connections allocate it once.
     #[cold]
-    fn put_large(&mut self, bytes: &[u8]) {
+    fn put_beyond(&mut self, bytes: &[u8]) {
+        let (pending, length) = (self.pending.len(), self.pending.len() + bytes.len());
+        if length <= limits::OUTPUT_BYTES {
+            let capacity = length.next_power_of_two().max(limits::RESPONSE_BYTES);
+            self.pending.reserve_exact(capacity - pending);
+            self.pending.extend_from_slice(bytes);
+            return;
+        }
         self.write_pending();
         if bytes.len() < limits::OUTPUT_BYTES / 2 {
             self.pending.extend_from_slice(bytes);

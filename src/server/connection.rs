@@ -211,6 +211,8 @@ impl<'a> Connection<'a> {
         let end = loop {
             let end = match self.next_request() {
                 Ok(Arrived::Request) => {
+                    // At once, because a line in growing pieces costs seven allocations.
+                    self.buffers.pending.lines.reserve(limits::LINE_BYTES);
                     let request = mem::take(&mut self.buffers.request);
                     let end = self.exchange(&request);
                     self.buffers.request = request;
