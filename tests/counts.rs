@@ -1,8 +1,8 @@
-//! What a request costs, in counts that do not depend on the clock or on what else the machine does: system calls in the
-//! connection's thread (strace) and user instructions of the whole process (callgrind).
+//! What a request and a connection cost, in counts that do not depend on the clock or on what else the machine does: system
+//! calls in the connection's thread (strace), page faults (`/proc`), and user instructions of the whole process (callgrind).
 //!
-//! Both tools watch the real binary, because a count of a part of it proves nothing about the rest. The instructions are
-//! those of a release build and compared with the figure in the README, so that the README cannot be wrong by more than
+//! All of them watch the real binary, because a count of a part of it proves nothing about the rest. Instructions and faults are
+//! those of a release build and compared with the figures in the README, so that the README cannot be wrong by more than
 //! the tolerance: `cargo test --release --test counts`. Each test that its tool or build does not allow says so.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
@@ -27,8 +27,9 @@ const PIPELINED: usize = 16;
 /// Of a response, far above what a server under callgrind needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 const TOLERANCE: f64 = 1.1;
-/// The README's line, up to its figure.
-const README_LINE: &str = "| user instructions for a request |";
+/// Connections, one after the other, before the listener trusts its options to be inherited (`EARLY_CONNECTIONS`).
+const EARLY: usize = 140;
+const SHORT: usize = 100;
 
 #[test]
 fn a_request_takes_two_system_calls_and_the_logs_writer_few() {
@@ -89,36 +90,68 @@ fn the_logs_writer_takes_few_system_calls(threads: &[Calls<'_>]) {
 
 #[test]
 fn a_request_takes_the_instructions_that_the_manual_says() {
-    if cfg!(debug_assertions) {
-        not_run(
-            "instructions",
-            "a debug build's say nothing; cargo test --release --test counts",
-        );
-        return;
-    }
-    if !installed("valgrind") {
+    if !(optimised("instructions") && installed("valgrind")) {
         return;
     }
     let few = instructions(10);
     let many = instructions(110);
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let each = (many - few) as f64 / (100.0 * 8.0);
-    say(&format!("user instructions for a request: {each:.0}"));
-    let readme = fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/bench/README.md"
-    ))
-    .unwrap();
-    let line = readme
-        .lines()
-        .find_map(|line| line.strip_prefix(README_LINE));
-    let figure = line
-        .and_then(|rest| rest.split('|').next())
-        .expect("the manual of the benchmark has no line of user instructions");
-    let recorded: f64 = figure.replace(',', "").trim().parse().unwrap();
+    compare_with_manual("user instructions for a request", each);
+}
+
+#[test]
+fn a_new_connection_takes_the_page_faults_that_the_manual_says() {
+    if !optimised("page faults") {
+        return;
+    }
+    // `env` becomes the server, so its id is the server's.
+    let watched = Watched::start(&mut Command::new("env")).expect("the server does not start");
+    let faults = |load: &dyn Fn()| {
+        let before = minor_faults(watched.server());
+        load();
+        minor_faults(watched.server()) - before
+    };
+    // The first ones touch what all later ones share.
+    watched.load(2, 1, 1);
+    let with_thread = faults(&|| watched.load(CONNECTIONS, 1, 1));
+    compare_with_manual(
+        "page faults for a connection that starts a thread",
+        with_thread / CONNECTIONS as f64,
+    );
+    let short = faults(&|| watched.short_connections(SHORT));
+    compare_with_manual(
+        "page faults for a connection that finds a thread",
+        short / SHORT as f64,
+    );
+    watched.stop();
+}
+
+#[test]
+fn a_short_connection_takes_five_system_calls() {
+    let Some(trace) = trace_of(&|watched| watched.short_connections(EARLY + SHORT)) else {
+        return;
+    };
+    let is_accept = |(_, call): &(f64, &str)| call.starts_with("accept4(");
+    let mut calls: Vec<(f64, &str)> = threads(&trace)
+        .into_iter()
+        .filter(|calls| calls.iter().any(is_accept))
+        .flatten()
+        // Whether a thread that sleeps has to be woken is the scheduler's choice.
+        .filter(|(_, call)| !call.starts_with("futex("))
+        .collect();
+    calls.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let accepts: Vec<usize> = (0..calls.len())
+        .filter(|place| is_accept(&calls[*place]))
+        .collect();
+    let (first, last) = (accepts[EARLY], accepts[accepts.len() - 2]);
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let each = (last - first) as f64 / (accepts.len() - 2 - EARLY) as f64;
+    say(&format!("system calls for a short connection: {each:.2}"));
     assert!(
-        each <= recorded * TOLERANCE,
-        "{each:.0} instructions for a request, the manual says {recorded:.0}"
+        each <= 5.1,
+        "{each:.2} system calls for a short connection, 5 are allowed: {:#?}",
+        &calls[first..first + 10]
     );
 }
 
@@ -220,8 +253,13 @@ fn calls_for_a_request(threads: &[Calls<'_>], depth: usize) -> f64 {
     each
 }
 
-/// Every system call of a server under load; `None` where strace cannot run.
+/// Every system call of a server under the usual load; `None` where strace cannot run.
 fn trace(depth: usize) -> Option<String> {
+    trace_of(&|watched| watched.load(CONNECTIONS, BATCHES, depth))
+}
+
+/// Every system call of a server under a load; `None` where strace cannot run.
+fn trace_of(load: &dyn Fn(&Watched)) -> Option<String> {
     static FILES: AtomicUsize = AtomicUsize::new(0);
     if !installed("strace") {
         return None;
@@ -236,7 +274,7 @@ fn trace(depth: usize) -> Option<String> {
         not_run("system calls", "strace may not trace here");
         return None;
     };
-    watched.load(CONNECTIONS, BATCHES, depth);
+    load(&watched);
     watched.stop();
     let trace = fs::read_to_string(&file).unwrap();
     fs::remove_file(&file).unwrap();
@@ -259,6 +297,44 @@ fn threads(trace: &str) -> Vec<Calls<'_>> {
             .push((time.parse().unwrap(), call));
     }
     lines.into_values().collect()
+}
+
+/// Compares a figure with the one in the manual's table of counts.
+fn compare_with_manual(name: &str, figure: f64) {
+    say(&format!("{name}: {figure:.1}"));
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/README.md");
+    let manual = fs::read_to_string(manual).unwrap();
+    let recorded = manual
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix(&format!("| {name} | "))?
+                .split(' ')
+                .next()
+        })
+        .unwrap_or_else(|| panic!("the manual of the benchmark has no line of {name}"));
+    let recorded: f64 = recorded.replace(',', "").parse().unwrap();
+    assert!(
+        figure <= recorded * TOLERANCE,
+        "{name}: {figure:.1}, the manual says {recorded}"
+    );
+}
+
+/// Whether this is a build whose counts mean something; says so if not.
+fn optimised(what: &str) -> bool {
+    if cfg!(debug_assertions) {
+        not_run(
+            what,
+            "a debug build's say nothing; cargo test --release --test counts",
+        );
+    }
+    !cfg!(debug_assertions)
+}
+
+/// Page faults of a process so far that needed no disk.
+fn minor_faults(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(7).unwrap().parse().unwrap()
 }
 
 /// All user instructions of a server that answers so many requests on each of eight connections.
@@ -336,6 +412,19 @@ impl Watched {
                 .collect()
         });
         drop(open);
+    }
+
+    /// Connections one after the other, each of which the server closes after its response.
+    fn short_connections(&self, count: usize) {
+        let request = request::request(true, None);
+        for _ in 0..count {
+            let mut stream = TcpStream::connect(&self.address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).unwrap();
+            assert!(response.starts_with("HTTP/1.1 200 "), "{response:?}");
+        }
     }
 
     /// Ends the server and waits for the tool.
