@@ -13,8 +13,11 @@ use crate::http::base64;
 use crate::http::decimal::{self, Digits};
 use crate::observe::escape::{self, json_string};
 
+/// Where a description goes, piece by piece.
+pub type Sink<'s> = &'s mut dyn FnMut(&[u8]);
+
 /// Puts out the description as text.
-pub fn text(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, mut put: impl FnMut(&[u8])) {
+pub fn text(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<'_>) {
     let request = exchange.request;
     put(b"method: ");
     put(request.method_text().as_bytes());
@@ -99,9 +102,8 @@ pub(super) fn times(exchange: &Exchange<'_>) -> [(&'static str, Duration); 3] {
 }
 
 /// Puts out the description as one JSON object.
-pub fn json(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, mut put: impl FnMut(&[u8])) {
+pub fn json(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<'_>) {
     let request = exchange.request;
-    let mut put = |bytes: &[u8]| put(bytes);
     put(b"{\"delay\":");
     put(&numbers.delay);
     put(b",\"connection_age\":");
@@ -117,25 +119,25 @@ pub fn json(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, mut put: i
         .iter()
         .map(|(name, value)| (*name, value.as_str()));
     for (name, value) in strings(exchange).into_iter().chain(process) {
-        member(name, value.as_bytes(), &mut put);
+        member(name, value.as_bytes(), put);
     }
     put(b",\"notes\":[");
     let mut separator: &[u8] = b"\"";
     notes.for_each(exchange, |pieces| {
         put(separator);
         for piece in pieces {
-            escape::json_lossless(piece, &mut put);
+            escape::json(piece, put);
         }
         put(b"\"");
         separator = b",\"";
     });
     put(b"],\"headers\":");
-    pairs(request.fields(), &mut put);
-    body(exchange, &mut put);
+    pairs(&mut request.fields(), put);
+    body(exchange, put);
     put(b"}\n");
 }
 
-fn member(name: &str, value: &[u8], put: &mut impl FnMut(&[u8])) {
+fn member(name: &str, value: &[u8], put: Sink<'_>) {
     put(b",\"");
     put(name.as_bytes());
     put(b"\":");
@@ -143,7 +145,7 @@ fn member(name: &str, value: &[u8], put: &mut impl FnMut(&[u8])) {
 }
 
 /// Puts out names and values as a list of pairs.
-fn pairs<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>, put: &mut impl FnMut(&[u8])) {
+fn pairs<'a>(fields: &mut dyn Iterator<Item = (&'a [u8], &'a [u8])>, put: Sink<'_>) {
     put(b"[");
     for (i, (name, value)) in fields.enumerate() {
         put(if i == 0 { b"[" } else { b",[" });
@@ -155,7 +157,7 @@ fn pairs<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>, put: &mut impl 
     put(b"]");
 }
 
-fn body(exchange: &Exchange<'_>, put: &mut impl FnMut(&[u8])) {
+fn body(exchange: &Exchange<'_>, put: Sink<'_>) {
     let body = &exchange.body;
     if str::from_utf8(body.bytes).is_ok() {
         member("body", body.bytes, put);
@@ -171,7 +173,7 @@ fn body(exchange: &Exchange<'_>, put: &mut impl FnMut(&[u8])) {
     put(b",\"body_bytes\":");
     put(&decimal::decimal(body.length));
     put(b",\"trailers\":");
-    pairs(trailers(body.trailers), put);
+    pairs(&mut trailers(body.trailers), put);
 }
 
 /// Names and values of trailer lines, whose syntax the decoder has checked.

@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use crate::app::description::Numbers;
+use crate::app::description::{Numbers, Sink};
 use crate::app::negotiation::{self, Form};
 use crate::app::notes::Notes;
 use crate::app::{Exchange, description, notes, page};
@@ -183,12 +183,12 @@ pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     }
     let numbers = &Numbers::new(exchange);
     let mut length = 0;
-    describe(exchange, form, numbers, found, |bytes| {
+    describe(exchange, form, numbers, found, &mut |bytes| {
         length += bytes.len() as u64;
     });
     let Some(fault) = exchange.controls.fault else {
         return head.sized_body(content_type, length, |out| {
-            describe(exchange, form, numbers, found, |bytes| out.put(bytes));
+            describe(exchange, form, numbers, found, &mut |bytes| out.put(bytes));
         });
     };
     fault.body(head, content_type, length, |put| {
@@ -197,13 +197,7 @@ pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
 }
 
 /// Puts out the description of the request in this form.
-fn describe(
-    exchange: &Exchange<'_>,
-    form: Form,
-    numbers: &Numbers,
-    notes: Notes,
-    put: impl FnMut(&[u8]),
-) {
+fn describe(exchange: &Exchange<'_>, form: Form, numbers: &Numbers, notes: Notes, put: Sink<'_>) {
     match form {
         Form::Text => description::text(exchange, numbers, notes, put),
         Form::Json => description::json(exchange, numbers, notes, put),
@@ -231,7 +225,7 @@ pub fn websocket(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     let sent = head.server_timing(exchange.delay).websocket(accept);
     let mut message = Vec::new();
     let numbers = Numbers::new(exchange);
-    description::json(exchange, &numbers, notes::find(exchange), |bytes| {
+    description::json(exchange, &numbers, notes::find(exchange), &mut |bytes| {
         message.extend_from_slice(bytes);
     });
     out.put(FrameHeader::new(Opcode::Text, message.len()).as_bytes());

@@ -6,6 +6,7 @@
 //! lets only the style and the script run whose hashes it names. Without a script the live part
 //! stays hidden.
 
+use crate::app::description::Sink;
 use crate::app::notes::Notes;
 use crate::app::{Exchange, description};
 use crate::http::decimal;
@@ -60,8 +61,8 @@ time.</p>
 <script>"#;
 
 /// Puts out the description as an HTML document.
-pub fn html(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
-    let mut page = Page { put: &mut put };
+pub fn html(exchange: &Exchange<'_>, notes: Notes, put: Sink<'_>) {
+    let mut page = Page { put };
     let (method, target) = (exchange.request.method_text(), exchange.request.target());
     page.html(START);
     page.text(method);
@@ -78,8 +79,11 @@ pub fn html(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
     );
     page.facts(exchange);
     page.notes(exchange, notes);
-    page.fields("Fields", exchange.request.fields());
-    page.fields("Trailers", description::trailers(exchange.body.trailers));
+    page.fields("Fields", &mut exchange.request.fields());
+    page.fields(
+        "Trailers",
+        &mut description::trailers(exchange.body.trailers),
+    );
     page.body(exchange);
     page.html(LIVE);
     page.html(SCRIPT);
@@ -88,7 +92,7 @@ pub fn html(exchange: &Exchange<'_>, notes: Notes, mut put: impl FnMut(&[u8])) {
 
 /// Where the page goes.
 struct Page<'p> {
-    put: &'p mut dyn FnMut(&[u8]),
+    put: Sink<'p>,
 }
 
 impl Page<'_> {
@@ -99,7 +103,7 @@ impl Page<'_> {
 
     /// Puts out text that somebody else may have written.
     fn text(&mut self, text: impl AsRef<[u8]>) {
-        escape::html(text.as_ref(), &mut *self.put);
+        escape::html(text.as_ref(), self.put);
     }
 
     fn facts(&mut self, exchange: &Exchange<'_>) {
@@ -145,7 +149,7 @@ impl Page<'_> {
     fn fields<'a>(
         &mut self,
         title: &'static str,
-        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+        fields: &mut dyn Iterator<Item = (&'a [u8], &'a [u8])>,
     ) {
         let mut fields = fields.peekable();
         if fields.peek().is_none() {
@@ -253,7 +257,7 @@ mod tests {
             close: false,
         };
         let mut page = Vec::new();
-        html(&exchange, notes::find(&exchange), |bytes| {
+        html(&exchange, notes::find(&exchange), &mut |bytes| {
             page.extend_from_slice(bytes);
         });
         page

@@ -6,6 +6,8 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
+use crate::http::decimal;
+
 /// A second in UTC, split into the parts that the formats need.
 #[derive(Clone, Copy)]
 pub struct Date {
@@ -122,7 +124,7 @@ fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
 /// Writes the fraction of a second that follows a date: `.007`.
 pub fn push_millis(out: &mut Vec<u8>, millis: u32) {
     out.push(b'.');
-    out.extend([100, 10, 1].map(|unit| b'0' + (millis / unit % 10) as u8));
+    out.extend(decimal::three_digits(millis));
 }
 
 /// The present time in all formats.

@@ -59,6 +59,11 @@ fn fixed<const DECIMALS: u32>(number: u64) -> Digits {
     }
 }
 
+/// The last three digits of a number.
+pub fn three_digits(number: u32) -> [u8; 3] {
+    [100, 10, 1].map(|unit| b'0' + (number / unit % 10) as u8)
+}
+
 /// A duration in whole microseconds, at most `u64::MAX`.
 pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
@@ -89,6 +94,8 @@ mod tests {
         assert_eq!(shown(seconds(Duration::MAX)), "18446744073709.551615");
         assert_eq!(shown(millis(Duration::from_micros(12_345))), "12.345");
         assert_eq!(shown(millis(Duration::from_micros(7))), "0.007");
+        let padded = [7, 42, 503, 1503].map(three_digits);
+        assert_eq!(padded, [*b"007", *b"042", *b"503", *b"503"]);
         assert_eq!(&hex64(0x00ab_0000_0000_00ff), b"00ab0000000000ff");
     }
 }

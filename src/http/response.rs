@@ -89,7 +89,7 @@ impl<'o, 'w> Head<'o, 'w> {
             close,
         } = *preamble;
         out.put(b"HTTP/1.1 ");
-        out.number(status.code().into());
+        out.put(&decimal::three_digits(status.code().into()));
         out.put(b" ");
         out.put(status.reason().as_bytes());
         out.put(b"\r\n");

@@ -92,34 +92,33 @@ impl Entry<'_> {
             ],
         );
         self.write_request_line(out);
-        let status = decimal::decimal(self.status.code().into());
-        let status = if self.status == Status::NONE {
-            b"000"
-        } else {
-            &status[..]
-        };
-        put(out, [b"\" ", status, b" ", &decimal::decimal(self.bytes)]);
-        for name in [FieldName::Referer, FieldName::UserAgent] {
-            put(out, [b" \""]);
-            let value = self.value(name);
-            log_value(if value.is_empty() { b"-" } else { value }, out);
-            put(out, [b"\""]);
-        }
-        let dash = |value| if value == b"" { &b"-"[..] } else { value };
-        for (name, value) in [
-            (" level=", self.level.label().as_bytes()),
-            (" peer=", self.peer.as_bytes()),
-            (" route=", self.route.label().as_bytes()),
-            (" delay=", &decimal::seconds(self.delay)),
-            (" request_id=", self.request_id),
-            (" trace_id=", dash(self.trace_id())),
-        ] {
-            put(out, [name.as_bytes(), value]);
-        }
-        put(out, [b" host=\""]);
-        log_value(self.value(FieldName::Host), out);
+        let status = decimal::three_digits(self.status.code().into());
+        let bytes = decimal::decimal(self.bytes);
+        put(out, [b"\" ", &status, b" ", &bytes, b" \""]);
+        escape::log_value(dash(self.value(FieldName::Referer)), out);
+        put(out, [b"\" \""]);
+        escape::log_value(dash(self.value(FieldName::UserAgent)), out);
+        put(
+            out,
+            [
+                b"\" level=",
+                self.level.label().as_bytes(),
+                b" peer=",
+                self.peer.as_bytes(),
+                b" route=",
+                self.route.label().as_bytes(),
+                b" delay=",
+                &decimal::seconds(self.delay),
+                b" request_id=",
+                self.request_id,
+                b" trace_id=",
+                dash(self.trace_id()),
+                b" host=\"",
+            ],
+        );
+        escape::log_value(self.value(FieldName::Host), out);
         put(out, [b"\" forwarded_for=\""]);
-        self.forwarded_for(|bytes| log_value(bytes, out));
+        self.forwarded_for(|bytes| escape::log_value(bytes, out));
         put(out, [b"\" reason=", dash(self.reason()), b" fault="]);
         self.put_faults(b"-", out);
         if let Some(messages) = self.messages {
@@ -131,11 +130,11 @@ impl Entry<'_> {
     /// Adds the request line, or what came instead.
     fn write_request_line(&self, out: &mut Vec<u8>) {
         let Some(request) = self.request else {
-            return log_value(truncated(self.raw, limits::LOGGED_VALUE_BYTES), out);
+            return escape::log_value(truncated(self.raw, limits::LOGGED_VALUE_BYTES), out);
         };
         let target = request.target().as_bytes();
         put(out, [self.method(), b" "]);
-        log_value(truncated(target, limits::LOGGED_TARGET_BYTES), out);
+        escape::log_value(truncated(target, limits::LOGGED_TARGET_BYTES), out);
         put(out, [b" ", request.version.label().as_bytes()]);
     }
 
@@ -153,7 +152,7 @@ impl Entry<'_> {
             ("\",\"method\":\"", self.method()),
             (
                 "\",\"target\":\"",
-                truncated(target, limits::LOGGED_TARGET_BYTES),
+                whole_characters(target, limits::LOGGED_TARGET_BYTES),
             ),
             ("\",\"route\":\"", self.route.label().as_bytes()),
             ("\",\"protocol\":\"", protocol.as_bytes()),
@@ -165,12 +164,12 @@ impl Entry<'_> {
             ("\",\"reason\":\"", self.reason()),
         ] {
             put(out, [name.as_bytes()]);
-            escape::json(value, |bytes| out.extend_from_slice(bytes));
+            escape::json(value, &mut |bytes| out.extend_from_slice(bytes));
         }
         put(out, [b"\",\"fault\":\""]);
         self.put_faults(b"", out);
         put(out, [b"\",\"forwarded_for\":\""]);
-        self.forwarded_for(|bytes| escape::json(bytes, |bytes| out.extend_from_slice(bytes)));
+        self.forwarded_for(|bytes| escape::json(bytes, &mut |bytes| out.extend_from_slice(bytes)));
         let (status, bytes) = (
             decimal::decimal(self.status.code().into()),
             decimal::decimal(self.bytes),
@@ -191,7 +190,7 @@ impl Entry<'_> {
     /// The value of a field, cut to what a line may hold.
     fn value(&self, name: FieldName) -> &[u8] {
         let value = self.request.map_or(&b""[..], |request| request.value(name));
-        truncated(value, limits::LOGGED_VALUE_BYTES)
+        whole_characters(value, limits::LOGGED_VALUE_BYTES)
     }
 
     /// The values of `X-Forwarded-For` as one list, as they came and cut to what a line may hold.
@@ -202,11 +201,13 @@ impl Entry<'_> {
             .into_iter()
             .flat_map(|request| request.values(FieldName::XForwardedFor));
         for (place, value) in values.enumerate() {
-            for piece in [if place == 0 { &b""[..] } else { b", " }, value] {
-                let piece = truncated(piece, room);
-                put(piece);
-                room -= piece.len();
+            if place > 0 {
+                put(truncated(b", ", room));
+                room = room.saturating_sub(2);
             }
+            let value = truncated(value, room);
+            put(value);
+            room -= value.len();
         }
     }
 
@@ -251,8 +252,22 @@ fn put<const N: usize>(out: &mut Vec<u8>, pieces: [&[u8]; N]) {
     }
 }
 
-fn log_value(bytes: &[u8], out: &mut Vec<u8>) {
-    escape::log_value(bytes, |bytes| out.extend_from_slice(bytes));
+/// At most the first `limit` bytes of a value. A part of a character at its end would make text in
+/// UTF-8 look like another encoding.
+fn whole_characters(value: &[u8], limit: usize) -> &[u8] {
+    if value.len() <= limit {
+        return value;
+    }
+    let cut = &value[..limit];
+    match str::from_utf8(cut) {
+        Err(error) if error.error_len().is_none() => &cut[..error.valid_up_to()],
+        _ => cut,
+    }
+}
+
+/// A value, or a dash where there is none.
+fn dash(value: &[u8]) -> &[u8] {
+    if value.is_empty() { b"-" } else { value }
 }
 
 /// The trace id of a valid `traceparent` (W3C Trace Context sections 3.2 and 4): version, trace id,
@@ -263,10 +278,9 @@ fn trace_id(traceparent: &[u8]) -> &[u8] {
     };
     let [version, trace, parent, flags] = [0..2, 3..35, 36..52, 53..55].map(|part| &known[part]);
     let dashes = [2, 35, 52].iter().all(|place| known[*place] == b'-');
-    let hex = |part: &[u8]| {
-        part.iter()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    // Without a way out the loop takes many bytes at once.
+    let hex = |part: &[u8]| part.iter().fold(true, |all, byte| all & is_hex(byte));
     let not_zero = |part: &[u8]| part.iter().any(|byte| *byte != b'0');
     let version_fits = match version {
         b"00" => more.is_empty(),
@@ -306,12 +320,13 @@ mod tests {
     const HEAD: &str = "GET /a\"\\\u{e9} HTTP/1.1\r\nHost: h\r\nUser-Agent: \u{e9}\"\r\n\
                         X-Forwarded-For: a\r\nX-Forwarded-For: b\r\n\r\n";
 
-    fn line(entry: &Entry<'_>, head: &str, json: bool) -> String {
+    fn line(entry: &Entry<'_>, head: impl AsRef<[u8]>, json: bool) -> String {
+        let head = head.as_ref();
         let mut dates = Dates::default();
         dates.set(Duration::from_millis(1_795_370_645_007));
         let mut request = Request::default();
         let parsed = !head.is_empty();
-        assert!(!parsed || request.parse(head.as_bytes(), 1 << 20).unwrap().is_some());
+        assert!(!parsed || request.parse(head, 1 << 20).unwrap().is_some());
         let entry = Entry {
             request: parsed.then_some(&request),
             ..*entry
@@ -362,6 +377,23 @@ mod tests {
         assert!(
             json.contains("\"bytes\":512,\"messages\":3,\"delay\":"),
             "{json}"
+        );
+    }
+
+    #[test]
+    fn json_tells_every_byte() {
+        let agent = |value: &[u8]| {
+            let start = b"GET / HTTP/1.1\r\nHost: h\r\nUser-Agent: ";
+            let json = line(&ENTRY, [&start[..], value, b"\r\n\r\n"].concat(), true);
+            let (_, value) = json.split_once("\"user_agent\":\"").unwrap();
+            value.split_once("\",\"referrer\"").unwrap().0.to_owned()
+        };
+        assert_eq!(agent(b"a\xff\xc3\xa9"), "a\\u00ff\\u00c3\\u00a9");
+        // The last character that fits in part is left out.
+        let long = format!("x{}", "\u{e9}".repeat(300));
+        assert_eq!(
+            agent(long.as_bytes()),
+            format!("x{}", "\\u00e9".repeat(255))
         );
     }
 

@@ -53,11 +53,13 @@ fn line(json: bool, unix: Duration, level: Level, message: &str) -> Vec<u8> {
     if json {
         let names = format!("\",\"level\":\"{label}\",\"severity\":\"{severity}\",\"message\":\"");
         out.extend_from_slice(names.as_bytes());
-        escape::json(message.as_bytes(), |bytes| out.extend_from_slice(bytes));
+        escape::json(message.as_bytes(), &mut |bytes| {
+            out.extend_from_slice(bytes);
+        });
         out.extend_from_slice(b"\"}\n");
     } else {
         out.extend_from_slice(format!(" {label} ").as_bytes());
-        escape::diagnostic(message, |bytes| out.extend_from_slice(bytes));
+        escape::diagnostic(message, &mut out);
         out.push(b'\n');
     }
     out

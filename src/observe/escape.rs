@@ -9,23 +9,26 @@ use crate::http::decimal::hex_digit;
 
 /// Puts out bytes for a quoted value of the text log: printable ASCII as it is, `"` and `\` after a
 /// `\`, others as `\xHH`.
-pub fn log_value(bytes: &[u8], mut put: impl FnMut(&[u8])) {
-    escape(bytes, &mut put, |rest, put| {
-        match rest[0] {
-            byte @ (b'"' | b'\\') => put(&[b'\\', byte]),
-            byte => put(&hex_escape(byte)),
+pub fn log_value(bytes: &[u8], out: &mut Vec<u8>) {
+    if all_plain(bytes) {
+        return out.extend_from_slice(bytes);
+    }
+    for byte in bytes {
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', *byte]),
+            b' '..=b'~' => out.push(*byte),
+            _ => out.extend(hex_escape(*byte)),
         }
-        1
-    });
+    }
 }
 
 /// Puts out a message of our own that may quote a user: as [`log_value`], but quotes and
 /// backslashes stay.
-pub fn diagnostic(message: &str, mut put: impl FnMut(&[u8])) {
+pub fn diagnostic(message: &str, out: &mut Vec<u8>) {
     for byte in message.bytes() {
         match byte {
-            b' '..=b'~' => put(&[byte]),
-            _ => put(&hex_escape(byte)),
+            b' '..=b'~' => out.push(byte),
+            _ => out.extend(hex_escape(byte)),
         }
     }
 }
@@ -34,37 +37,37 @@ fn hex_escape(byte: u8) -> [u8; 4] {
     [b'\\', b'x', hex_digit(byte >> 4), hex_digit(byte)]
 }
 
-/// Puts out the inside of a JSON string: ASCII alone, other characters as `\uHHHH`. Bytes that are
-/// not UTF-8 become U+FFFD.
-pub fn json(bytes: &[u8], mut put: impl FnMut(&[u8])) {
-    escape(bytes, &mut put, |rest, put| {
-        let (character, length) = first_char(rest);
-        put_json_char(character, put);
-        length
-    });
-}
-
-/// Puts out a JSON string with its quotes, its inside as [`json_lossless`].
-pub fn json_string(bytes: &[u8], put: &mut impl FnMut(&[u8])) {
+/// Puts out a JSON string with its quotes.
+pub fn json_string(bytes: &[u8], put: &mut dyn FnMut(&[u8])) {
     put(b"\"");
-    json_lossless(bytes, put);
+    json(bytes, put);
     put(b"\"");
 }
 
-/// Puts out the inside of a JSON string. Where the bytes are not UTF-8 as a whole, each byte counts
-/// as one ISO-8859-1 character, so nothing is lost.
-pub fn json_lossless(bytes: &[u8], put: &mut impl FnMut(&[u8])) {
-    if str::from_utf8(bytes).is_ok() {
-        json(bytes, &mut *put);
-    } else {
-        escape(bytes, put, |rest, put| {
-            put_json_char(char::from(rest[0]), put);
-            1
-        });
+/// Puts out the inside of a JSON string: ASCII alone, other characters as `\uHHHH`. Where the bytes
+/// are not UTF-8 as a whole, each byte counts as one ISO-8859-1 character, so nothing is lost.
+pub fn json(bytes: &[u8], put: &mut dyn FnMut(&[u8])) {
+    if all_plain(bytes) {
+        return put(bytes);
+    }
+    let is_utf8 = str::from_utf8(bytes).is_ok();
+    // All plain or all special, so no run begins inside of a character.
+    for run in bytes.chunk_by(|a, b| is_plain(*a) == is_plain(*b)) {
+        if is_plain(run[0]) {
+            put(run);
+        } else if is_utf8 {
+            for character in str::from_utf8(run).unwrap_or_default().chars() {
+                put_json_char(character, put);
+            }
+        } else {
+            for byte in run {
+                put_json_char(char::from(*byte), put);
+            }
+        }
     }
 }
 
-fn put_json_char(character: char, put: &mut impl FnMut(&[u8])) {
+fn put_json_char(character: char, put: &mut dyn FnMut(&[u8])) {
     match character {
         '"' => put(b"\\\""),
         '\\' => put(b"\\\\"),
@@ -82,7 +85,7 @@ fn put_json_char(character: char, put: &mut impl FnMut(&[u8])) {
 
 /// Puts out bytes for an HTML document in UTF-8, also inside quoted attributes. Control bytes and
 /// bytes that are not UTF-8 become U+FFFD.
-pub fn html(bytes: &[u8], mut put: impl FnMut(&[u8])) {
+pub fn html(bytes: &[u8], put: &mut dyn FnMut(&[u8])) {
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             match character {
@@ -102,39 +105,14 @@ pub fn html(bytes: &[u8], mut put: impl FnMut(&[u8])) {
     }
 }
 
-/// Puts out runs of plain bytes as they are, and has `special` put out the others; it tells how
-/// many bytes it took.
-fn escape<P: FnMut(&[u8])>(mut rest: &[u8], put: &mut P, special: impl Fn(&[u8], &mut P) -> usize) {
-    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    // Nearly every text is plain as a whole. Without a way out the loop takes many bytes at once.
-    if rest.iter().fold(true, |all, byte| all & plain(byte)) {
-        return put(rest);
-    }
-    loop {
-        let length = rest
-            .iter()
-            .position(|byte| !plain(byte))
-            .unwrap_or(rest.len());
-        put(&rest[..length]);
-        rest = &rest[length..];
-        if rest.is_empty() {
-            return;
-        }
-        rest = &rest[special(rest, put)..];
-    }
+/// Whether a byte stands for itself in a log line and in JSON.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
-/// The first character of some bytes and its length in bytes; U+FFFD where they are not UTF-8.
-fn first_char(bytes: &[u8]) -> (char, usize) {
-    let head = &bytes[..bytes.len().min(4)];
-    let valid = match str::from_utf8(head) {
-        Ok(text) => text,
-        Err(error) => str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
-    };
-    let first = valid.chars().next();
-    first.map_or((char::REPLACEMENT_CHARACTER, 1), |character| {
-        (character, character.len_utf8())
-    })
+/// Whether all bytes are plain, as nearly always. Without a way out the loop takes many at once.
+fn all_plain(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |all, byte| all & is_plain(*byte))
 }
 
 #[cfg(test)]
@@ -157,19 +135,21 @@ mod tests {
                 "\\x0d\\x0a\\x09\\x1b[0m",
                 "\\u000d\\n\\u0009\\u001b[0m",
             ),
-            (b"\xff\xc3\xa9", "\\xff\\xc3\\xa9", "\\ufffd\\u00e9"),
+            (b"\xff\xc3\xa9", "\\xff\\xc3\\xa9", "\\u00ff\\u00c3\\u00a9"),
             (
                 "\u{9b}\u{1F600}".as_bytes(),
                 "\\xc2\\x9b\\xf0\\x9f\\x98\\x80",
                 "\\u009b\\ud83d\\ude00",
             ),
-            (b"\xf0\x9f", "\\xf0\\x9f", "\\ufffd\\ufffd"),
+            (b"\xf0\x9f", "\\xf0\\x9f", "\\u00f0\\u009f"),
             (b"\x7f", "\\x7f", "\\u007f"),
         ] {
-            assert_eq!(written(|put| log_value(bytes, put)), log);
+            let mut line = Vec::new();
+            log_value(bytes, &mut line);
+            assert_eq!(line, log.as_bytes());
             assert_eq!(written(|put| json(bytes, put)), json_text);
         }
-        let string = |bytes: &[u8]| written(|mut put| json_string(bytes, &mut put));
+        let string = |bytes: &[u8]| written(|put| json_string(bytes, put));
         assert_eq!(string(b"\xff\xc3\xa9"), "\"\\u00ff\\u00c3\\u00a9\"");
         assert_eq!(string("\u{e9}".as_bytes()), "\"\\u00e9\"");
         let page = written(|put| html(b"<a href='\"'>\xff\x1b\xc3\xa9&\n", put));

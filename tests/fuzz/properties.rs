@@ -570,7 +570,7 @@ fn takes_its_time(data: &[u8]) -> bool {
 /// log line, leave JSON valid, and are no markup in HTML.
 pub fn echo(data: &[u8]) {
     let mut page = Vec::new();
-    escape::html(data, |bytes| page.extend_from_slice(bytes));
+    escape::html(data, &mut |bytes| page.extend_from_slice(bytes));
     check_html(&page);
     if takes_its_time(data) {
         return;
