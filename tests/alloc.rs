@@ -127,7 +127,7 @@ fn log() -> &'static Log {
     // The log has two buffers in turn; how many lines meet in one is the scheduler's choice, so
     // both get room first.
     for written in 1..=WIDE_LINES {
-        log.append(&[b'\n'; 16 << 10], 1, true);
+        log.append(&[b'\n'; 16 << 10], 1, || true);
         wait_for_lines(log, written);
     }
     log

@@ -27,7 +27,7 @@ impl Diagnostics {
     /// Writes a line.
     pub fn say(self, level: Level, message: fmt::Arguments<'_>) {
         let line = line(self.json, unix_now(), level, &message.to_string());
-        self.log.append(&line, 1, false);
+        self.log.append(&line, 1, || false);
     }
 
     /// Waits until every line is written, at most this long.

@@ -61,10 +61,10 @@ impl Log {
     }
 
     /// Adds `count` whole lines. A full buffer makes those wait who may, until the end begins.
-    pub fn append(&self, lines: &[u8], count: u64, may_wait: bool) {
+    pub fn append(&self, lines: &[u8], count: u64, may_wait: impl Fn() -> bool) {
         let mut state = self.lock();
         while state.lines.len() + lines.len() > limits::LOG_BUFFER_BYTES {
-            if !may_wait || state.ending {
+            if state.ending || !may_wait() {
                 state.totals.lost += count;
                 return;
             }
@@ -216,11 +216,11 @@ mod tests {
     fn full_buffer_makes_wait_or_loses_and_the_end_frees() {
         let log = Log::default();
         let line = vec![b'\n'; limits::LOG_BUFFER_BYTES];
-        log.append(&line, 1, true);
-        log.append(b"\n", 1, false);
+        log.append(&line, 1, || true);
+        log.append(b"\n", 1, || false);
         assert_eq!(log.totals().lost, 1);
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| log.append(b"\n", 1, true));
+            let waiting = scope.spawn(|| log.append(b"\n", 1, || true));
             assert!(!waiting.is_finished());
             log.end_waiting();
         });
@@ -254,7 +254,7 @@ mod tests {
         std::thread::spawn(move || log.write_to(&mut Sink(sender), |_| {}));
         let lines: Vec<String> = (0..1000).map(|i| format!("{i}\n")).collect();
         for line in &lines {
-            log.append(line.as_bytes(), 1, true);
+            log.append(line.as_bytes(), 1, || true);
         }
         assert_eq!(
             log.finish(Duration::from_secs(10)),
@@ -268,7 +268,7 @@ mod tests {
             lines.concat().as_bytes()
         );
         drop(written);
-        log.append(b"x\n", 1, true);
+        log.append(b"x\n", 1, || true);
         let totals = log.finish(Duration::from_secs(10));
         assert_eq!((totals.written, totals.lost, totals.errors), (1000, 1, 1));
         assert_eq!(totals.last_error, Some(ErrorKind::Other));
@@ -297,7 +297,7 @@ mod tests {
         let (sender, written) = std::sync::mpsc::channel();
         let log: &'static Log = Box::leak(Box::default());
         std::thread::spawn(move || log.write_to(&mut Hesitant(sender, false), |_| {}));
-        log.append(b"abc\n", 1, true);
+        log.append(b"abc\n", 1, || true);
         let totals = log.finish(Duration::from_secs(60));
         assert_eq!(
             totals,

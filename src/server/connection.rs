@@ -25,7 +25,6 @@ use crate::observe::access_log;
 use crate::observe::metrics::Aborted;
 use crate::server::Server;
 use crate::server::body::{Place, Received};
-use crate::server::exchange::AddressText;
 use crate::server::input::Input;
 use crate::server::shutdown::Stage;
 use crate::server::slots::Permit;
@@ -127,7 +126,8 @@ pub(super) struct Connection<'a> {
     pub(super) buffers: &'a mut Buffers,
     pub(super) peer: String,
     pub(super) peer_ip: IpAddr,
-    pub(super) peer_ip_text: AddressText,
+    /// The address of the client: the peer's, unless trusted proxies name another one.
+    pub(super) client: String,
     pub(super) local: String,
     pub(super) random: Rng,
     /// When the connection was accepted.
@@ -178,7 +178,7 @@ pub fn serve(
         buffers,
         peer: SocketAddr::new(peer_ip, peer.port()).to_string(),
         peer_ip,
-        peer_ip_text: AddressText::new(peer_ip),
+        client: peer_ip.to_string(),
         local: SocketAddr::new(local.ip().to_canonical(), local.port()).to_string(),
         random: Rng::new(),
         opened: now,
@@ -390,8 +390,8 @@ impl<'a> Connection<'a> {
         let app = &self.server.app;
         if pending.line_count > 0 {
             // A newcomer waits for the slot of an evicted connection.
-            let waited_for = self.permit.is_shed() || self.permit.is_evicted();
-            let may_wait = pending.may_wait && !waited_for;
+            let waited_for = || self.permit.is_shed() || self.permit.is_evicted();
+            let may_wait = || pending.may_wait && !waited_for();
             app.log.append(&pending.lines, pending.line_count, may_wait);
         }
         app.totals.completed(

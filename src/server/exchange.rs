@@ -4,7 +4,7 @@
 //! response, take note of it. A request that is refused may leave its body unread; then no request
 //! can follow it, and the connection ends.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,6 @@ struct Outcome<'a> {
     decision: &'a Decision<'a>,
     status: Status,
     delay: Duration,
-    client: &'a str,
     request_id: &'a [u8],
     body: Received,
     /// The messages that a WebSocket received.
@@ -150,8 +149,7 @@ impl<'a> Connection<'a> {
         body: Option<Received>,
         delay: Duration,
     ) -> After {
-        let client = self.client(request);
-        let client = client.as_str();
+        self.set_client(Some(request));
         let made_id;
         let request_id = if let Some(sent_id) = sent_id(request) {
             sent_id
@@ -171,7 +169,7 @@ impl<'a> Connection<'a> {
                 route: decision.route,
                 parameter: decision.parameter,
                 body: self.buffers.body(received),
-                client,
+                client: &self.client,
                 peer: &self.peer,
                 peer_trusted: self.is_trusted(self.peer_ip),
                 local: &self.local,
@@ -192,7 +190,6 @@ impl<'a> Connection<'a> {
                 decision,
                 status: sent.status,
                 delay,
-                client,
                 request_id,
                 body: received,
                 messages,
@@ -206,11 +203,11 @@ impl<'a> Connection<'a> {
     /// Why a response was left unfinished, if it was: by a fault, by the end of its connection, or
     /// by the drain.
     fn why_broken_off(&self, after: After, decision: &Decision<'_>) -> Option<Aborted> {
+        let ended = || self.out.failed().is_some() || self.permit.is_evicted();
         let unfinished = matches!(after, After::Abort | After::Stall);
-        let ended = self.out.failed().is_some() || self.permit.is_evicted();
         unfinished.then(|| match decision.controls.fault {
             Some(_) => Aborted::Fault,
-            None if ended => self.why_aborted(),
+            None if ended() => self.why_aborted(),
             None => Aborted::Cut,
         })
     }
@@ -291,6 +288,7 @@ impl<'a> Connection<'a> {
 
     fn refuse(&mut self, error: RequestError, shown: &[u8], respond: bool) -> End {
         self.requests += 1;
+        self.set_client(None);
         let request_id = decimal::hex64(self.random.u64(..));
         self.buffers.dates.set(unix_now());
         let output_start = self.out.position();
@@ -318,12 +316,10 @@ impl<'a> Connection<'a> {
         let mut raw = [0; limits::LOGGED_VALUE_BYTES];
         raw[..line.len()].copy_from_slice(line);
         let raw_length = line.len();
-        let client = self.peer_ip_text;
         let outcome = Outcome {
             decision: &decision,
             status: error.status(),
             delay: Duration::ZERO,
-            client: client.as_str(),
             request_id: &request_id,
             body: Received::default(),
             messages: None,
@@ -356,7 +352,7 @@ impl<'a> Connection<'a> {
         let logged = level <= app.runtime().log_level;
         if logged {
             let entry = Entry {
-                client: outcome.client,
+                client: &self.client,
                 peer: &self.peer,
                 request,
                 raw,
@@ -388,7 +384,7 @@ impl<'a> Connection<'a> {
         if let Some(request) = request {
             let body = self.buffers.body_bytes(outcome.body);
             app.recent
-                .remember(request, outcome.client, body, status, duration);
+                .remember(request, &self.client, body, status, duration);
         }
         if self.buffers.pending.lines.len() > limits::PENDING_LOG_BYTES {
             self.flush();
@@ -400,47 +396,19 @@ impl<'a> Connection<'a> {
         trusted.iter().any(|network| network.contains(address))
     }
 
-    /// The address of the client: the peer, or the one that trusted proxies name.
-    fn client(&self, request: &Request) -> AddressText {
+    /// Writes the address of the client: the peer, or the one that trusted proxies name.
+    fn set_client(&mut self, request: Option<&Request>) {
         let trusted = &self.app().config.trusted_proxies;
         if trusted.is_empty() {
-            return self.peer_ip_text;
+            return;
         }
-        let forwarded = request.values(FieldName::XForwardedFor);
-        AddressText::new(forwarded::client(self.peer_ip, trusted, forwarded))
-    }
-}
-
-/// An address as text, without an allocation.
-#[derive(Clone, Copy)]
-pub(super) struct AddressText {
-    bytes: [u8; 46],
-    length: usize,
-}
-
-impl AddressText {
-    pub(super) fn new(address: IpAddr) -> AddressText {
-        let mut text = AddressText {
-            bytes: [0; 46],
-            length: 0,
-        };
-        // The longest IPv6 address has 45 bytes, so this does not fail.
-        let _ = write!(text, "{address}");
-        text
-    }
-
-    fn as_str(&self) -> &str {
-        str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
-    }
-}
-
-impl fmt::Write for AddressText {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.length + text.len();
-        let room = self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
+        let client = request.map_or(self.peer_ip, |request| {
+            let forwarded = request.values(FieldName::XForwardedFor);
+            forwarded::client(self.peer_ip, trusted, forwarded)
+        });
+        self.client.clear();
+        // Writing into a string does not fail.
+        let _ = write!(self.client, "{client}");
     }
 }
 
