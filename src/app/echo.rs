@@ -12,7 +12,7 @@ use crate::app::negotiation::{self, Form};
 use crate::app::notes::Notes;
 use crate::app::{Exchange, description, notes, page};
 use crate::http::field::{self, FieldValue};
-use crate::http::field_name::FieldName;
+use crate::http::field_name::{FieldName, FieldNames};
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Method, Request};
 use crate::http::response::{HTML, Head, JSON, Sent, TEXT};
@@ -115,8 +115,19 @@ fn is_withheld(name: &str) -> bool {
     }
 }
 
-/// Hands on the runs of fields to copy, in the order they came.
-fn copied_runs(request: &Request, mut put: impl FnMut(Range<usize>)) {
+/// The names with a meaning here that are copied, so that most names need no look at the table.
+pub fn copied_names() -> FieldNames {
+    let mut copied = FieldNames::default();
+    for name in FieldName::ALL {
+        if is_copied(name.label()) {
+            copied.insert(*name);
+        }
+    }
+    copied
+}
+
+/// Hands on the runs of fields to copy, in the order they came. `copied` are [`copied_names`].
+fn copied_runs(request: &Request, copied: FieldNames, mut put: impl FnMut(Range<usize>)) {
     let named = request.names_fields.then(|| NamedFields::of(request));
     let is_named = |name: &str| {
         named
@@ -124,9 +135,10 @@ fn copied_runs(request: &Request, mut put: impl FnMut(Range<usize>)) {
             .is_some_and(|named| named.contain(name.as_bytes()))
     };
     let (mut start, mut count) = (0, 0);
-    for (place, name) in request.lower_names().enumerate() {
+    for (place, (known, name)) in request.lower_names().enumerate() {
         count = place + 1;
-        if !is_copied(name) || is_named(name) {
+        let is_copied = known.map_or_else(|| is_copied(name), |known| copied.contains(known));
+        if !is_copied || is_named(name) {
             if start < place {
                 put(start..place);
             }
@@ -236,7 +248,8 @@ pub fn websocket(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
 /// Adds the copied fields and the delay.
 fn with_fields<'o, 'w>(exchange: &Exchange<'_>, mut head: Head<'o, 'w>) -> Head<'o, 'w> {
     let request = exchange.request;
-    copied_runs(request, |run| head.lines(request.lines(run)));
+    let copied = exchange.app.copied_names;
+    copied_runs(request, copied, |run| head.lines(request.lines(run)));
     if request.method == Method::Options {
         head = head.field("Allow", exchange.route.allow(exchange.parameter));
     }
@@ -253,7 +266,7 @@ mod tests {
         let mut request = Request::default();
         assert!(request.parse(head.as_bytes(), 1 << 20).unwrap().is_some());
         let mut lines = Vec::new();
-        copied_runs(&request, |run| {
+        copied_runs(&request, copied_names(), |run| {
             lines.extend_from_slice(request.lines(run).bytes());
         });
         assert_eq!(String::from_utf8(lines).unwrap(), copied);

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::config::level::Level;
 use crate::config::settings::{Config, RuntimeSettings};
 use crate::http::date::Dates;
+use crate::http::field_name::FieldNames;
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Method, Request};
 use crate::http::response::{Head, Preamble, Sent};
@@ -60,6 +61,8 @@ pub struct App {
     pub diagnostics: Diagnostics,
     /// What stays the same for the whole process.
     pub identity: Identity,
+    /// The field names with a meaning here that the echo copies.
+    pub copied_names: FieldNames,
     /// The last requests, where `/admin` can ask for them.
     pub recent: RecentRequests,
     /// The counts that the drain's last line tells.
@@ -85,6 +88,7 @@ impl App {
             identity: Identity::new(&config, environment),
             metrics: Metrics::new(&identity::build_labels(&config.version))?,
             runtime: RwLock::new(config.runtime),
+            copied_names: echo::copied_names(),
             recent: RecentRequests::new(routes.admin),
             totals: Totals::default(),
             routes,

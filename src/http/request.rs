@@ -335,12 +335,13 @@ impl Request {
             .map(move |span| (part(span.name), part(span.value)))
     }
 
-    /// The names of all fields in lower case, in the order they came.
-    pub fn lower_names(&self) -> impl Iterator<Item = &str> {
+    /// The names of all fields in lower case, in the order they came; each with its [`FieldName`] if
+    /// it has a meaning here.
+    pub fn lower_names(&self) -> impl Iterator<Item = (Option<FieldName>, &str)> {
         let mut names = self.names.as_str();
         self.spans
             .iter()
-            .map(move |span| next_name(&mut names, span))
+            .map(move |span| (span.known, next_name(&mut names, span)))
     }
 
     /// Whether there is an underscore in a field's name.
@@ -713,8 +714,10 @@ mod tests {
         assert_eq!(request.value(FieldName::Via), b"1");
         assert_eq!(request.value(FieldName::Te), b"");
         assert_eq!(request.repeated(), FieldNames::of(&[FieldName::Via]));
-        let names: Vec<_> = request.lower_names().collect();
+        let names: Vec<_> = request.lower_names().map(|(_, name)| name).collect();
         assert_eq!(names, ["host", "via", "via"]);
+        let known = request.lower_names().filter_map(|(known, _)| known);
+        assert!(known.eq([FieldName::Host, FieldName::Via, FieldName::Via]));
         assert_eq!(request.lines(1..3).bytes(), b"Via: 1\r\nvia: 2\r\n");
         assert_eq!(request.head(), &head[2..head.len() - 4]);
     }
@@ -819,7 +822,7 @@ mod tests {
             assert_eq!((request.path(), request.query()), (path, query), "{bad}");
             assert!(!request.has(FieldName::Te), "{bad}");
             assert_eq!(request.repeated(), FieldNames::default(), "{bad}");
-            assert!(request.lower_names().all(|name| name != "te"), "{bad}");
+            assert!(request.lower_names().all(|(_, name)| name != "te"), "{bad}");
         }
     }
 
