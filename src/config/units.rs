@@ -101,11 +101,11 @@ pub fn show_size(bytes: u64) -> String {
     )
 }
 
-/// Reads a share from 0 to 1.
+/// Reads a share from 0 to 1, exact to its ninth decimal.
 pub fn parse_rate(text: &str) -> Option<f64> {
-    text.parse()
-        .ok()
-        .filter(|share| (0.0..=1.0).contains(share))
+    let number = split_number(text).filter(|number| number.rest.is_empty())?;
+    let share = number.times(1_000_000_000)? as f64 / 1e9;
+    (share <= 1.0).then_some(share)
 }
 
 /// A decimal number and the text after it.
@@ -239,7 +239,9 @@ mod tests {
             ("0", Some(0.0)),
             (".25", Some(0.25)),
             ("1", Some(1.0)),
+            ("0.000000001", Some(0.000_000_001)),
             ("NaN", None),
+            ("1e-3", None),
         ] {
             assert_eq!(parse_rate(text), rate);
         }
