@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, Opts, Registry, Result, TextEncoder,
+    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Opts, Registry, Result, TextEncoder,
 };
 
 use crate::http::error::RequestError;
@@ -429,10 +429,10 @@ impl Metrics {
         raise(&self.log_errors, snapshot.log_errors);
         self.cpu_seconds
             .inc_by((usage.cpu_seconds - self.cpu_seconds.get()).max(0.0));
-        let mut text = Vec::with_capacity(32 << 10);
-        // Writing into a vector does not fail, and an empty family is only left out.
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
-        text
+        let mut text = String::with_capacity(32 << 10);
+        // Writing into a string does not fail, and an empty family is only left out.
+        let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text);
+        text.into_bytes()
     }
 }
 
