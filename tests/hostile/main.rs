@@ -12,6 +12,7 @@ mod support;
 
 mod drain_of_the_queue;
 mod gone_clients;
+mod gvisor;
 mod half_heads;
 mod memory_bound;
 mod mixed;
