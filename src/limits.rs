@@ -75,6 +75,10 @@ pub const SHED_TIME: Duration = Duration::from_secs(1);
 pub const SHED_TIME_ALONE: Duration = Duration::from_millis(100);
 /// A connection without a whole request head is evicted for a newcomer after this time.
 pub const HEAD_GRACE: Duration = Duration::from_secs(1);
+/// A request whose body does not come is evicted for a newcomer after this time.
+pub const BODY_GRACE: Duration = Duration::from_secs(1);
+/// A body of which fewer bytes come in that time does not come: a byte now and then holds no slot.
+pub const BODY_PROGRESS_BYTES: usize = 1 << 10;
 /// An idle connection is evicted for a newcomer after this time. Evicting sooner resets requests
 /// that are on the wire.
 pub const IDLE_GRACE: Duration = Duration::from_secs(1);
@@ -83,6 +87,8 @@ pub const IDLE_GRACE: Duration = Duration::from_secs(1);
 pub const SHED_GRACE: Duration = Duration::from_millis(100);
 /// Delayed connections that one newcomer checks for a client that has gone.
 pub const GONE_CHECKS: usize = 64;
+/// What such a check reads ahead of a delayed connection; a client that sends more counts as gone.
+pub const READ_AHEAD_BYTES: usize = 16 << 10;
 /// How long slots stay lowered after the system refused a thread; then it is tried again.
 pub const LOWERED: Duration = Duration::from_secs(1);
 

@@ -118,6 +118,9 @@ impl From<RequestError> for BodyError {
 struct Pace {
     deadline: Instant,
     left: u64,
+    /// When its last KiB came, and what has come since.
+    came: Instant,
+    recent: usize,
 }
 
 impl Connection<'_> {
@@ -228,17 +231,28 @@ impl Connection<'_> {
     }
 
     fn body_pace(&self) -> Pace {
-        let deadline = Instant::now() + self.app().config.body_timeout;
+        let now = Instant::now();
         Pace {
-            deadline,
+            deadline: now + self.app().config.body_timeout,
             left: limits::TIMED_BYTES,
+            came: now,
+            recent: 0,
         }
     }
 
-    /// Reads some bytes of a body into the input within its time limit.
+    /// Reads some bytes of a body into the input within its time limit. A client that makes room for
+    /// a newcomer instead is told the same as at that limit.
     fn read_more_body(&mut self, pace: &mut Pace) -> Result<(), BodyError> {
+        self.permit.body_awaited(pace.came);
         match self.read(limits::LARGE_READ_BYTES, pace.deadline) {
+            Ok(0) if self.permit.is_evicted() => Err(RequestError::BodyTimeout.into()),
             Ok(count @ 1..) => {
+                let now = Instant::now();
+                self.permit.request_begun(now);
+                pace.recent += count;
+                if pace.recent >= limits::BODY_PROGRESS_BYTES {
+                    (pace.came, pace.recent) = (now, 0);
+                }
                 match pace.left.checked_sub(count as u64) {
                     Some(left) => pace.left = left,
                     None => *pace = self.body_pace(),

@@ -12,7 +12,7 @@
 use std::any::Any;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -379,8 +379,7 @@ impl<'a> Acceptor<'a> {
         } else {
             Outcome::Served
         });
-        let stream: &TcpStream = permit.stream();
-        let serve = || connection::serve(self.server, permit, stream, addresses, alone, buffers);
+        let serve = || connection::serve(self.server, permit, permit, addresses, alone, buffers);
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(serve)) {
             *buffers = Buffers::default();
             app.metrics.panics.inc();

@@ -3,15 +3,15 @@
 //! Each connection has a slot: one mutex over plain data. The connection's thread changes its phase;
 //! whoever wants it to end shuts its socket down and marks the slot. A newcomer that finds no free
 //! slot evicts, in this order: a delayed connection whose client has gone; one that only lingers;
-//! one without a whole request head for a second; the longest idle one, if it was idle for a second.
-//! Otherwise it gets an overflow slot, for one response. Where those are taken too, the oldest of
-//! them is cut.
+//! one without a whole request head for a second; one whose body does not come for a second; the
+//! longest idle one, if it was idle for a second. Otherwise it gets an overflow slot, for one
+//! response. Where those are taken too, the oldest of them is cut.
 //!
 //! Newcomers take turns, so an eviction is for the one whose turn it is. `cut` raises the stage
 //! before it scans the slots; `admit` publishes its slot before it checks the stage. At least one of
 //! them sees the other. The table's lock may be held when a slot is locked, never the reverse.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -24,6 +24,7 @@ use crate::limits;
 use crate::observe::metrics::Snapshot;
 use crate::server::capacity::Capacity;
 use crate::server::shutdown::{Stage, StageCell};
+use crate::server::socket::Transport;
 use crate::server::websocket::{self, WriteLock};
 
 /// What the connection in a slot does.
@@ -35,6 +36,8 @@ enum Phase {
     Head,
     /// A request is being read or answered.
     Active,
+    /// A request waits for more of its body.
+    Body,
     /// A response is delayed.
     Delayed,
     /// The connection waits for a next request.
@@ -42,6 +45,35 @@ enum Phase {
     /// The last response was sent; the connection waits for its client to take it.
     Lingering,
 }
+
+/// Who makes room, in this order: the phases, and how long a connection has to have been in one.
+type Order = [(&'static [Phase], Duration)];
+
+/// Who makes room for a newcomer.
+const FOR_A_SLOT: &Order = &[
+    (&[Phase::Lingering], Duration::ZERO),
+    (&[Phase::New, Phase::Head], limits::HEAD_GRACE),
+    (&[Phase::Body], limits::BODY_GRACE),
+    (&[Phase::Idle], limits::IDLE_GRACE),
+];
+
+/// Who makes room for a newcomer that is shed. One that has just come, such as a probe, is evicted
+/// only if all others have too.
+const FOR_AN_OVERFLOW_SLOT: &Order = &[
+    (&[Phase::Lingering], limits::SHED_GRACE),
+    (&[Phase::New, Phase::Head], limits::SHED_GRACE),
+    (&[Phase::Active], limits::SHED_GRACE),
+    (&[Phase::New, Phase::Head], Duration::ZERO),
+    (&[Phase::Lingering], Duration::ZERO),
+];
+
+/// Who ends so that its thread accepts: nobody else does.
+const FOR_A_THREAD: &Order = &[
+    (&[Phase::Lingering], Duration::ZERO),
+    (&[Phase::New, Phase::Head], limits::SHED_TIME_ALONE),
+    (&[Phase::Body], limits::BODY_GRACE),
+    (&[Phase::Idle], limits::IDLE_GRACE),
+];
 
 /// A slot for a connection.
 #[derive(Debug, Default)]
@@ -57,6 +89,8 @@ struct Occupant {
     since: Instant,
     /// Whether the connection was told to end by the server.
     evicted: bool,
+    /// What a newcomer read from the connection while it was delayed.
+    read_ahead: Vec<u8>,
     /// The lock of its writes, if it speaks WebSocket.
     websocket: Option<WriteLock>,
 }
@@ -152,6 +186,7 @@ impl Slots {
             phase: Phase::New,
             since: Instant::now(),
             evicted: false,
+            read_ahead: Vec::new(),
             websocket: None,
         });
         // After the drain's grace only what has arrived is read.
@@ -205,26 +240,20 @@ impl Slots {
     /// Evicts a connection for a newcomer; the slot that it will free.
     fn evict(&self, table: &mut Table, kind: Kind, now: Instant) -> Option<usize> {
         match kind {
-            Kind::Regular => {
-                let range = 0..self.regular;
-                let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now, age);
-                self.evict_gone(table)
-                    .or_else(|| oldest(&[Phase::Lingering], Duration::ZERO))
-                    .or_else(|| oldest(&[Phase::New, Phase::Head], limits::HEAD_GRACE))
-                    .or_else(|| oldest(&[Phase::Idle], limits::IDLE_GRACE))
-            }
+            Kind::Regular => self
+                .evict_gone(table)
+                .or_else(|| self.evict_first(0..self.regular, FOR_A_SLOT, now)),
             Kind::Overflow => {
-                let range = self.regular..self.slots.len();
-                let oldest = |phases, age| self.evict_oldest(range.clone(), phases, now, age);
-                let grace = limits::SHED_GRACE;
-                // One that has just come, such as a probe, is evicted only if all others have too.
-                oldest(&[Phase::Lingering], grace)
-                    .or_else(|| oldest(&[Phase::New, Phase::Head], grace))
-                    .or_else(|| oldest(&[Phase::Active], grace))
-                    .or_else(|| oldest(&[Phase::New, Phase::Head], Duration::ZERO))
-                    .or_else(|| oldest(&[Phase::Lingering], Duration::ZERO))
+                self.evict_first(self.regular..self.slots.len(), FOR_AN_OVERFLOW_SLOT, now)
             }
         }
+    }
+
+    /// Evicts the connection that comes first in an order.
+    fn evict_first(&self, range: Range<usize>, order: &Order, now: Instant) -> Option<usize> {
+        order
+            .iter()
+            .find_map(|(phases, age)| self.evict_oldest(range.clone(), phases, now, *age))
     }
 
     /// Evicts the connection that has been longest in one of these phases, if that is at least
@@ -304,13 +333,9 @@ impl Slots {
     /// threads.
     pub fn free_a_thread(&self) {
         let mut table = self.table();
-        let now = Instant::now();
-        let oldest = |phases, age| self.evict_oldest(0..self.slots.len(), phases, now, age);
         let _ = self
             .evict_gone(&mut table)
-            .or_else(|| oldest(&[Phase::Lingering], Duration::ZERO))
-            .or_else(|| oldest(&[Phase::New, Phase::Head], limits::SHED_TIME_ALONE))
-            .or_else(|| oldest(&[Phase::Idle], limits::IDLE_GRACE));
+            .or_else(|| self.evict_first(0..self.slots.len(), FOR_A_THREAD, Instant::now()));
     }
 
     /// Counts of connections and requests at this time.
@@ -321,7 +346,9 @@ impl Slots {
             let Some(occupant) = &*slot else { continue };
             snapshot.open += 1;
             match occupant.phase {
-                Phase::Head | Phase::Active | Phase::Delayed => snapshot.in_flight += 1,
+                Phase::Head | Phase::Body | Phase::Active | Phase::Delayed => {
+                    snapshot.in_flight += 1;
+                }
                 Phase::Idle if !occupant.evicted => snapshot.idle += 1,
                 _ => {}
             }
@@ -455,8 +482,11 @@ impl Occupant {
     /// already arrived on an idle connection is still read and answered.
     fn evict(&mut self) {
         self.evicted = true;
-        let waits_for_request = matches!(self.phase, Phase::New | Phase::Idle | Phase::Head);
-        let how = if waits_for_request {
+        let waits_for_input = matches!(
+            self.phase,
+            Phase::New | Phase::Idle | Phase::Head | Phase::Body
+        );
+        let how = if waits_for_input {
             Shutdown::Read
         } else {
             Shutdown::Both
@@ -468,23 +498,41 @@ impl Occupant {
 
     /// Whether the client has closed or reset the connection. Its thread is parked and takes this
     /// slot's lock before it touches the socket again, so the socket can be asked without blocking.
-    /// Unread input hides a close that follows it.
-    fn client_has_gone(&self) -> bool {
-        if self.stream.set_nonblocking(true).is_err() {
-            return true;
-        }
-        let gone = match self.stream.peek(&mut [0]) {
-            Ok(count) => count == 0,
-            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
-        };
+    fn client_has_gone(&mut self) -> bool {
+        let gone = self.stream.set_nonblocking(true).is_err() || self.read_ahead();
         self.stream.set_nonblocking(false).is_err() || gone
+    }
+
+    /// Reads what the client sent behind its request, because unread bytes hide the close that
+    /// follows them; whether it has closed. One that sends more than may be kept counts as gone.
+    fn read_ahead(&mut self) -> bool {
+        let mut bytes = [0; limits::READ_BYTES];
+        while self.read_ahead.len() <= limits::READ_AHEAD_BYTES {
+            match Transport::read(&*self.stream, &mut bytes) {
+                Ok(0) => return true,
+                Ok(count) => self.read_ahead.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() != ErrorKind::WouldBlock,
+            }
+        }
+        true
     }
 }
 
 impl Permit<'_> {
-    /// The connection.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
+    /// Takes what a newcomer read from the connection, as much as there is room for.
+    fn take_read_ahead(&self, room: &mut [u8]) -> usize {
+        let mut slot = self.slots.slot(self.index);
+        let Some(occupant) = slot.as_mut().filter(|o| !o.read_ahead.is_empty()) else {
+            return 0;
+        };
+        let count = room.len().min(occupant.read_ahead.len());
+        room[..count].copy_from_slice(&occupant.read_ahead[..count]);
+        occupant.read_ahead.drain(..count);
+        if occupant.read_ahead.is_empty() {
+            occupant.read_ahead = Vec::new();
+        }
+        count
     }
 
     /// Whether the connection gets one response and no more.
@@ -503,8 +551,13 @@ impl Permit<'_> {
         self.enter(Phase::Head, began);
     }
 
-    /// A whole request head is here; `now` is the time. An evicted connection that gets one still
-    /// answers it, so the newcomer has to evict another.
+    /// The request waits for more of its body; `since` is when the last of it came.
+    pub fn body_awaited(&self, since: Instant) {
+        self.enter(Phase::Body, since);
+    }
+
+    /// A whole request head or more of a body is here; `now` is the time. An evicted connection that
+    /// gets one still answers it, so the newcomer has to evict another.
     pub fn request_begun(&self, now: Instant) {
         if self.enter(Phase::Active, now) {
             let table = self.slots.table();
@@ -589,6 +642,35 @@ impl Permit<'_> {
     }
 }
 
+impl Transport for Permit<'_> {
+    fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self.take_read_ahead(bytes) {
+            0 => Transport::read(&*self.stream, bytes),
+            count => Ok(count),
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Transport::write(&*self.stream, bytes)
+    }
+
+    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        Transport::set_read_timeout(&*self.stream, timeout)
+    }
+
+    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+        Transport::set_write_timeout(&*self.stream, timeout)
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        Transport::set_nonblocking(&*self.stream, nonblocking)
+    }
+
+    fn end_writing(&self) {
+        Transport::end_writing(&*self.stream);
+    }
+}
+
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let occupant = self.slots.slot(self.index).take();
@@ -666,10 +748,14 @@ mod tests {
         slots.evict(&mut slots.table(), kind, base())
     }
 
+    fn stream<'a>(permit: &'a Permit<'_>) -> &'a TcpStream {
+        &permit.stream
+    }
+
     /// Waits until the connection's thread is woken by the end of its input.
     fn wait_for_end(permit: &Permit<'_>) {
-        permit.stream().set_read_timeout(Some(MINUTE)).unwrap();
-        assert_eq!(permit.stream().read(&mut [0]).unwrap(), 0);
+        stream(permit).set_read_timeout(Some(MINUTE)).unwrap();
+        assert_eq!(stream(permit).read(&mut [0]).unwrap(), 0);
     }
 
     fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -678,6 +764,11 @@ mod tests {
             assert!(start.elapsed() < MINUTE, "{what}: not in a minute");
             thread::yield_now();
         }
+    }
+
+    fn has_gone(permit: &Permit<'_>) -> bool {
+        let mut slot = permit.slots.slot(permit.index);
+        slot.as_mut().is_some_and(Occupant::client_has_gone)
     }
 
     /// Evicts for newcomers, one after the other, until no connection has to leave.
@@ -690,7 +781,7 @@ mod tests {
 
     #[test]
     fn who_makes_room_and_in_which_order() {
-        let slots = slots(10, 0);
+        let slots = slots(12, 0);
         let (_a, idle) = admit(&slots, Phase::Idle, 2 * SECOND);
         let (_b, longest_idle) = admit(&slots, Phase::Idle, 3 * SECOND);
         let (_c, _young) = admit(&slots, Phase::Idle, just_below(limits::IDLE_GRACE));
@@ -701,12 +792,11 @@ mod tests {
         let (_h, _newer) = admit(&slots, Phase::New, just_below(limits::HEAD_GRACE));
         let (_i, lingering) = admit(&slots, Phase::Lingering, Duration::ZERO);
         let (j, gone) = admit(&slots, Phase::Delayed, Duration::ZERO);
+        let (_k, body) = admit(&slots, Phase::Body, SECOND);
+        let (_l, _coming) = admit(&slots, Phase::Body, just_below(limits::BODY_GRACE));
         drop(j);
-        wait_until("the client's end arrives", || {
-            let slot = slots.slot(gone.index);
-            slot.as_ref().is_some_and(Occupant::client_has_gone)
-        });
-        let order = [&gone, &lingering, &new, &head, &longest_idle, &idle];
+        wait_until("the client's end arrives", || has_gone(&gone));
+        let order = [&gone, &lingering, &new, &head, &body, &longest_idle, &idle];
         check_order(&slots, Kind::Regular, &order);
         assert!(order.into_iter().all(Permit::is_evicted));
         assert!(order.into_iter().all(Permit::is_leaving));
@@ -810,14 +900,14 @@ mod tests {
         let (mut client, idle) = admit(&slots, Phase::Idle, SECOND);
         client.write_all(b"x").unwrap();
         wait_until("the byte arrives", || {
-            idle.stream().peek(&mut [0]).is_ok_and(|count| count == 1)
+            stream(&idle).peek(&mut [0]).is_ok_and(|count| count == 1)
         });
         assert_eq!(evict(&slots, Kind::Regular), Some(0));
         assert!(slots.is_leaving(0));
-        assert_eq!(idle.stream().read(&mut [0; 9]).unwrap(), 1);
+        assert_eq!(stream(&idle).read(&mut [0; 9]).unwrap(), 1);
         idle.request_begun(Instant::now());
         assert!(!slots.is_leaving(0) && idle.is_leaving());
-        idle.stream().write_all(b"y").unwrap();
+        stream(&idle).write_all(b"y").unwrap();
         assert_eq!(client.read(&mut [0; 9]).unwrap(), 1);
         assert!(!idle.linger(), "an evicted one has no time to linger");
     }
@@ -828,10 +918,48 @@ mod tests {
         let (_client, delayed) = admit(&slots, Phase::Delayed, SECOND);
         assert_eq!(evict(&slots, Kind::Regular), None);
         let wait = Duration::from_millis(30);
-        delayed.stream().set_read_timeout(Some(wait)).unwrap();
+        stream(&delayed).set_read_timeout(Some(wait)).unwrap();
         let start = Instant::now();
-        delayed.stream().read(&mut [0]).unwrap_err();
+        stream(&delayed).read(&mut [0]).unwrap_err();
         assert!(start.elapsed() >= wait, "the socket does not block");
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_read_first() {
+        let slots = slots(1, 0);
+        let (mut client, delayed) = admit(&slots, Phase::Delayed, SECOND);
+        let ahead = |count| {
+            wait_until("it is read ahead", || {
+                assert_eq!(evict(&slots, Kind::Regular), None);
+                slots.slot(0).as_ref().unwrap().read_ahead.len() == count
+            });
+        };
+        let mut bytes = [0; 4];
+        let mut read = || {
+            let count = Transport::read(&delayed, &mut bytes).unwrap();
+            bytes[..count].to_vec()
+        };
+        client.write_all(b"abc").unwrap();
+        ahead(3);
+        client.write_all(b"de").unwrap();
+        ahead(5);
+        client.write_all(b"f").unwrap();
+        assert_eq!([read(), read(), read()], [&b"abcd"[..], b"e", b"f"]);
+        client.write_all(b"g").unwrap();
+        ahead(1);
+        drop(client);
+        wait_until("its end is seen", || has_gone(&delayed));
+    }
+
+    #[test]
+    fn one_that_sends_more_than_is_read_ahead_has_gone() {
+        let slots = slots(1, 0);
+        let (mut client, delayed) = admit(&slots, Phase::Delayed, SECOND);
+        client
+            .write_all(&vec![b'x'; limits::READ_AHEAD_BYTES + 1])
+            .unwrap();
+        wait_until("it is too much", || has_gone(&delayed));
+        assert_eq!(evict(&slots, Kind::Regular), Some(0));
     }
 
     #[test]
@@ -887,10 +1015,11 @@ mod tests {
 
     #[test]
     fn counts() {
-        let slots = slots(7, 1);
+        let slots = slots(8, 1);
         let phases = [
             Phase::New,
             Phase::Head,
+            Phase::Body,
             Phase::Active,
             Phase::Delayed,
             Phase::Idle,
@@ -908,11 +1037,11 @@ mod tests {
             } = slots.snapshot();
             (in_flight, idle, open, max_connections)
         };
-        assert_eq!(counts(), (3, 2, 7, 7));
+        assert_eq!(counts(), (4, 2, 8, 8));
         slots.close_idle(Duration::ZERO);
-        assert_eq!(counts(), (3, 0, 7, 7));
+        assert_eq!(counts(), (4, 0, 8, 8));
         drop(permits);
-        assert_eq!(counts(), (0, 0, 0, 7));
+        assert_eq!(counts(), (0, 0, 0, 8));
     }
 
     #[test]
@@ -987,10 +1116,10 @@ mod tests {
     #[test]
     fn the_cut_ends_everything() {
         let slots = slots(2, 0);
-        let (mut client, active) = admit(&slots, Phase::Active, Duration::ZERO);
+        let (client, active) = admit(&slots, Phase::Active, Duration::ZERO);
         assert!(slept(&slots, MINUTE, SleepEnds::AtDrainLimit, || slots.cut()) < MINUTE);
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
-        active.stream().write_all(b"x").unwrap_err();
+        stream(&active).write_all(b"x").unwrap_err();
         assert!(slots.admit(connection().1).is_none());
         assert_eq!(slots.snapshot().open, 1, "its slot is free again");
     }

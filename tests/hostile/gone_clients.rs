@@ -8,9 +8,14 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{PROGRAM, Prober, Server, ask, command, pause, sum_of, wait_until};
+use crate::support::{
+    PROGRAM, Prober, Server, ask, command, pause, read_response, sum_of, wait_until,
+};
 
-fn gone_clients(slots: usize) {
+/// What a client sends behind its request hides its close from a look at the socket.
+const REQUEST: &str = "GET /delay/60s HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn gone_clients(slots: usize, behind: &str) {
     let server = Server::start(&[
         "--max-connections",
         &slots.to_string(),
@@ -19,17 +24,22 @@ fn gone_clients(slots: usize) {
     ]);
     // It asks again and again, so it is never the one that makes room.
     let mut observer = server.connect();
+    let mut attackers = Vec::new();
     for _ in 1..slots {
         let mut stream = server.connect();
-        stream
-            .write_all(b"GET /delay/60s HTTP/1.1\r\nHost: a\r\n\r\n")
-            .unwrap();
+        stream.write_all(REQUEST.as_bytes()).unwrap();
+        attackers.push(stream);
     }
     let full = wait_until(|| {
         let (_, metrics) = ask(&mut observer, "/metrics").unwrap();
         sum_of(&metrics, "http_requests_in_flight ") == slots as u64
     });
     assert!(full, "the delays do not hold the slots");
+    // The delays have begun, so nobody reads this.
+    for stream in &mut attackers {
+        stream.write_all(behind.as_bytes()).unwrap();
+    }
+    drop(attackers);
     let mut newcomers: Vec<_> = (0..20).map(|_| server.connect()).collect();
     for newcomer in &mut newcomers {
         assert_eq!(ask(newcomer, "/").unwrap().0, 200);
@@ -41,13 +51,46 @@ fn gone_clients(slots: usize) {
 
 #[test]
 fn a_newcomer_is_served_while_gone_clients_are_delayed() {
-    gone_clients(64);
+    gone_clients(64, "");
 }
 
 #[test]
 #[ignore = "1,024 connections"]
 fn a_newcomer_is_served_while_a_thousand_gone_clients_are_delayed() {
-    gone_clients(1024);
+    gone_clients(1024, "");
+}
+
+#[test]
+fn bytes_behind_the_request_do_not_hide_the_close() {
+    gone_clients(64, "G");
+    gone_clients(64, &REQUEST.repeat(10));
+}
+
+/// More than the server reads ahead: nobody can tell whether the client is still there.
+#[test]
+fn a_flood_behind_the_request_does_not_hide_the_close() {
+    gone_clients(64, &REQUEST.repeat(1000));
+}
+
+/// The server reads ahead to see a close, and answers what it read.
+#[test]
+fn a_client_that_stays_gets_every_response() {
+    let server = Server::start(&["--max-connections", "1", "--drain-timeout", "1s"]);
+    let mut stream = server.connect();
+    let first = b"GET /delay/2s HTTP/1.1\r\nHost: a\r\n\r\n";
+    stream.write_all(first).unwrap();
+    assert!(wait_until(|| server.metric("http_requests_in_flight ") > 1));
+    let second = "GET /status/418 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let cut = second.len() / 2;
+    stream.write_all(&second.as_bytes()[..cut]).unwrap();
+    assert_eq!(server.get("/").unwrap().status, 503);
+    stream.write_all(&second.as_bytes()[cut..]).unwrap();
+    assert_eq!(server.get("/").unwrap().status, 503);
+    assert_eq!(read_response(&mut stream).unwrap().0, 200);
+    assert_eq!(read_response(&mut stream).unwrap().0, 418);
+    assert_eq!(ask(&mut stream, "/").unwrap().0, 200);
+    drop(stream);
+    server.terminate().assert_exact();
 }
 
 #[test]

@@ -22,3 +22,4 @@ mod processor_time;
 mod refused_threads;
 mod room_for_newcomers;
 mod signals;
+mod silent_bodies;

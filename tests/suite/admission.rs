@@ -21,18 +21,14 @@ fn full_server(slots: usize, flags: &[&str]) -> (Server, Vec<Client>) {
     let count = slots.to_string();
     let server = Server::start(
         &[
-            &["--max-connections", &count, "--body-timeout", "1h"],
+            &["--max-connections", &count, "--write-timeout", "1h"],
             flags,
         ]
         .concat(),
     );
     let busy = (0..slots).map(|_| {
         let mut client = Client::new(&server);
-        client.send(
-            "POST / HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
-        );
-        // The server reads the body now.
-        assert_eq!(client.response().status, 100);
+        assert_eq!(client.hold(), 200);
         client
     });
     let busy = busy.collect();
@@ -178,7 +174,6 @@ fn a_newcomer_without_a_slot_is_shed_with_a_response() {
     }
     assert!(scrape.count("http_connections_total{outcome=\"shed\"}") >= 20);
     for mut client in busy {
-        client.send("ok");
         assert_eq!(
             client.response().status,
             200,

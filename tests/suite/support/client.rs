@@ -174,6 +174,16 @@ impl Client {
         self.send(get(target));
     }
 
+    /// Keeps its connection busy: asks for more than the kernel's buffers hold and does not read it
+    /// yet. The status of the response that has begun.
+    #[track_caller]
+    pub(crate) fn hold(&mut self) -> u16 {
+        self.ask("/bytes/8MiB");
+        let mut begin = *b"HTTP/1.1 200 ";
+        assert_eq!(self.stream.peek(&mut begin).unwrap(), begin.len());
+        status(&begin).unwrap()
+    }
+
     /// A GET that keeps the connection, and its response.
     #[track_caller]
     pub(crate) fn get(&mut self, target: &str) -> Response {

@@ -1,0 +1,105 @@
+//! Bodies that are announced and do not come hold no slot for longer than a second.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::support::{Server, ask, pause, read_response, wait_until};
+
+/// Far above what a newcomer may wait, so that it cannot be what helps.
+const BODY_TIMEOUT: &str = "120s";
+
+fn silent_bodies(slots: usize) -> (Server, Vec<TcpStream>) {
+    let slots_text = slots.to_string();
+    let server = Server::start(&[
+        "--max-connections",
+        &slots_text,
+        "--body-timeout",
+        BODY_TIMEOUT,
+    ]);
+    let announced = |_| {
+        let mut stream = server.connect();
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n";
+        stream.write_all(head).unwrap();
+        stream
+    };
+    let attackers = (0..slots).map(announced).collect();
+    (server, attackers)
+}
+
+/// A newcomer that is shed comes again; it has to be served long before the time-out.
+#[track_caller]
+fn serve_newcomers(server: &Server, count: usize, mut between: impl FnMut()) -> Vec<TcpStream> {
+    let (mut served, start) = (Vec::new(), Instant::now());
+    while served.len() < count {
+        let mut stream = server.connect();
+        if matches!(ask(&mut stream, "/"), Ok((200, _))) {
+            served.push(stream);
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "not served");
+        between();
+    }
+    println!("served after {:?}", start.elapsed());
+    served
+}
+
+fn newcomers_are_served(slots: usize) {
+    let (server, attackers) = silent_bodies(slots);
+    let newcomers = serve_newcomers(&server, 3, || pause(Duration::from_millis(50)));
+    // Whoever made room was told.
+    let told = server.metric("http_rejected_requests_total{reason=\"body_timeout\"} ");
+    assert!(told >= newcomers.len() as u64, "{told} were told");
+    drop((attackers, newcomers));
+    server.terminate().assert_exact();
+}
+
+#[test]
+fn they_make_room_and_get_408() {
+    newcomers_are_served(64);
+}
+
+#[test]
+#[ignore = "1,024 connections"]
+fn a_thousand_make_room() {
+    newcomers_are_served(1024);
+}
+
+/// A byte now and then is no body either.
+#[test]
+fn a_byte_now_and_then_holds_no_slot() {
+    let (server, mut attackers) = silent_bodies(16);
+    let newcomers = serve_newcomers(&server, 3, || {
+        for attacker in &mut attackers {
+            // Those who made room are gone.
+            let _ = attacker.write_all(b"x");
+        }
+        pause(Duration::from_millis(200));
+    });
+    drop((attackers, newcomers));
+    server.terminate().assert_exact();
+}
+
+/// A body that comes in pieces is not silent, however full the server is.
+#[test]
+fn a_body_on_its_way_stays() {
+    let server = Server::start(&["--max-connections", "1", "--max-body", "1MiB"]);
+    let mut stream = server.connect();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40960\r\n\r\n";
+    stream.write_all(head).unwrap();
+    assert!(wait_until(|| server.metric("http_requests_in_flight ") > 1));
+    let mut held_up = Duration::ZERO;
+    for _ in 0..20 {
+        let start = Instant::now();
+        stream.write_all(&[b'x'; 2048]).unwrap();
+        let _ = server.get("/");
+        pause(Duration::from_millis(100));
+        held_up = held_up.max(start.elapsed());
+    }
+    let response = read_response(&mut stream);
+    // A machine that stood still for a second proves nothing.
+    if held_up < Duration::from_millis(900) {
+        assert_eq!(response.unwrap().0, 200);
+    }
+    drop(stream);
+    server.terminate().assert_exact();
+}
