@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::app::controls::Refusal;
 use crate::app::handlers::{self, Action, Decision};
 use crate::app::{ConnectionFacts, Exchange, Host, SleepEnds};
+use crate::config::level::Level;
 use crate::config::settings::RuntimeSettings;
 use crate::http::decimal;
 use crate::http::error::RequestError;
@@ -59,6 +60,8 @@ impl Host for Machine<'_> {
 struct Outcome<'a> {
     decision: &'a Decision<'a>,
     status: Status,
+    /// The log's level, as it was when the request came.
+    log_level: Level,
     delay: Duration,
     request_id: &'a [u8],
     body: Received,
@@ -189,6 +192,7 @@ impl<'a> Connection<'a> {
             &Outcome {
                 decision,
                 status: sent.status,
+                log_level: settings.log_level,
                 delay,
                 request_id,
                 body: received,
@@ -319,6 +323,7 @@ impl<'a> Connection<'a> {
         let outcome = Outcome {
             decision: &decision,
             status: error.status(),
+            log_level: self.app().runtime().log_level,
             delay: Duration::ZERO,
             request_id: &request_id,
             body: Received::default(),
@@ -349,7 +354,7 @@ impl<'a> Connection<'a> {
                 .responded(decision.route, method, status, duration);
         }
         let level = access_log::level(decision.route, status, decision.asked_for_status());
-        let logged = level <= app.runtime().log_level;
+        let logged = level <= outcome.log_level;
         if logged {
             let entry = Entry {
                 client: &self.client,
