@@ -208,15 +208,14 @@ impl<'a> Connection<'a> {
     }
 
     fn run(&mut self) {
+        // A request is used together with the rest of the connection.
+        let mut request = mem::take(&mut self.buffers.request);
         let end = loop {
-            let end = match self.next_request() {
+            let end = match self.next_request(&mut request) {
                 Ok(Arrived::Request) => {
                     // At once, because a line in growing pieces costs seven allocations.
                     self.buffers.pending.lines.reserve(limits::LINE_BYTES);
-                    let request = mem::take(&mut self.buffers.request);
-                    let end = self.exchange(&request);
-                    self.buffers.request = request;
-                    end
+                    self.exchange(&request)
                 }
                 Ok(Arrived::OtherProtocol(found)) => Some(self.refuse_protocol(found)),
                 Ok(Arrived::Nothing) => Some(End::Close),
@@ -226,6 +225,7 @@ impl<'a> Connection<'a> {
                 break end;
             }
         };
+        self.buffers.request = request;
         let flushed = self.flush();
         match end {
             End::Close => {}
@@ -236,8 +236,8 @@ impl<'a> Connection<'a> {
     }
 
     /// Waits for a whole request head and parses it.
-    fn next_request(&mut self) -> Result<Arrived, RequestError> {
-        if self.buffers.input.unread().is_empty() && !self.wait_for_first_bytes() {
+    fn next_request(&mut self, request: &mut Request) -> Result<Arrived, RequestError> {
+        if self.buffers.input.unread().is_empty() && !self.wait_for_first_bytes(request) {
             return Ok(Arrived::Nothing);
         }
         self.started = Instant::now();
@@ -250,7 +250,7 @@ impl<'a> Connection<'a> {
         }
         loop {
             let max_head = self.app().config.max_head;
-            let Buffers { input, request, .. } = &mut *self.buffers;
+            let input = &mut self.buffers.input;
             if let Some(length) = request.parse(input.unread(), max_head)? {
                 input.take(length);
                 self.permit.request_begun(self.started);
@@ -306,8 +306,9 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Waits for the first bytes of a request; false if none came.
-    fn wait_for_first_bytes(&mut self) -> bool {
+    /// Waits for the first bytes of a request; false if none came. A long wait gives back the
+    /// buffers and what `request` holds.
+    fn wait_for_first_bytes(&mut self, request: &mut Request) -> bool {
         if !self.flush() {
             return false;
         }
@@ -327,6 +328,7 @@ impl<'a> Connection<'a> {
                 Err(_) => return false,
             }
         }
+        *request = Request::default();
         self.release();
         let arrived = self.read(limits::SMALL_READ_BYTES, start + limit);
         self.pauses = start.elapsed() >= limits::KEEP_BUFFERS;
