@@ -118,6 +118,8 @@ pub const OTHER_MAPPINGS: u64 = 1000;
 /// What one connection takes of the cgroup's memory: 64 KiB of buffers and 32 KiB for its thread
 /// and for small socket buffers.
 pub const MEMORY_PER_CONNECTION: u64 = 96 << 10;
+/// The largest head, in bytes, that is in that; what `--max-head` allows beyond it is added.
+pub const USUAL_HEAD_BYTES: usize = 32 << 10;
 /// Memory that is not connections: program, log buffers, metrics.
 pub const OTHER_MEMORY: u64 = 8 << 20;
 

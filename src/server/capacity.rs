@@ -36,8 +36,8 @@ struct Limit {
     unit: &'static str,
 }
 
-/// The capacity of this host for at most this many connections.
-pub fn of_host(wanted: usize) -> Capacity {
+/// The capacity of this host for at most this many connections with heads of this size.
+pub fn of_host(wanted: usize, max_head: usize) -> Capacity {
     let limit = |name, value: Option<u64>, other, each, unit| {
         value.map(|value| Limit {
             name,
@@ -49,7 +49,7 @@ pub fn of_host(wanted: usize) -> Capacity {
     };
     let (files, threads) = (limits::OTHER_FILES, limits::OTHER_THREADS);
     let (maps, per_thread) = (limits::OTHER_MAPPINGS, limits::MAPPINGS_PER_THREAD);
-    let (memory, per_connection) = (limits::OTHER_MEMORY, limits::MEMORY_PER_CONNECTION);
+    let (memory, per_connection) = (limits::OTHER_MEMORY, memory_per_connection(max_head));
     let max_maps = process::sysctl("vm/max_map_count");
     fit(
         wanted,
@@ -74,6 +74,13 @@ pub fn of_host(wanted: usize) -> Capacity {
         .into_iter()
         .flatten(),
     )
+}
+
+/// What one connection may take of the cgroup's memory: a head that is being answered, and another
+/// one behind it whose buffer doubles as it grows.
+fn memory_per_connection(max_head: usize) -> u64 {
+    let beyond = max_head.saturating_sub(limits::USUAL_HEAD_BYTES) as u64;
+    limits::MEMORY_PER_CONNECTION + 3 * beyond
 }
 
 /// Fits the wanted number of connections into limits.
@@ -220,6 +227,14 @@ mod tests {
             fit(1024, [limit("pids", 0, 6, 1)].into_iter()).connections,
             1
         );
+    }
+
+    #[test]
+    fn larger_heads_take_more_memory() {
+        let usual = limits::MEMORY_PER_CONNECTION;
+        assert_eq!(memory_per_connection(8 << 10), usual);
+        assert_eq!(memory_per_connection(32 << 10), usual);
+        assert_eq!(memory_per_connection(1 << 20), usual + 3 * (992 << 10));
     }
 
     #[test]

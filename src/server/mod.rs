@@ -124,7 +124,7 @@ impl Server {
         diagnostics: Diagnostics,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Server, Error> {
-        let capacity = capacity::of_host(config.max_connections);
+        let capacity = capacity::of_host(config.max_connections, config.max_head);
         Ok(Server {
             slots: Slots::new(&capacity),
             body_memory: BodyMemory::new(config.max_body_memory),
