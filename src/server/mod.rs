@@ -106,9 +106,9 @@ pub struct Server {
     /// Threads that serve or wait, and those of them that wait in `accept`.
     threads: AtomicUsize,
     waiting: AtomicUsize,
-    /// Whether the port is being closed, and a way to wait for that.
-    closing: Mutex<bool>,
-    closing_changed: Condvar,
+    /// A way to wait until the port is being closed.
+    pausing: Mutex<()>,
+    closing: Condvar,
     closed: AtomicBool,
     /// Connections that were accepted since.
     queued: AtomicUsize,
@@ -133,8 +133,8 @@ impl Server {
             capacity,
             threads: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
-            closing: Mutex::new(false),
-            closing_changed: Condvar::new(),
+            pausing: Mutex::new(()),
+            closing: Condvar::new(),
             closed: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             last_warning: Mutex::new(None),
@@ -193,15 +193,15 @@ impl Server {
     }
 
     fn is_closing(&self) -> bool {
-        *self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.stage().reached(Stage::Closing)
     }
 
     /// Waits this long, or until the port is being closed.
     fn pause(&self, duration: Duration) {
-        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let pausing = self.pausing.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self
-            .closing_changed
-            .wait_timeout_while(closing, duration, |closing| !*closing);
+            .closing
+            .wait_timeout_while(pausing, duration, |()| !self.is_closing());
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -457,11 +457,10 @@ impl<'a> Acceptor<'a> {
         'a: 'scope,
     {
         let server = self.server;
-        *server
-            .closing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = true;
-        server.closing_changed.notify_all();
+        server.slots.stage().raise(Stage::Closing);
+        // Whoever pauses either has seen the stage or waits for this.
+        drop(server.pausing.lock());
+        server.closing.notify_all();
         let emptying = self.listener.set_nonblocking().is_ok() && self.start_thread(scope).is_ok();
         if !emptying && server.threads.load(SeqCst) == 0 {
             self.close();

@@ -18,6 +18,8 @@ pub enum Stage {
     Open,
     /// Each response is its connection's last.
     Draining,
+    /// The port is being closed.
+    Closing,
     /// No connection may wait for a request.
     NoIdling,
     /// No response may be delayed.

@@ -1077,6 +1077,21 @@ mod tests {
         assert!(!head.linger(), "there is no time to linger");
     }
 
+    /// The port is closed after what waits in the kernel's queue, so some come late.
+    #[test]
+    fn one_that_comes_after_that_does_not_wait_for_a_request() {
+        let slots = slots(2, 0);
+        let (mut client, ours) = connection();
+        client.write_all(b"x").unwrap();
+        ours.peek(&mut [0]).unwrap();
+        slots.end_idling();
+        let late = slots.admit(ours).unwrap();
+        assert_eq!(stream(&late).read(&mut [0; 9]).unwrap(), 1);
+        wait_for_end(&late);
+        late.request_begun(Instant::now());
+        assert!(late.is_leaving());
+    }
+
     /// How long a connection sleeps in a thread of its own, up to `end`.
     fn slept(slots: &Slots, duration: Duration, ends: SleepEnds, end: impl Fn()) -> Duration {
         thread::scope(|scope| {
