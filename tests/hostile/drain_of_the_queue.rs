@@ -48,10 +48,11 @@ fn a_flood_does_not_hold_up_the_drain() {
     assert!(wait_until(|| get(server.address, "/healthz").is_ok()));
     let start = Instant::now();
     let ended = server.terminate();
-    println!("ended after {:?}", start.elapsed());
-    println!("{} connections", flood.stop());
+    let took = start.elapsed();
+    // A connect whose SYN was dropped ends seconds later, which is not the server's time.
+    println!("ended after {took:?}, {} connections", flood.stop());
     ended.assert_exact();
-    assert!(start.elapsed() < Duration::from_secs(15));
+    assert!(took < Duration::from_secs(15));
 }
 
 #[test]

@@ -229,28 +229,40 @@ fn a_delay_ends_at_the_drain_limit_and_tells_its_real_length() {
         "--drain-timeout",
         "1s",
     ];
+    // The machine has 500 ms to run the thread whose delay ended, then the server cuts it. A busy one may be too late
+    // now and then; a server that does not end the delay always is.
     each(
         [(&delay[..], "/"), (&delay[4..], "/delay/60s")],
         |(flags, target)| {
-            let mut server = Server::start(flags);
-            let mut client = Client::new(&server);
-            let asked = Instant::now();
-            client.ask(target);
-            server.wait_in_flight(1);
-            let since = drain(&server, "TERM");
-            let response = client.response();
-            assert!(response.status == 200 && response.closes(), "{response}");
-            took("the response", since, response.at, ms(1_000));
-            let (told, real) = (response.told_delay(), response.at - asked);
-            assert!(
-                told <= real && told + EARLY >= since - asked + ms(1_000),
-                "told {told:?}, it took {real:?}"
-            );
-            drop(client);
-            server.ends_well();
-            completed(&server, 1);
+            let in_time = (0..5).any(|_| ends_at_the_drain_limit(flags, target));
+            assert!(in_time, "{target}: cut five times");
         },
     );
+}
+
+/// Whether the response to a delayed request came before the cut.
+fn ends_at_the_drain_limit(flags: &[&str], target: &str) -> bool {
+    let mut server = Server::start(flags);
+    let mut client = Client::new(&server);
+    let asked = Instant::now();
+    client.ask(target);
+    server.wait_in_flight(1);
+    let since = drain(&server, "TERM");
+    let Ok(response) = client.try_response(false) else {
+        println!("{target}: cut, the machine was busy for 500 ms");
+        return false;
+    };
+    assert!(response.status == 200 && response.closes(), "{response}");
+    took("the response", since, response.at, ms(1_000));
+    let (told, real) = (response.told_delay(), response.at - asked);
+    assert!(
+        told <= real && told + EARLY >= since - asked + ms(1_000),
+        "told {told:?}, it took {real:?}"
+    );
+    drop(client);
+    server.ends_well();
+    completed(&server, 1);
+    true
 }
 
 #[test]
