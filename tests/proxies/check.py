@@ -551,18 +551,20 @@ def events(proxy, _):
 
 
 def paced(proxy, _):
-    """64 KiB over 3 s: whether the first half is here long before the end."""
-    with dial(proxy.port) as s:
-        s.sendall(b"GET /bytes/64KiB?over=3s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        start, got, half = time.monotonic(), 0, None
-        while part := s.recv(64 * KIB):
-            got += len(part)
-            if half is None and got > 32 * KIB:
-                half = time.monotonic() - start
-        whole = time.monotonic() - start
-    if got < 64 * KIB:
-        return "are cut"
-    return "flow" if whole - half > 0.7 else "are held back"
+    """640 KiB over 5 s: when each tenth is here. Nothing may come before its time; two tenths may be late, because
+    the machine may stand still for a moment."""
+    with contextlib.closing(connect(proxy.port)) as c:
+        start = time.monotonic()
+        c.request("GET", "/bytes/640KiB?over=5s", headers={"Connection": "close"})
+        r = c.getresponse()
+        late = []
+        for tenth in range(1, 11):
+            if len(r.read(64 * KIB)) < 64 * KIB:
+                return "are cut"
+            late.append(time.monotonic() - start - tenth * 0.5)
+    if min(late) < -0.1:  # the tenth step of 100 ms begins that much before its tenth is whole
+        return f"come {-min(late):.1f} s early"
+    return "flow" if sorted(late)[7] < 0.5 else "are held back"
 
 
 def large(proxy, _):
@@ -579,14 +581,10 @@ def delayed(proxy, _):
 def websocket(proxy, _):
     """RFC 6455: the description, a message of each size of length, ping and close."""
     with dial(proxy.port, 10) as s:
-        s.sendall(b"GET /chat HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                  b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-        file = s.makefile("rb")
-        status = int((file.readline().split() or [0, 0])[1])
-        if status != 101:
-            return f"{status or 'close'}"
-        while file.readline() not in (b"\r\n", b""):
-            pass
+        try:
+            file = open_websocket(s)
+        except ValueError as status:
+            return str(status)
         assert json.loads(read_frame(file)[1])["target"] == "/chat"
         for n in (1, 126, 70000):
             s.sendall(frame(2, b"m" * n))
@@ -596,6 +594,37 @@ def websocket(proxy, _):
         s.sendall(frame(8, struct.pack("!H", 1000)))
         assert read_frame(file)[0] == 8
         return "passes"
+
+
+def open_websocket(s):
+    """Asks for a WebSocket; another status than 101 is a ValueError."""
+    s.sendall(b"GET /chat HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+              b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+    file = s.makefile("rb")
+    status = (file.readline().split() or [b"", b"close"])[1].decode()
+    if status != "101":
+        raise ValueError(status)
+    while file.readline() not in (b"\r\n", b""):
+        pass
+    return file
+
+
+def websocket_clients(proxy):
+    """Other people's clients through a proxy: what fails with them."""
+    clients = []
+    if "WS_NODE" in os.environ:
+        url = f"ws://127.0.0.1:{proxy.port}/chat"
+        clients += [("ws", ["node", HERE / "websocket.mjs", os.environ["WS_NODE"], url])]
+    if "WS_PYTHON" in os.environ:
+        command = [os.environ["WS_PYTHON"], "-B", HERE / "websocket.py"]
+        clients += [(name, [*command, name, "127.0.0.1", str(proxy.port)]) for name in ("websockets", "wsproto")]
+    failures = []
+    for name, command in clients:
+        r = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if r.returncode:
+            failures.append(f"{proxy.kind}: WebSocket with {name}: {r.stdout}{r.stderr}")
+    print(f"{proxy.kind}: WebSocket with {', '.join(name for name, _ in clients)}: {len(failures)} failed", flush=True)
+    return failures
 
 
 def frame(opcode, data):
@@ -938,6 +967,81 @@ def losses(summary):
     return f"{summary['lost']} of {summary['requests']}" + (f" ({what})" if what else "")
 
 
+STREAMS = 50  # of each kind
+
+
+class OpenStream(threading.Thread):
+    """A client with an open WebSocket or event stream; `end` tells how it ended."""
+
+    def __init__(self, proxy, kind):
+        super().__init__(daemon=True)
+        self.port, self.kind, self.open, self.end = proxy.port, kind, False, None
+        self.start()
+
+    def run(self):
+        try:
+            self.end = {"websocket": self.websocket, "events": self.events}[self.kind]()
+        except (OSError, ValueError, struct.error, http.client.HTTPException) as e:
+            self.end = f"{type(e).__name__} {e}"
+
+    def websocket(self):
+        """The code of the close frame, which is answered; then there has to be the end."""
+        with dial(self.port, LONG) as s:
+            file = open_websocket(s)
+            read_frame(file)
+            self.open = True
+            opcode, data = read_frame(file)
+            s.sendall(frame(opcode, data))
+            if opcode != 8 or file.read():
+                return f"opcode {opcode}"
+            return f"close {struct.unpack('!H', data[:2])[0]}"
+
+    def events(self):
+        with contextlib.closing(connect(self.port, LONG)) as c:
+            c.request("GET", "/events?interval=200ms")
+            r = c.getresponse()
+            self.open = r.readline().startswith(b"id:")
+            r.read()  # IncompleteRead where there is no last chunk
+            return "last chunk" if r.status == 200 and self.open else f"status {r.status}"
+
+
+def rollout_of_streams(kind, work):
+    """Replaces two servers under open WebSockets and event streams. Each has to end in order, and be told to the client."""
+    ports = [free_port(), free_port()]
+    start = lambda n: Server(work, f"{kind}-streams-{n}", ports[n], shutdown_delay="1s")
+    servers = [start(0), start(1)]
+    proxy = Proxy(kind, work, {"set", "pair", "checks"}, *ports)
+    failures = []
+    try:
+        proxy.await_upstream()
+        time.sleep(1)  # both servers have been checked
+        clients = [OpenStream(proxy, name) for name in ("websocket", "events") for _ in range(STREAMS)]
+        wait_for("all streams are open", lambda: all(c.open or c.end for c in clients))
+        for n in range(2):
+            if servers[n].stop() != 0:
+                failures.append(f"{kind}: the exit status of a server with open streams is not 0")
+            servers[n] = start(n)
+        for c in clients:
+            c.join(PATIENCE)
+        served = [sum(line["target"] in ("/chat", "/events?interval=200ms") for line in s.lines()) for s in servers]
+        print(f"{kind}: {served} streams on two servers, all replaced", flush=True)
+        for name, wanted in (("websocket", "close 1001"), ("events", "last chunk")):
+            ends = [str(c.end) for c in clients if c.kind == name]
+            if ends != [wanted] * STREAMS:
+                counts = ", ".join(f"{ends.count(end)} {end}" for end in sorted(set(ends)))
+                failures.append(f"{kind}: a rollout under {STREAMS} {name} streams: {counts}")
+        if min(served) == 0 or sum(served) != 2 * STREAMS:
+            failures.append(f"{kind}: {served} streams have a log line on the two servers")
+        wait_for("a new server is used", lambda: ask(proxy.port, "GET", "/").status == 200)
+    finally:
+        for process in [proxy, *servers]:
+            process.stop()
+    cut = [re.findall(r"drain finished.* cut=(\d+)", (work / f"{kind}-streams-{n}.err").read_text()) for n in range(2)]
+    if any(set(counts) != {"0"} for counts in cut):
+        failures.append(f"{kind}: the drains under streams cut {cut}")
+    return failures
+
+
 # ---- the run of one proxy, and the tables
 
 def one_proxy(kind, work):
@@ -953,11 +1057,13 @@ def one_proxy(kind, work):
             proxies = [Proxy(kind, work, set(), plain.port), Proxy(kind, work, {"set"}, tuned.port)]
             for proxy in proxies:
                 proxy.await_upstream()
+            clients = pool.submit(websocket_clients, proxies[1])
+            open_streams = pool.submit(rollout_of_streams, kind, work)
             by_default, with_settings = pool.map(measure, proxies, [plain, tuned])
             if kind in TLS:
                 by_default["TLS"], with_settings["TLS"] = map(one_line, pool.map(tls, proxies))
             wrong, passed = mixed.result()
-            failures += wrong
+            failures += wrong + clients.result() + open_streams.result()
             with_settings["smuggling inputs"] = f"{passed} of {len(SMUGGLED)} reach the server"
             good, poor = good.result(), poor.result()
         if good["lost"] and (good["unsent"] or good["late_seconds"] > 0.5):
