@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
@@ -77,11 +77,12 @@ pub(crate) fn open_files_of(pid: u32) -> (u64, u64) {
 }
 
 /// An address that is free now, for what cannot choose its port by itself. It is below those that the kernel gives to
-/// clients, so no connection of another test takes it meanwhile.
+/// clients, so no connection of another test takes it meanwhile. It is asked and not bound: a program that another test
+/// starts would have a copy of the listener for a moment, and a client of this address would reach that.
 pub(crate) fn free_address() -> SocketAddr {
     loop {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(10_000..32_000)));
-        if let Ok(addr) = port.and_then(|port| port.local_addr()) {
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(10_000..32_000)));
+        if TcpStream::connect(addr).is_err() {
             return addr;
         }
     }
