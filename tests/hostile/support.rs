@@ -117,7 +117,10 @@ impl Ended {
     #[track_caller]
     pub(crate) fn assert_exact(&self) {
         assert!(self.well, "the exit status is not 0: {}", self.stderr);
-        let number = |name: &str| *self.totals.get(name).unwrap_or(&u64::MAX);
+        let number = |name: &str| {
+            let number = self.totals.get(name);
+            *number.unwrap_or_else(|| panic!("no {name} in: {}", self.stderr))
+        };
         assert_eq!(
             number("requests"),
             number("log_lines") + number("not_logged") + self.lost_lines(),
