@@ -134,7 +134,7 @@ pub const LOG_BUFFER_BYTES: usize = 1 << 20;
 pub const LOG_GATHER: Duration = Duration::from_millis(1);
 /// How long the exit waits for the reader of the log; below the second that users count on.
 pub const LOG_FLUSH: Duration = Duration::from_millis(900);
-/// How long the exit waits for the reader of stderr.
+/// How long the exit waits for the reader of stderr, besides what is left of `LOG_FLUSH`.
 pub const DIAGNOSTICS_FLUSH: Duration = Duration::from_millis(100);
 /// How long the log's writer pauses where a stdout that does not block takes nothing.
 pub const LOG_RETRY: Duration = Duration::from_millis(10);

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic;
 use std::process::ExitCode;
 use std::thread;
+use std::time::Instant;
 
 use httpserver::app::identity::BUILD;
 use httpserver::client::healthcheck::{self, Check};
@@ -147,11 +148,14 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
     let server = Server::new(config, log, diagnostics, variable).map_err(failure)?;
     greet(&server, &listener);
     let result = server.run(&listener, events, &notifier);
+    let flushed_by = Instant::now() + limits::LOG_FLUSH;
     let totals = log.finish(limits::LOG_FLUSH);
     if let Ok(drained) = &result {
         say_goodbye(&server, *drained, totals);
     }
-    diagnostics.finish(limits::DIAGNOSTICS_FLUSH);
+    // On a busy machine the writer of stderr may start late, so it gets what the log left of its time.
+    let left = flushed_by.saturating_duration_since(Instant::now());
+    diagnostics.finish(left + limits::DIAGNOSTICS_FLUSH);
     result.map(drop).map_err(failure)
 }
 
