@@ -14,6 +14,7 @@ mod drain_of_the_queue;
 mod gone_clients;
 mod gvisor;
 mod half_heads;
+mod log_volume;
 mod memory_bound;
 mod mixed;
 mod nonblocking_stdout;
