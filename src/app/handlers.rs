@@ -9,7 +9,7 @@ use fastrand::Rng;
 
 use crate::app::controls::{self, Controls, Refusal, ResponseFault};
 use crate::app::streams::{self, Bytes, Events};
-use crate::app::{App, Exchange, admin, echo, notes};
+use crate::app::{App, Exchange, admin, burn, echo, notes};
 use crate::config::settings::{RuntimeSettings, Setting};
 use crate::config::units;
 use crate::http::decimal;
@@ -414,7 +414,7 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
             head.server_timing(exchange.delay).body(TEXT, text)
         }
         Action::Burn(duration) => {
-            streams::burn(exchange, duration);
+            burn::burn(exchange, duration);
             echo::respond(exchange, out)
         }
         Action::Healthz => probe(exchange, out, exchange.settings.live, "ok\n", "not alive\n"),

@@ -41,6 +41,8 @@ pub mod admin;
 
 pub mod streams;
 
+pub mod burn;
+
 pub mod handlers;
 
 use admin::RecentRequests;
@@ -154,6 +156,9 @@ pub trait Host {
 
     /// Whether the drain has ended all delays.
     fn delays_ended(&self) -> bool;
+
+    /// Does work that needs a core, unless none gets free within this time.
+    fn with_core(&self, within: Duration, work: &mut dyn FnMut());
 }
 
 /// When a shutdown ends a sleep.

@@ -222,6 +222,10 @@ mod tests {
         fn delays_ended(&self) -> bool {
             false
         }
+
+        fn with_core(&self, _: Duration, work: &mut dyn FnMut()) {
+            work();
+        }
     }
 
     /// The page for a request; `environment` is the value of each of `POD_NAME` and its like.

@@ -1,10 +1,9 @@
-//! Long bodies: `/bytes/{size}`, `/upload`, `/events` and `/burn/{duration}`.
+//! Long bodies: `/bytes/{size}`, `/upload` and `/events`.
 //!
 //! What is sent over time is sent in steps, and each step ends early at the drain. A body that was
 //! announced with its length and is not whole then shows as truncated; events end with a proper
 //! last chunk.
 
-use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::app::{Exchange, SleepEnds};
@@ -150,21 +149,6 @@ fn event(exchange: &Exchange<'_>, number: u64) -> Vec<u8> {
     }
     event.extend_from_slice(b"}\n\n");
     event
-}
-
-/// Uses one core for so long, or until the drain ends all delays; the time that has passed.
-pub fn burn(exchange: &Exchange<'_>, duration: Duration) -> Duration {
-    let start = Instant::now();
-    while start.elapsed() < duration && !exchange.host.delays_ended() {
-        let step = Instant::now();
-        let mut number = 1u64;
-        while step.elapsed() < limits::BURN_STEP {
-            for _ in 0..1000 {
-                number = black_box(number.wrapping_mul(6_364_136_223_846_793_005) + 1);
-            }
-        }
-    }
-    start.elapsed().min(duration)
 }
 
 /// Ends a request for the icon that browsers ask for by themselves.

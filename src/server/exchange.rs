@@ -54,6 +54,12 @@ impl Host for Machine<'_> {
     fn delays_ended(&self) -> bool {
         self.server.slots.stage().reached(Stage::NoDelays)
     }
+
+    fn with_core(&self, within: Duration, work: &mut dyn FnMut()) {
+        if let Some(_core) = self.server.cores.take(within) {
+            work();
+        }
+    }
 }
 
 /// What the log line and the metrics tell of a response besides its request.

@@ -41,6 +41,8 @@ pub mod input;
 
 pub mod body;
 
+pub mod cores;
+
 pub mod connection;
 
 mod exchange;
@@ -54,6 +56,7 @@ pub mod listener;
 use body::BodyMemory;
 use capacity::Capacity;
 use connection::Buffers;
+use cores::Cores;
 use listener::{Accepted, Listener};
 use shutdown::{Event, Events, Notifier, Stage};
 use slots::{Permit, Slots};
@@ -102,6 +105,7 @@ pub struct Server {
     /// Writes the responses; a test may bring its own.
     pub respond: Respond,
     body_memory: BodyMemory,
+    cores: Cores,
     capacity: Capacity,
     /// Threads that serve or wait, and those of them that wait in `accept`.
     threads: AtomicUsize,
@@ -128,6 +132,7 @@ impl Server {
         Ok(Server {
             slots: Slots::new(&capacity),
             body_memory: BodyMemory::new(config.max_body_memory),
+            cores: Cores::default(),
             app: App::new(config, log, diagnostics, environment).map_err(Error::Metrics)?,
             respond: handlers::respond,
             capacity,

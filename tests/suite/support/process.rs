@@ -53,7 +53,20 @@ pub(crate) fn status(pid: u32, name: &str) -> u64 {
 
 /// CPU time that a process has used so far, user and system.
 pub(crate) fn cpu_time(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs"))
+}
+
+/// CPU time that each thread of a process has used so far; a thread that ends meanwhile has none.
+pub(crate) fn cpu_times(pid: u32) -> Vec<Duration> {
+    let stat = |thread| fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok();
+    threads(pid)
+        .into_iter()
+        .filter_map(|thread| Some(ticks(&stat(thread)?)))
+        .collect()
+}
+
+/// User and system time in the `stat` of a process or thread.
+fn ticks(stat: &str) -> Duration {
     let after_name = stat.rsplit(") ").next().expect("rsplit gives one");
     let ticks = |index: usize| {
         after_name
