@@ -139,6 +139,8 @@ fn a_short_connection_takes_five_system_calls() {
         .flatten()
         // Whether a thread that sleeps has to be woken is the scheduler's choice.
         .filter(|(_, call)| !call.starts_with("futex("))
+        // A debug build of std checks each descriptor before it closes it.
+        .filter(|(_, call)| !call.contains("F_GETFD"))
         .collect();
     calls.sort_by(|a, b| a.0.total_cmp(&b.0));
     let accepts: Vec<usize> = (0..calls.len())

@@ -249,6 +249,7 @@ fn a_stdout_that_does_not_block_gets_whole_lines() {
     }
     drop(client);
     server.stdout.read();
+    server.stdout.wait_lines(targets.len());
     server.stop();
     let lines = server.lines();
     assert!(
