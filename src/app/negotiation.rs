@@ -125,6 +125,7 @@ mod tests {
             ("application/json;q=0", Form::Text),
             ("application/json;q=0.001", Form::Json),
             ("application/json;q=x", Form::Text),
+            ("application/json;q=0.1234", Form::Text),
             ("*/*;q=0.1, application/json;q=0.2", Form::Json),
             ("text/*, application/json;q=0.9", Form::Text),
             ("text/*", Form::Text),

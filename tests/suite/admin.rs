@@ -87,6 +87,7 @@ fn only_the_right_token_opens_it() {
         format!("Authorization: {TOKEN}\r\n"),
         format!("Authorization: Bearer x, Bearer {TOKEN}\r\n"),
         format!("Authorization: Bearer wrong\r\nAuthorization: Bearer {TOKEN}\r\n"),
+        format!("Authorization: Bearer {TOKEN}\r\nAuthorization: Bearer wrong\r\n"),
         format!("X-Authorization: Bearer {TOKEN}\r\n"),
     ];
     for fields in &wrong {
@@ -104,7 +105,7 @@ fn only_the_right_token_opens_it() {
         }
     }
     assert_eq!(server.get("/readyz").status, 200, "nothing was changed");
-    server.wait_count(&rejected("unauthorized"), |count| count == 33);
+    server.wait_count(&rejected("unauthorized"), |count| count == 36);
     let lower = format!("Authorization: bearer {TOKEN}\r\n");
     assert_eq!(
         Client::new(&server)

@@ -36,18 +36,26 @@ fn a_request_behind_a_chunked_body_is_answered_however_they_are_cut() {
 }
 
 #[test]
-fn at_the_drain_a_request_behind_a_chunked_body_is_answered() {
-    // The end of the chunked body and the next request come in one packet behind the first one, so that the server has
-    // read the next request together with the body. It arrived before the signal, so it is answered.
+fn at_the_drain_a_request_behind_a_body_is_answered() {
+    // The end of the body and the next request come in one packet, so that the server has read the next request together
+    // with the body. It arrived before the signal, so it is answered.
+    let sized = "POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\na b c";
     for (first, second) in [
-        ("5\r\nhello\r\n", "0\r\n\r\n"),
-        ("5\r\nhel", "lo\r\n0\r\n\r\n"),
+        (
+            chunked("5\r\nhello\r\n"),
+            "0\r\n\r\n".to_owned() + &get("/second"),
+        ),
+        (
+            chunked("5\r\nhel"),
+            "lo\r\n0\r\n\r\n".to_owned() + &get("/second"),
+        ),
+        (sized.to_owned() + &get("/second"), String::new()),
     ] {
         let mut server = Server::start(&["--delay-min", "300ms", "--delay-max", "300ms"]);
         let mut client = Client::new(&server);
-        client.send(chunked(first));
+        client.send(&first);
         server.wait_in_flight(1);
-        client.send(second.to_owned() + &get("/second"));
+        client.send(&second);
         pause(ms(100));
         server.signal("TERM");
         for target in ["POST /first ", "GET /second "] {
