@@ -21,7 +21,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-const CONNECTIONS: usize = 64;
+/// Few enough for a limit of 256 open files, which the tests of this program share.
+const CONNECTIONS: usize = 24;
 const BATCHES: usize = 40;
 const PIPELINED: usize = 16;
 /// Of a response, far above what a server under callgrind needs.

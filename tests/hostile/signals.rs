@@ -10,8 +10,9 @@ use crate::support::{PROGRAM, Server, command, not_run, pause, send_signal, wait
 fn a_storm_of_signals_does_not_hang_the_exit() {
     for _ in 0..4 {
         let server = Server::start(&[]);
-        // Many threads have to end after the second signal, while more signals come.
-        let mut kept: Vec<_> = (0..200).map(|_| server.connect()).collect();
+        // Many threads have to end after the second signal, while more signals come. With 256 open files a server takes
+        // 116 connections.
+        let mut kept: Vec<_> = (0..100).map(|_| server.connect()).collect();
         for stream in &mut kept {
             assert_eq!(crate::support::ask(stream, "/").unwrap().0, 200);
         }

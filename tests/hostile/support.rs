@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, Once, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,17 @@ impl Lines {
     pub(crate) fn all(&self) -> Vec<String> {
         self.0.0.lock().unwrap().clone()
     }
+}
+
+/// All attacks of this process share its limit of open files, which may be as low as 256.
+static RAISE_OPEN_FILES: Once = Once::new();
+
+/// The soft limit, up to the hard one.
+fn raise_open_files() {
+    let pid = format!("--pid={}", std::process::id());
+    let mut prlimit = Command::new("prlimit");
+    prlimit.args([&pid, "--nofile=4096:"]).stderr(Stdio::null());
+    let _ = prlimit.status();
 }
 
 /// A running server.
@@ -173,6 +184,7 @@ impl Server {
     /// As [`Server::spawn`], with the stdout that the command has.
     #[track_caller]
     pub(crate) fn spawn_with_stdout(mut command: Command) -> Server {
+        RAISE_OPEN_FILES.call_once(raise_open_files);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (Lines::default(), Lines::default());
         let mut readers = vec![stderr.clone().collect(child.stderr.take().unwrap())];
