@@ -158,11 +158,13 @@ fn lengthen_queue(listener: &TcpListener) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    use crate::config::settings;
+
     #[test]
     fn a_connection_that_came_before_the_options_gets_them() {
         let early = TcpListener::bind("127.0.0.1:0").unwrap();
         let _client = TcpStream::connect(early.local_addr().unwrap()).unwrap();
-        let config = Config::read(&[], |_| None).unwrap();
+        let config = Config::read(&settings::flags(&[]).unwrap(), |_| None).unwrap();
         let listener = Listener::with_options(early, &config).unwrap();
         let (stream, _) = listener.accept().unwrap();
         assert!(has_options(&stream, listener.write_limit));
