@@ -268,6 +268,24 @@ fn switch(text: &str) -> Option<bool> {
     }
 }
 
+/// A duration in the query, within bounds.
+pub fn duration<'a>(
+    request: &'a Request,
+    name: &'static str,
+    min: Duration,
+    max: Duration,
+    expected: &'static str,
+) -> Result<Option<Duration>, Refusal<'a>> {
+    let Some(value) = parameter(request.query(), name) else {
+        return Ok(None);
+    };
+    let duration = str::from_utf8(value).ok().and_then(units::parse_duration);
+    let duration = duration.filter(|duration| (min..=max).contains(duration));
+    duration
+        .map(Some)
+        .ok_or_else(|| Refusal::bad_value(name, value, expected))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::app::bytes::{self, Bytes};
 use crate::app::controls::{self, Controls, Refusal, ResponseFault};
-use crate::app::streams::{self, Bytes, Events};
-use crate::app::{App, Exchange, admin, burn, echo, notes};
+use crate::app::events::{self, Events};
+use crate::app::{App, Exchange, admin, burn, echo, notes, upload};
 use crate::config::settings::{RuntimeSettings, Setting};
 use crate::config::units;
 use crate::http::decimal;
@@ -313,8 +314,8 @@ fn action<'a>(
             let bad = || Refusal::bad_value("status", parameter.as_bytes(), expected);
             Action::Status(controls::status(parameter).ok_or_else(bad)?)
         }
-        Route::Bytes => Action::Bytes(bytes(parameter, request)?),
-        Route::Events => Action::Events(events(request)?),
+        Route::Bytes => Action::Bytes(Bytes::read(parameter, request)?),
+        Route::Events => Action::Events(Events::read(request)?),
         Route::Burn => {
             let expected = "a duration such as 500ms or 2s, up to 10s";
             let bad = || Refusal::bad_value("burn", parameter.as_bytes(), expected);
@@ -336,61 +337,6 @@ fn admin_action(parameter: &str) -> Option<Action<'static>> {
             Setting::from_runtime_name(name).map(Action::ChangeSetting)
         }
     }
-}
-
-fn bytes<'a>(parameter: &'a str, request: &'a Request) -> Result<Bytes, Refusal<'a>> {
-    let expected = "a size such as 512, 64Ki, 64KiB, 1MiB or 10M, up to 1GiB";
-    let size = units::parse_size(parameter).filter(|size| *size <= limits::STREAM_BYTES);
-    let size = size.ok_or_else(|| Refusal::bad_value("bytes", parameter.as_bytes(), expected))?;
-    let over = query_duration(
-        request,
-        "over",
-        Duration::ZERO,
-        limits::PACE,
-        "a duration up to 10m",
-    )?;
-    Ok(Bytes {
-        size,
-        chunked: controls::parameter(request.query(), "chunked").is_some(),
-        over,
-    })
-}
-
-fn events(request: &Request) -> Result<Events, Refusal<'_>> {
-    let (min, max) = (limits::EVENT_INTERVAL, limits::EVENT_INTERVAL_MAX);
-    let interval = query_duration(request, "interval", min, max, "a duration from 100ms to 1h")?;
-    let count = match controls::parameter(request.query(), "count") {
-        None => None,
-        Some(value) => {
-            let number = str::from_utf8(value)
-                .ok()
-                .and_then(|text| text.parse().ok());
-            let bad = || Refusal::bad_value("count", value, "a whole number");
-            Some(number.ok_or_else(bad)?)
-        }
-    };
-    Ok(Events {
-        interval: interval.unwrap_or(Duration::from_secs(1)),
-        count,
-    })
-}
-
-/// A duration in the query, within bounds.
-fn query_duration<'a>(
-    request: &'a Request,
-    name: &'static str,
-    min: Duration,
-    max: Duration,
-    expected: &'static str,
-) -> Result<Option<Duration>, Refusal<'a>> {
-    let Some(value) = controls::parameter(request.query(), name) else {
-        return Ok(None);
-    };
-    let duration = str::from_utf8(value).ok().and_then(units::parse_duration);
-    let duration = duration.filter(|duration| (min..=max).contains(duration));
-    duration
-        .map(Some)
-        .ok_or_else(|| Refusal::bad_value(name, value, expected))
 }
 
 /// Carries out a decision on a test's behalf: a test may bring one of its own.
@@ -432,10 +378,13 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
             let asked = exchange.controls.status;
             with_status(exchange, asked.unwrap_or(status), out)
         }
-        Action::Bytes(bytes) => streams::bytes(exchange, bytes, out),
-        Action::Upload => streams::upload(exchange, out),
-        Action::Events(events) => streams::events(exchange, events, out),
-        Action::NoIcon => streams::no_icon(exchange, out),
+        Action::Bytes(bytes) => bytes::respond(exchange, bytes, out),
+        Action::Upload => upload::respond(exchange, out),
+        Action::Events(events) => events::respond(exchange, events, out),
+        Action::NoIcon => {
+            let head = exchange.head(Status::NOT_FOUND, out);
+            exchange.pieces(head, TEXT, &[b"404 Not Found: there is no icon\n"])
+        }
         Action::Options => {
             let allow = exchange.route.allow(exchange.parameter);
             exchange

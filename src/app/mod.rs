@@ -39,7 +39,11 @@ pub mod echo;
 
 pub mod admin;
 
-pub mod streams;
+pub mod bytes;
+
+pub mod upload;
+
+pub mod events;
 
 pub mod burn;
 

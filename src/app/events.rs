@@ -1,0 +1,102 @@
+//! `/events`: server-sent events, as the HTML standard defines them.
+//!
+//! They end with a proper last chunk: after their number, or when the drain begins.
+
+use std::time::{Duration, Instant};
+
+use crate::app::controls::{self, Refusal};
+use crate::app::{Exchange, SleepEnds};
+use crate::http::decimal;
+use crate::http::output::OutputBuffer;
+use crate::http::request::{Request, Version};
+use crate::http::response::{After, Sent};
+use crate::http::status::Status;
+use crate::limits;
+use crate::observe::diagnostics::unix_now;
+use crate::observe::escape;
+
+/// What `/events` sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Events {
+    /// The time between two events.
+    pub interval: Duration,
+    /// How many events there are; without it, until the client leaves or the drain begins.
+    pub count: Option<u64>,
+}
+
+impl Events {
+    /// Reads the query.
+    pub fn read(request: &Request) -> Result<Events, Refusal<'_>> {
+        let (min, max) = (limits::EVENT_INTERVAL, limits::EVENT_INTERVAL_MAX);
+        let interval =
+            controls::duration(request, "interval", min, max, "a duration from 100ms to 1h")?;
+        let count = match controls::parameter(request.query(), "count") {
+            None => None,
+            Some(value) => {
+                let number = str::from_utf8(value)
+                    .ok()
+                    .and_then(|text| text.parse().ok());
+                let bad = || Refusal::bad_value("count", value, "a whole number");
+                Some(number.ok_or_else(bad)?)
+            }
+        };
+        Ok(Events {
+            interval: interval.unwrap_or(Duration::from_secs(1)),
+            count,
+        })
+    }
+}
+
+/// Sends server-sent events, one for each interval.
+pub fn respond(exchange: &Exchange<'_>, events: Events, out: &mut OutputBuffer<'_>) -> Sent {
+    let ends_by_close = exchange.request.version == Version::Http10;
+    let head = exchange.head_that_closes_if(ends_by_close, Status::OK, out);
+    let mut stream = head.stream("text/event-stream", None);
+    let fault = exchange.controls.fault;
+    // Half of the events, or one where their number is open.
+    let count = fault.map_or(events.count, |fault| {
+        Some(fault.part_of(events.count.unwrap_or(2)))
+    });
+    let count = if stream.is_body_wanted() {
+        count
+    } else {
+        Some(0)
+    };
+    let (start, mut number) = (Instant::now(), 0);
+    while count.is_none_or(|count| number < count) && !exchange.host.draining() {
+        number += 1;
+        stream.write(&event(exchange, number));
+        let due = events
+            .interval
+            .saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
+        let last = count == Some(number);
+        let wait = if last {
+            Duration::ZERO
+        } else {
+            due.saturating_sub(start.elapsed())
+        };
+        if !stream.flush() {
+            return stream.break_off(After::Abort);
+        }
+        exchange.host.sleep(wait, SleepEnds::AtDrain);
+    }
+    match fault {
+        None => stream.end(),
+        Some(fault) => stream.break_off(fault.after()),
+    }
+}
+
+/// One event: its id, and JSON with the time and who sent it.
+fn event(exchange: &Exchange<'_>, number: u64) -> Vec<u8> {
+    let time = decimal::seconds(unix_now());
+    let mut event = format!("id: {number}\ndata: {{\"time\":").into_bytes();
+    event.extend_from_slice(&time);
+    for (name, value) in &exchange.app.identity.facts {
+        event.extend_from_slice(format!(",\"{name}\":").as_bytes());
+        escape::json_string(value.as_bytes(), &mut |bytes| {
+            event.extend_from_slice(bytes);
+        });
+    }
+    event.extend_from_slice(b"}\n\n");
+    event
+}
