@@ -97,6 +97,9 @@ pub const BACKLOG: i32 = 4096;
 /// Connections that the kernel may have completed before the listener had its options: the 128 of
 /// std's `listen` and one more.
 pub const EARLY_CONNECTIONS: usize = 129;
+/// Threads that wait in `accept` at any time. Starting one takes longer than accepting: with a single
+/// one, 5,000 connections at once overflow the kernel's queue, and a lost SYN comes again after 1 s.
+pub const FOLLOWERS: usize = 4;
 /// Threads that wait for a next connection.
 pub const SPARE_THREADS: usize = 64;
 /// The stack of a connection's thread, in bytes of address space; a request touches about 8 KiB.

@@ -1,10 +1,10 @@
 //! The server: accept, serve, drain.
 //!
 //! Threads accept as leader and followers. Each thread accepts for itself and serves what it got;
-//! before it serves, it makes sure that another thread waits in `accept` (the follower), and starts
-//! one if it was the last. So a connection costs no hand-over, and a thread that is started holds
-//! nothing yet: if the system refuses it, nothing is lost, and the connection at hand is shed.
-//! Finished threads wait for a next connection, up to a number.
+//! before it serves, it makes sure that a few other threads wait in `accept` (the followers), and
+//! starts one if they are fewer. So a connection costs no hand-over, and a thread that is started
+//! holds nothing yet: if the system refuses it and no follower is left, nothing is lost, and the
+//! connection at hand is shed. Finished threads wait for a next connection, up to a number.
 //!
 //! At the drain the queue of the kernel is emptied first, because closing it would reset the
 //! connections in it. Then every blocked `accept` returns and newcomers are refused.
@@ -184,6 +184,10 @@ impl Server {
         let (mut completed, mut cut) = (0, 0);
         thread::scope(|scope| {
             acceptor.start_thread(scope).map_err(refused)?;
+            for _ in 1..limits::FOLLOWERS {
+                // One is enough to begin with.
+                let _ = acceptor.start_thread(scope);
+            }
             while events.wait(None) != Event::Signal {}
             completed = self.app.totals.read().2;
             cut = self.app.metrics.aborted_for(Aborted::Cut);
@@ -292,8 +296,9 @@ impl<'a> Acceptor<'a> {
         server.waiting.fetch_sub(1, SeqCst);
     }
 
-    /// Makes sure that another thread waits in `accept`; whether one does. If the system refuses a
-    /// thread, the connection is shed, and another one is evicted so that its thread accepts.
+    /// Makes sure that other threads wait in `accept`; whether one does. If the system refuses a
+    /// thread and none waits, the connection is shed, and another one is evicted so that its thread
+    /// accepts.
     fn leave_to_follower<'scope>(
         self,
         scope: &'scope Scope<'scope, 'a>,
@@ -303,13 +308,18 @@ impl<'a> Acceptor<'a> {
         'a: 'scope,
     {
         let server = self.server;
-        let was_last = server.waiting.fetch_sub(1, SeqCst) == 1;
-        if !was_last || server.closed.load(SeqCst) {
+        let left = server.waiting.fetch_sub(1, SeqCst) - 1;
+        if left >= limits::FOLLOWERS || server.closed.load(SeqCst) {
             return true;
         }
         let Err(error) = self.start_thread(scope) else {
             return true;
         };
+        // Read after this thread has taken back its own count: of several that are refused at once,
+        // the last one sees that nobody waits.
+        if server.waiting.load(SeqCst) > 0 {
+            return true;
+        }
         server.slots.thread_refused();
         server.warn(format_args!(
             "no new thread, fewer connections for a while: {error}"
