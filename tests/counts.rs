@@ -134,27 +134,39 @@ fn a_short_connection_takes_five_system_calls() {
         return;
     };
     let is_accept = |(_, call): &(f64, &str)| call.starts_with("accept4(");
-    let mut calls: Vec<(f64, &str)> = threads(&trace)
+    // From one `accept` of a thread to its next one, with the time of the first.
+    let mut counts: Vec<(f64, usize)> = Vec::new();
+    for mut calls in threads(&trace) {
+        // Whether a thread that sleeps has to be woken is the scheduler's choice, and a debug build of std checks each
+        // descriptor before it closes it.
+        calls.retain(|(_, call)| !call.starts_with("futex(") && !call.contains("F_GETFD"));
+        let accepts: Vec<usize> = (0..calls.len())
+            .filter(|place| is_accept(&calls[*place]))
+            .collect();
+        counts.extend(
+            accepts
+                .windows(2)
+                .map(|pair| (calls[pair[0]].0, pair[1] - pair[0])),
+        );
+    }
+    counts.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut counts: Vec<usize> = counts
         .into_iter()
-        .filter(|calls| calls.iter().any(is_accept))
-        .flatten()
-        // Whether a thread that sleeps has to be woken is the scheduler's choice.
-        .filter(|(_, call)| !call.starts_with("futex("))
-        // A debug build of std checks each descriptor before it closes it.
-        .filter(|(_, call)| !call.contains("F_GETFD"))
+        .skip(EARLY)
+        .map(|(_, count)| count)
         .collect();
-    calls.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let accepts: Vec<usize> = (0..calls.len())
-        .filter(|place| is_accept(&calls[*place]))
-        .collect();
-    let (first, last) = (accepts[EARLY], accepts[accepts.len() - 2]);
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let each = (last - first) as f64 / (accepts.len() - 2 - EARLY) as f64;
-    say(&format!("system calls for a short connection: {each:.2}"));
+    counts.sort_unstable();
     assert!(
-        each <= 5.1,
-        "{each:.2} system calls for a short connection, 5 are allowed: {:#?}",
-        &calls[first..first + 10]
+        counts.len() > SHORT / 2,
+        "only {} connections",
+        counts.len()
+    );
+    // The median, because on a busy machine some threads start another one in between.
+    let each = counts[counts.len() / 2];
+    say(&format!("system calls for a short connection: {each}"));
+    assert!(
+        each <= 5,
+        "{each} system calls for a short connection, 5 are allowed"
     );
 }
 
