@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::app::{App, Exchange};
 use crate::config::level::Level;
 use crate::config::settings::{self, Setting};
-use crate::http::date::{self, Date};
+use crate::http::date::Dates;
 use crate::http::decimal;
 use crate::http::error::RequestError;
 use crate::http::field::truncated;
@@ -156,9 +156,8 @@ impl RecentRequests {
 impl Recent {
     fn write(&self, json: &mut Vec<u8>) {
         json.extend_from_slice(b"{\"time\":\"");
-        Date::from_unix(self.unix.as_secs()).rfc3339(json);
-        date::push_millis(json, self.unix.subsec_millis());
-        json.extend_from_slice(b"Z\"");
+        Dates::at(self.unix).put_rfc3339(json);
+        json.push(b'"');
         for (name, value) in [
             ("client", self.client.as_bytes()),
             ("head", &self.head),

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::config::level::Level;
-use crate::http::date::{self, Dates};
+use crate::http::date::Dates;
 use crate::http::decimal;
 use crate::http::error::RequestError;
 use crate::http::field::truncated;
@@ -143,10 +143,10 @@ impl Entry<'_> {
             Some(request) => (request.target().as_bytes(), request.version.label()),
             None => (truncated(self.raw, limits::LOGGED_VALUE_BYTES), ""),
         };
-        put(out, [b"{\"time\":\"", dates.rfc3339()]);
-        date::push_millis(out, dates.millis());
+        put(out, [b"{\"time\":\""]);
+        dates.put_rfc3339(out);
         for (name, value) in [
-            ("Z\",\"level\":\"", self.level.label().as_bytes()),
+            ("\",\"level\":\"", self.level.label().as_bytes()),
             ("\",\"client\":\"", self.client.as_bytes()),
             ("\",\"peer\":\"", self.peer.as_bytes()),
             ("\",\"method\":\"", self.method()),

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::config::level::Level;
-use crate::http::date::{self, Date};
+use crate::http::date::Dates;
 use crate::observe::escape;
 use crate::observe::log::Log;
 
@@ -46,9 +46,7 @@ fn line(json: bool, unix: Duration, level: Level, message: &str) -> Vec<u8> {
     if json {
         out.extend_from_slice(b"{\"time\":\"");
     }
-    Date::from_unix(unix.as_secs()).rfc3339(&mut out);
-    date::push_millis(&mut out, unix.subsec_millis());
-    out.push(b'Z');
+    Dates::at(unix).put_rfc3339(&mut out);
     let (label, severity) = (level.label(), level.severity());
     if json {
         let names = format!("\",\"level\":\"{label}\",\"severity\":\"{severity}\",\"message\":\"");
