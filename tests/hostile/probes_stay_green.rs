@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use crate::support::{Prober, Server, connect, not_run, pause};
@@ -24,9 +25,14 @@ fn full_server(slots: usize) -> (Server, Vec<std::net::TcpStream>) {
         let request = |code| format!("{method} /status/{code} HTTP/1.1\r\nHost: a\r\n\r\n");
         let requests: String = (200..=599).map(request).collect();
         let mut stream = server.connect();
-        stream.write_all(requests.as_bytes()).unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
+        let mut writer = stream.try_clone().unwrap();
+        // Where all buffers are small, a server that waits for its responses to be read reads no more requests.
+        let sender = thread::spawn(move || {
+            writer.write_all(requests.as_bytes()).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
         io::copy(&mut stream, &mut io::sink()).unwrap();
+        sender.join().unwrap();
     }
     let delayed = (0..slots).map(|_| {
         let mut stream = server.connect();
