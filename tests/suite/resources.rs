@@ -15,6 +15,33 @@ const GIVE_BACK: [(&str, &str); 4] = [
 ];
 
 #[test]
+fn four_threads_wait_in_accept_however_many_serve() {
+    let server = Server::start(&[]);
+    let waiting = || {
+        let threads = process::threads(server.pid()).into_iter();
+        let waits = |id: &u32| {
+            let place = fs::read_to_string(format!("/proc/{}/task/{id}/wchan", server.pid()));
+            place.is_ok_and(|place| place.contains("accept"))
+        };
+        threads.filter(waits).count()
+    };
+    // The main thread waits for a signal.
+    let main = fs::read_to_string(format!("/proc/{0}/task/{0}/wchan", server.pid()));
+    if main.unwrap_or_default().len() < 2 {
+        return not_run(
+            "threads in accept",
+            "the kernel does not tell where one waits",
+        );
+    }
+    eventually("four wait at the start", || waiting() == 4);
+    let mut clients: Vec<Client> = (0..10).map(|_| Client::new(&server)).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").status, 200);
+    }
+    eventually("four wait beside ten that serve", || waiting() == 4);
+}
+
+#[test]
 fn an_idle_connection_gives_its_buffers_back() {
     const CLIENTS: u64 = 60;
     if !cfg!(target_env = "gnu") {
