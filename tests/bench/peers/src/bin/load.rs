@@ -109,7 +109,8 @@ fn paced(address: SocketAddr, request: &[u8], connections: u32, rate: u32, durat
     let results: Vec<io::Result<Vec<Duration>>> = thread::scope(|scope| {
         let client = |index| {
             let first = begin + interval * index / connections;
-            scope.spawn(move || send_when_due(address, request, first, interval, begin + duration))
+            let send = move || send_when_due(address, request, first, interval, begin + duration);
+            thread::Builder::new().spawn_scoped(scope, send).expect("a thread for each client")
         };
         let clients: Vec<_> = (0..connections).map(client).collect();
         let ended = || io::Error::other("a client panicked");
