@@ -10,6 +10,8 @@ use std::time::Duration;
 pub const REQUEST_LINE_BYTES: usize = 8 << 10;
 /// Header fields in one request, and options in its `Connection` fields.
 pub const FIELDS: usize = 100;
+/// More fields than usual: a head that has more is parsed a second time.
+pub const USUAL_FIELDS: usize = 32;
 /// Empty lines before a request line that are skipped. RFC 9112 section 2.2 asks for one; nginx,
 /// Apache and HAProxy skip a few.
 pub const EMPTY_LINES: usize = 4;

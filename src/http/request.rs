@@ -151,9 +151,11 @@ impl Request {
         self.clear();
         let skipped = empty_lines(input)?;
         let bytes = &input[skipped..];
-        let mut places = [const { MaybeUninit::uninit() }; limits::FIELDS];
-        let mut parsed = httparse::Request::new(&mut []);
-        let length = match parsed.parse_with_uninit_headers(bytes, &mut places) {
+        let parsed = match self.parse_fields::<{ limits::USUAL_FIELDS }>(bytes) {
+            Err(httparse::Error::TooManyHeaders) => self.parse_fields::<{ limits::FIELDS }>(bytes),
+            parsed => parsed,
+        };
+        let length = match parsed {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => {
                 return check_partial(bytes, max_head).map(|()| None);
@@ -164,11 +166,23 @@ impl Request {
             }
             Err(error) => return Err(explain(error, bytes)),
         };
-        self.take_over(&parsed, &bytes[..length]);
         self.check_lines(max_head)?;
         self.read_target()?;
         self.read_fields()?;
         Ok(Some(skipped + length))
+    }
+
+    /// Parses a head of at most so many fields and takes it over. Inlined, the room for the most
+    /// fields would lie in the stack of every connection, whose pages an idle one keeps.
+    #[inline(never)]
+    fn parse_fields<const MOST: usize>(&mut self, bytes: &[u8]) -> httparse::Result<usize> {
+        let mut places = [const { MaybeUninit::uninit() }; MOST];
+        let mut parsed = httparse::Request::new(&mut []);
+        let status = parsed.parse_with_uninit_headers(bytes, &mut places)?;
+        if let httparse::Status::Complete(length) = status {
+            self.take_over(&parsed, &bytes[..length]);
+        }
+        Ok(status)
     }
 
     /// Forgets the request before.
