@@ -280,7 +280,10 @@ fn decide_controlled<'a>(
 ) -> Result<Decision<'a>, Refusal<'a>> {
     let controls = Controls::read(request, random)?;
     let delay = match route {
-        Route::Delay => delay(parameter)?,
+        Route::Delay => {
+            let expected = "a duration such as 250ms, 2s, 1.5s or 1m, up to 60s";
+            path_duration("delay", parameter, limits::DELAY, expected)?
+        }
         _ => Duration::ZERO,
     };
     Ok(Decision {
@@ -290,10 +293,15 @@ fn decide_controlled<'a>(
     })
 }
 
-fn delay(parameter: &str) -> Result<Duration, Refusal<'_>> {
-    let expected = "a duration such as 250ms, 2s, 1.5s or 1m, up to 60s";
-    let delay = units::parse_duration(parameter).filter(|delay| *delay <= limits::DELAY);
-    delay.ok_or_else(|| Refusal::bad_value("delay", parameter.as_bytes(), expected))
+/// The duration in the path, up to a limit.
+fn path_duration<'a>(
+    name: &'static str,
+    parameter: &'a str,
+    most: Duration,
+    expected: &'static str,
+) -> Result<Duration, Refusal<'a>> {
+    let duration = units::parse_duration(parameter).filter(|duration| *duration <= most);
+    duration.ok_or_else(|| Refusal::bad_value(name, parameter.as_bytes(), expected))
 }
 
 /// What a route does.
@@ -318,9 +326,7 @@ fn action<'a>(
         Route::Events => Action::Events(Events::read(request)?),
         Route::Burn => {
             let expected = "a duration such as 500ms or 2s, up to 10s";
-            let bad = || Refusal::bad_value("burn", parameter.as_bytes(), expected);
-            let duration = units::parse_duration(parameter).filter(|burn| *burn <= limits::BURN);
-            Action::Burn(duration.ok_or_else(bad)?)
+            Action::Burn(path_duration("burn", parameter, limits::BURN, expected)?)
         }
         Route::Admin => admin_action(parameter).ok_or(RequestError::NotFound)?,
         Route::Asterisk => Action::Options,
