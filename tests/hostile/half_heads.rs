@@ -10,20 +10,7 @@ use crate::support::{Server, ask, pause};
 const HEADER_TIMEOUT: &str = "120s";
 
 fn half_heads(slots: usize, first: &[u8]) -> (Server, Vec<TcpStream>) {
-    let slots_text = slots.to_string();
-    let server = Server::start(&[
-        "--max-connections",
-        &slots_text,
-        "--header-timeout",
-        HEADER_TIMEOUT,
-    ]);
-    let begun = |_| {
-        let mut stream = server.connect();
-        stream.write_all(first).unwrap();
-        stream
-    };
-    let attackers = (0..slots).map(begun).collect();
-    (server, attackers)
+    Server::start_full(slots, &["--header-timeout", HEADER_TIMEOUT], first)
 }
 
 /// A newcomer that is shed comes again; it has to be served long before the header timeout.

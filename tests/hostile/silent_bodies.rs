@@ -10,21 +10,8 @@ use crate::support::{Server, ask, pause, read_response, wait_until};
 const BODY_TIMEOUT: &str = "120s";
 
 fn silent_bodies(slots: usize) -> (Server, Vec<TcpStream>) {
-    let slots_text = slots.to_string();
-    let server = Server::start(&[
-        "--max-connections",
-        &slots_text,
-        "--body-timeout",
-        BODY_TIMEOUT,
-    ]);
-    let announced = |_| {
-        let mut stream = server.connect();
-        let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n";
-        stream.write_all(head).unwrap();
-        stream
-    };
-    let attackers = (0..slots).map(announced).collect();
-    (server, attackers)
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n";
+    Server::start_full(slots, &["--body-timeout", BODY_TIMEOUT], head)
 }
 
 /// A newcomer that is shed comes again; it has to be served long before the time-out.

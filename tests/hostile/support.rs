@@ -161,6 +161,23 @@ impl Server {
         Server::spawn(command(PROGRAM, arguments))
     }
 
+    /// Starts the server with so many slots, and as many connections that send these bytes.
+    pub(crate) fn start_full(
+        slots: usize,
+        arguments: &[&str],
+        first: &[u8],
+    ) -> (Server, Vec<TcpStream>) {
+        let slots_text = slots.to_string();
+        let server = Server::start(&[&["--max-connections", &slots_text], arguments].concat());
+        let begun = |_| {
+            let mut stream = server.connect();
+            stream.write_all(first).unwrap();
+            stream
+        };
+        let connections = (0..slots).map(begun).collect();
+        (server, connections)
+    }
+
     /// Starts the server inside of cgroups.
     #[track_caller]
     pub(crate) fn start_in(cgroups: &[&Cgroup], arguments: &[&str]) -> Server {
