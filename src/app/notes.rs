@@ -140,16 +140,12 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange| odd_path_part(exchange.request.path()).is_some(),
+        deserved: |exchange| is_odd_path(exchange.request.path()),
         sentence: |exchange| {
-            let part = odd_path_part(exchange.request.path()).unwrap_or_default();
-            [
-                b"the path has ",
-                part.as_bytes(),
-                b", which many proxies rewrite",
-                b"",
-                b"",
-            ]
+            let path = exchange.request.path();
+            let shown = |part: &'static str| if has_part(path, part) { part } else { "" };
+            let [a, b, c, d] = ODD_PARTS.map(|part| shown(part).as_bytes());
+            [b"the path has parts that many proxies rewrite:", a, b, c, d]
         },
     },
     Note {
@@ -315,20 +311,21 @@ fn hop_by_hop(request: &Request) -> Option<(&[u8], &[u8])> {
         .find(|(name, value)| is_hop(name) && !websocket(value))
 }
 
-/// The first part of a path that proxies rewrite.
-fn odd_path_part(path: &str) -> Option<&'static str> {
+/// Parts of a path that proxies rewrite, as a note lists them.
+const ODD_PARTS: [&str; 4] = [" //", " /./", " /../", " %2f"];
+
+/// Whether a path has one of these parts.
+fn has_part(path: &str, part: &str) -> bool {
+    match part.trim_start() {
+        "%2f" => path.contains("%2f") || path.contains("%2F"),
+        "//" => path.contains("//"),
+        part => path.contains(part) || path.ends_with(part.trim_end_matches('/')),
+    }
+}
+
+/// Whether a path has a part that proxies rewrite.
+fn is_odd_path(path: &str) -> bool {
     // Most paths hold none of these pairs and need not be searched for each part.
     let suspicious = |pair: &[u8]| matches!(pair, b"//" | b"/." | b"%2");
-    if !path.as_bytes().windows(2).any(suspicious) {
-        return None;
-    }
-    let dots = |part: &str| path.contains(part) || path.ends_with(part.trim_end_matches('/'));
-    match path {
-        "/" | "*" => None,
-        _ if path.contains("//") => Some("//"),
-        _ if dots("/./") => Some("/./"),
-        _ if dots("/../") => Some("/../"),
-        _ if path.contains("%2f") || path.contains("%2F") => Some("%2f"),
-        _ => None,
-    }
+    path.as_bytes().windows(2).any(suspicious) && ODD_PARTS.iter().any(|part| has_part(path, part))
 }

@@ -83,7 +83,7 @@ withPage("shows the request and loads nothing", async (page, keep) => {
   assert.equal(shown.pod, "pod-a");
   const rows = await page.$$eval("tr", (all) => all.map((row) => [...row.cells].map((cell) => cell.textContent)));
   assert(rows.some(([name, value]) => name.toLowerCase() === "x-one" && value === "first & <second>"), rows);
-  assert.match(await page.textContent(".notes"), /the path has \/\//);
+  assert.match(await page.textContent(".notes"), /many proxies rewrite: \/\//);
 });
 
 withPage("is light and dark, and fits a phone", async (page, keep) => {

@@ -119,37 +119,42 @@ const TRUSTED: &[Case] = &[
     (
         "GET /a//b HTTP/1.1",
         "",
-        &["the path has //, which many proxies rewrite"],
+        &["the path has parts that many proxies rewrite: //"],
     ),
     (
         "GET /a/./b HTTP/1.1",
         "",
-        &["the path has /./, which many proxies rewrite"],
+        &["the path has parts that many proxies rewrite: /./"],
     ),
     (
         "GET /a/. HTTP/1.1",
         "",
-        &["the path has /./, which many proxies rewrite"],
+        &["the path has parts that many proxies rewrite: /./"],
     ),
     (
         "GET /a/../b HTTP/1.1",
         "",
-        &["the path has /../, which many proxies rewrite"],
+        &["the path has parts that many proxies rewrite: /../"],
     ),
     (
         "GET /a/.. HTTP/1.1",
         "",
-        &["the path has /../, which many proxies rewrite"],
+        &["the path has parts that many proxies rewrite: /../"],
     ),
     (
         "GET /a%2fb HTTP/1.1",
         "",
-        &["the path has %2f, which many proxies rewrite"],
+        &["the path has parts that many proxies rewrite: %2f"],
     ),
     (
         "GET /a%2Fb HTTP/1.1",
         "",
-        &["the path has %2f, which many proxies rewrite"],
+        &["the path has parts that many proxies rewrite: %2f"],
+    ),
+    (
+        "GET /a//b/./..%2fc/../d HTTP/1.1",
+        "",
+        &["the path has parts that many proxies rewrite: // /./ /../ %2f"],
     ),
     ("GET /a/.b/c../...d/%20?q=//&r=/../&s=%2f HTTP/1.1", "", &[]),
     ("GET /.well-known/acme HTTP/1.1", "", &[]),
@@ -175,7 +180,7 @@ const TRUSTED: &[Case] = &[
         "User-Agent: Blackbox\r\na_b: 1\r\n",
         &[
             "the field name a_b has an underscore: nginx and others drop it",
-            "the path has //, which many proxies rewrite",
+            "the path has parts that many proxies rewrite: //",
             "User-Agent \"Blackbox\" is a health check: no random delay and no injected error",
         ],
     ),
