@@ -12,7 +12,7 @@ use fastrand::Rng;
 
 use crate::config::units;
 use crate::http::error::RequestError;
-use crate::http::field::truncated;
+use crate::http::field::{holds, truncated};
 use crate::http::field_name::{FieldName, FieldNames};
 use crate::http::request::Request;
 use crate::http::response::{After, Head, Sent};
@@ -158,11 +158,7 @@ fn any(request: &Request) -> bool {
         FieldName::EchoClose,
     ]);
     request.present().intersects(controls)
-        || request
-            .query()
-            .as_bytes()
-            .windows(5)
-            .any(|part| part == b"echo-")
+        || (holds(request.query().as_bytes(), b'-') && request.query().contains("echo-"))
 }
 
 /// Reads one control, if the request has it.

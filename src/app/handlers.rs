@@ -80,6 +80,8 @@ pub struct Decision<'a> {
     pub delay: Duration,
     /// Whether the delay is measured, so that the server's own time can be told apart from it.
     pub delay_is_measured: bool,
+    /// Whether the request is a health check, which is neither delayed nor failed at random.
+    pub health_check: bool,
 }
 
 impl<'a> Decision<'a> {
@@ -91,6 +93,7 @@ impl<'a> Decision<'a> {
             controls: Controls::default(),
             delay: Duration::ZERO,
             delay_is_measured: false,
+            health_check: false,
         }
     }
 
@@ -217,11 +220,10 @@ fn decide_echo<'a>(
     random: &mut Rng,
 ) -> Result<Decision<'a>, Refusal<'a>> {
     let controls = Controls::read(request, random)?;
-    // A health check is neither delayed nor failed at random, whatever path it asks for.
-    let random_applies = !notes::is_health_check(request);
+    let health_check = notes::is_health_check(request);
     let delay = match controls.delay {
         Some(delay) => delay,
-        None if random_applies && !settings.delay_max.is_zero() => {
+        None if !health_check && !settings.delay_max.is_zero() => {
             controls::uniform(settings.delay_min, settings.delay_max, random)
         }
         None => Duration::ZERO,
@@ -230,10 +232,11 @@ fn decide_echo<'a>(
         return Ok(Decision {
             controls,
             delay,
+            health_check,
             ..Decision::now(Route::WebSocket, "", Action::WebSocket)
         });
     }
-    let plain = controls.status.is_none() && controls.fault.is_none() && random_applies;
+    let plain = controls.status.is_none() && controls.fault.is_none() && !health_check;
     let fails = plain && settings.error_rate > 0.0 && random.f64() < settings.error_rate;
     let action = if fails {
         Action::FailByRate
@@ -250,6 +253,7 @@ fn decide_echo<'a>(
         controls,
         delay,
         delay_is_measured: true,
+        health_check,
         ..Decision::now(route, "", action)
     })
 }

@@ -230,6 +230,8 @@ pub struct Exchange<'a> {
     pub connection: ConnectionFacts,
     /// How the request wants its response to be changed.
     pub controls: Controls,
+    /// Whether it is a health check, which is neither delayed nor failed at random.
+    pub health_check: bool,
     /// The injected delay, as long as it really was.
     pub delay: Duration,
     /// Whether the connection ends after this response.

@@ -162,7 +162,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange| is_health_check(exchange.request),
+        deserved: |exchange| exchange.health_check,
         sentence: |exchange| {
             let agent = exchange.request.value(FieldName::UserAgent);
             [
@@ -209,10 +209,10 @@ impl Notes {
 
     /// Hands on each note as the pieces of its sentence.
     pub fn for_each(self, exchange: &Exchange<'_>, mut each: impl FnMut(&[&[u8]])) {
-        for (place, note) in NOTES.iter().enumerate() {
-            if self.0 & (1 << place) != 0 {
-                each(&(note.sentence)(exchange));
-            }
+        let mut left = self.0;
+        while let Some(note) = NOTES.get(left.trailing_zeros() as usize) {
+            each(&(note.sentence)(exchange));
+            left &= left - 1;
         }
     }
 }

@@ -257,6 +257,7 @@ mod tests {
             dates: &Dates::default(),
             connection: ConnectionFacts::default(),
             controls: Controls::default(),
+            health_check: false,
             delay: Duration::ZERO,
             close: false,
         };

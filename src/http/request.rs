@@ -360,7 +360,7 @@ impl Request {
 
     /// Whether there is an underscore in a field's name.
     pub fn has_underscore(&self) -> bool {
-        self.names.as_bytes().contains(&b'_')
+        field::holds(self.names.as_bytes(), b'_')
     }
 
     /// Whether there is a field with this name.

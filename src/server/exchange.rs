@@ -188,6 +188,7 @@ impl<'a> Connection<'a> {
                 dates: &self.buffers.dates,
                 connection: self.facts(),
                 controls: decision.controls,
+                health_check: decision.health_check,
                 delay,
                 close,
             };
