@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, ask, connect, get, wait_until};
+use crate::support::{Server, ask, connect, get, open_files, wait_until};
 
 /// Connections as fast as four threads can open them.
 struct Flood {
@@ -76,6 +76,9 @@ fn a_second_signal_ends_a_drain_under_a_flood() {
 /// Connections that wait in the kernel's queue when the signal comes are answered, not reset.
 #[test]
 fn what_waits_in_the_queue_is_answered() {
+    if !open_files("what waits in the queue", 200) {
+        return;
+    }
     let server = Server::start(&["--drain-timeout", "20s"]);
     let address = server.address;
     // A stopped process accepts nothing, so all of these wait in the queue.

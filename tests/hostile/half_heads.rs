@@ -1,75 +1,51 @@
 //! Connections without a whole request head hold no slot for longer than a second.
 
 use std::io::Write;
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::{Server, ask, pause};
+use crate::support::{Server, pause};
 
-/// The header timeout: far above what a newcomer may wait, so that it cannot be what helps.
-const HEADER_TIMEOUT: &str = "120s";
+/// Far above what a newcomer may wait, so that it cannot be what helps.
+const ARGUMENTS: [&str; 2] = ["--header-timeout", "120s"];
 
-fn half_heads(slots: usize, first: &[u8]) -> (Server, Vec<TcpStream>) {
-    Server::start_full(slots, &["--header-timeout", HEADER_TIMEOUT], first)
-}
-
-/// A newcomer that is shed comes again; it has to be served long before the header timeout.
-#[track_caller]
-fn assert_served(server: &Server) {
-    let start = Instant::now();
-    loop {
-        let mut stream = server.connect();
-        if matches!(ask(&mut stream, "/"), Ok((200, _))) {
-            println!("served after {:?}", start.elapsed());
-            return;
-        }
-        assert!(start.elapsed() < Duration::from_secs(20), "not served");
-        pause(Duration::from_millis(50));
-    }
+fn newcomers_are_served(slots: usize, first: &[u8]) {
+    let Some((server, attackers)) = Server::start_full(slots, &ARGUMENTS, first) else {
+        return;
+    };
+    let newcomers = server.serve_newcomers(1, || pause(Duration::from_millis(50)));
+    drop((attackers, newcomers));
+    server.terminate().assert_exact();
 }
 
 #[test]
 fn one_byte_holds_no_slot() {
-    let (server, attackers) = half_heads(64, b"G");
-    assert_served(&server);
-    drop(attackers);
-    server.terminate().assert_exact();
+    newcomers_are_served(64, b"G");
 }
 
 #[test]
 fn nothing_holds_no_slot() {
-    let (server, attackers) = half_heads(64, b"");
-    assert_served(&server);
-    drop(attackers);
-    server.terminate().assert_exact();
+    newcomers_are_served(64, b"");
 }
 
 #[test]
 #[ignore = "1,024 connections"]
 fn a_thousand_single_bytes_hold_no_slot() {
-    let (server, attackers) = half_heads(1024, b"G");
-    assert_served(&server);
-    drop(attackers);
-    server.terminate().assert_exact();
+    newcomers_are_served(1024, b"G");
 }
 
 #[test]
 fn a_line_now_and_then_holds_no_slot() {
-    let (server, mut attackers) = half_heads(16, b"GET / HTTP/1.1\r\n");
-    let (mut served, start) = (0, Instant::now());
-    while served < 3 {
+    let line = b"GET / HTTP/1.1\r\n";
+    let Some((server, mut attackers)) = Server::start_full(16, &ARGUMENTS, line) else {
+        return;
+    };
+    let newcomers = server.serve_newcomers(3, || {
         for attacker in &mut attackers {
             // Those who made room are gone.
             let _ = attacker.write_all(b"A: b\r\n");
         }
-        let mut newcomer = server.connect();
-        if matches!(ask(&mut newcomer, "/"), Ok((200, _))) {
-            served += 1;
-            attackers.push(newcomer);
-        }
-        assert!(start.elapsed() < Duration::from_secs(20), "not served");
         pause(Duration::from_millis(200));
-    }
-    drop(attackers);
+    });
+    drop((attackers, newcomers));
     server.terminate().assert_exact();
 }

@@ -1,9 +1,9 @@
 //! What a connection holds while it waits has a bound, whatever was sent before.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 
-use crate::support::{Cgroup, Server, not_run, pause, sum_of, wait_until};
+use crate::support::{Cgroup, Server, not_run, open_files, pause, read_some, sum_of, wait_until};
 
 const CONNECTIONS: u64 = 1000;
 const LIMIT: u64 = 128 << 20;
@@ -33,7 +33,7 @@ fn grow_and_wait(stream: &mut TcpStream, waits: &str) {
 fn read_responses(stream: &mut TcpStream, count: usize) {
     let (mut text, mut buffer) = (String::new(), [0; 4096]);
     while text.matches("\r\n\r\n").count() < count {
-        let length = stream.read(&mut buffer).unwrap();
+        let length = read_some(stream, &mut buffer).unwrap();
         assert!(length > 0, "{text}");
         text.push_str(&String::from_utf8_lossy(&buffer[..length]));
     }
@@ -50,6 +50,9 @@ fn limited(name: &str) -> Option<Cgroup> {
 
 /// Runs the server with the limit, and waits until the connections wait.
 fn memory_bound(name: &str, waits: &str, in_flight: &str) {
+    if !open_files("a memory limit", CONNECTIONS as usize) {
+        return;
+    }
     let Some(cgroup) = limited(name) else { return };
     let mut server = Server::start_in(&[&cgroup], &["--log-format", "json"]);
     let mut attackers = Vec::new();

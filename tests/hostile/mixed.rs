@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::support::{Prober, Server, ask, connect, pause, wait_until};
+use crate::support::{Prober, Server, ask, connect, open_files, pause, wait_until};
 
 /// Threads that a server keeps for next connections, and a few of its own.
 const SPARE_THREADS: u64 = 64 + 8;
@@ -98,6 +98,9 @@ fn start_client(address: SocketAddr, stop: Arc<AtomicBool>) -> JoinHandle<()> {
 #[test]
 #[ignore = "20 seconds of load; HOSTILE_SECONDS for more"]
 fn all_attacks_at_once() {
+    if !open_files("all attacks at once", 512) {
+        return;
+    }
     let seconds = std::env::var("HOSTILE_SECONDS").ok();
     let seconds = seconds.map_or(20, |text| text.parse().unwrap());
     let arguments = ["--max-connections", "128", "--log-format", "json"];

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Prober, Server, connect, not_run, pause};
+use crate::support::{Prober, Server, connect, not_run, open_files, pause};
 
 const INSIDE: &str = "HOSTILE_SMALL_NETWORK";
 
@@ -46,6 +46,9 @@ fn full_server(slots: usize) -> (Server, Vec<std::net::TcpStream>) {
 }
 
 fn attack(slots: usize, probes: usize) {
+    if !open_files("responses that nobody reads", 2 * slots) {
+        return;
+    }
     let (server, delayed) = full_server(slots);
     let prober = Prober::start(server.address);
     let mut unread = Vec::new();

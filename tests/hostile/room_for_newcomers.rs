@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, ask, connect, pause};
+use crate::support::{Server, ask, connect, open_files, pause};
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -55,6 +55,9 @@ fn busy_client(address: SocketAddr, path: &str, end: Instant) -> Seen {
 }
 
 fn busy_clients(slots: &str, clients: usize, path: &'static str, duration: Duration) {
+    if !open_files("busy clients", clients) {
+        return;
+    }
     let server = Server::start(&["--max-connections", slots]);
     let (address, end) = (server.address, Instant::now() + duration);
     let threads: Vec<_> = (0..clients)

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, Once, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -35,9 +35,9 @@ pub(crate) fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// Says that a test cannot run here.
+/// Prints that a test cannot run here, past the test harness, which hides what a passing test prints.
 pub(crate) fn not_run(what: &str, why: impl std::fmt::Display) {
-    println!("NOT RUN: {what}: {why}");
+    let _ = writeln!(io::stderr(), "NOT RUN: {what}: {why}");
 }
 
 /// Lines that a thread collects.
@@ -74,15 +74,34 @@ impl Lines {
     }
 }
 
-/// All attacks of this process share its limit of open files, which may be as low as 256.
-static RAISE_OPEN_FILES: Once = Once::new();
-
-/// The soft limit, up to the hard one.
-fn raise_open_files() {
-    let pid = format!("--pid={}", std::process::id());
-    let mut prlimit = Command::new("prlimit");
-    prlimit.args([&pid, "--nofile=4096:"]).stderr(Stdio::null());
-    let _ = prlimit.status();
+/// Whether this process may have the open files for `connections`, which the servers it starts
+/// inherit; raises the soft limit where needed. Where the hard one does not allow it, prints that
+/// `what` does not run. All tests of the process share the limit, so there is room for others.
+pub(crate) fn open_files(what: &str, connections: usize) -> bool {
+    let needed = 1024 + 4 * connections;
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let mut fields = line.unwrap().split_whitespace().skip(3);
+    let (soft, hard) = (fields.next().unwrap(), fields.next().unwrap());
+    // A limit that is no number is "unlimited".
+    let suffices = |limit: &str| limit.parse().map_or(true, |limit: usize| limit >= needed);
+    let raise = || {
+        let mut prlimit = Command::new("prlimit");
+        // Always as far as it goes, so that no test takes back what another one has raised.
+        let pid = format!("--pid={}", std::process::id());
+        prlimit.args([pid, format!("--nofile={hard}:")]);
+        prlimit.status().is_ok_and(|status| status.success())
+    };
+    let enough = suffices(soft) || (suffices(hard) && raise());
+    if !enough {
+        not_run(
+            what,
+            format!("{needed} open files are needed, and {hard} are allowed"),
+        );
+    }
+    enough
 }
 
 /// A running server.
@@ -161,12 +180,16 @@ impl Server {
         Server::spawn(command(PROGRAM, arguments))
     }
 
-    /// Starts the server with so many slots, and as many connections that send these bytes.
+    /// Starts the server with so many slots, and as many connections that send these bytes; `None`
+    /// where there are too few open files.
     pub(crate) fn start_full(
         slots: usize,
         arguments: &[&str],
         first: &[u8],
-    ) -> (Server, Vec<TcpStream>) {
+    ) -> Option<(Server, Vec<TcpStream>)> {
+        if !open_files("an attack on all slots", slots) {
+            return None;
+        }
         let slots_text = slots.to_string();
         let server = Server::start(&[&["--max-connections", &slots_text], arguments].concat());
         let begun = |_| {
@@ -175,7 +198,28 @@ impl Server {
             stream
         };
         let connections = (0..slots).map(begun).collect();
-        (server, connections)
+        Some((server, connections))
+    }
+
+    /// Connects until so many newcomers are served; one that is shed comes again. `between` runs
+    /// after each.
+    #[track_caller]
+    pub(crate) fn serve_newcomers(
+        &self,
+        count: usize,
+        mut between: impl FnMut(),
+    ) -> Vec<TcpStream> {
+        let (mut served, start) = (Vec::new(), Instant::now());
+        while served.len() < count {
+            let mut stream = self.connect();
+            if matches!(ask(&mut stream, "/"), Ok((200, _))) {
+                served.push(stream);
+            }
+            assert!(start.elapsed() < PATIENCE, "not served");
+            between();
+        }
+        println!("served after {:?}", start.elapsed());
+        served
     }
 
     /// Starts the server inside of cgroups.
@@ -201,7 +245,6 @@ impl Server {
     /// As [`Server::spawn`], with the stdout that the command has.
     #[track_caller]
     pub(crate) fn spawn_with_stdout(mut command: Command) -> Server {
-        RAISE_OPEN_FILES.call_once(raise_open_files);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (Lines::default(), Lines::default());
         let mut readers = vec![stderr.clone().collect(child.stderr.take().unwrap())];
@@ -377,6 +420,16 @@ pub(crate) fn ask(stream: &mut TcpStream, path: &str) -> io::Result<(u16, String
     read_response(stream)
 }
 
+/// Reads once. A socket with a time limit is interrupted on a machine that was frozen meanwhile.
+pub(crate) fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Reads one response whose length is told.
 pub(crate) fn read_response(stream: &mut TcpStream) -> io::Result<(u16, String)> {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 16 << 10]);
@@ -391,7 +444,7 @@ pub(crate) fn read_response(stream: &mut TcpStream) -> io::Result<(u16, String)>
                 return Ok((status_of(&text).unwrap_or(0), text.into_owned()));
             }
         }
-        match stream.read(&mut buffer)? {
+        match read_some(stream, &mut buffer)? {
             0 => return Err(ErrorKind::UnexpectedEof.into()),
             count => bytes.extend_from_slice(&buffer[..count]),
         }

@@ -9,6 +9,7 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::client::uninterrupted;
 use crate::support::metrics::{aborted, rejected};
 use crate::support::{Client, PATIENCE, Server, each, get, host, ms, pause};
 
@@ -287,7 +288,7 @@ fn a_client_that_is_cut_is_not_listened_to_any_further() {
     }
     // The rest of the last request would be waited for as long as the header time-out.
     let mut block = vec![0; 1 << 20];
-    while let Ok(1..) = client.stream.read(&mut block) {}
+    while let Ok(1..) = uninterrupted(|| client.stream.read(&mut block)) {}
     counts_once(&server, &aborted("write_timeout"));
     server.wait_count("http_open_connections", |open| open == 1);
 }
@@ -301,7 +302,9 @@ fn a_client_that_sips_is_cut_by_the_write_timeout() {
     let mut reader = client.stream.try_clone().unwrap();
     thread::spawn(move || {
         let mut sip = [0; 4_096];
-        while since.elapsed() < PATIENCE && matches!(reader.read(&mut sip), Ok(1..)) {
+        while since.elapsed() < PATIENCE
+            && matches!(uninterrupted(|| reader.read(&mut sip)), Ok(1..))
+        {
             thread::park_timeout(DRIP);
         }
     });
@@ -325,7 +328,7 @@ fn the_write_timeout_is_for_each_mib_that_the_client_takes() {
     client.send(get(&format!("/bytes/{size}")));
     let (mut block, mut total) = (vec![0; 256 * 1024], 0);
     while total < size {
-        let count = client.stream.read(&mut block).unwrap();
+        let count = uninterrupted(|| client.stream.read(&mut block)).unwrap();
         assert!(
             count > 0,
             "cut after {total} bytes and {:?}",

@@ -15,6 +15,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
+use crate::support::client::uninterrupted;
 use crate::support::host::have;
 use crate::support::mutate::{inputs, mutated};
 use crate::support::{Client, PATIENCE, Scratch, Server, eventually, find, not_run};
@@ -191,7 +192,7 @@ impl Nginx {
         let _ = stream.write_all(&[input, BEHIND].concat());
         let _ = stream.shutdown(Shutdown::Write);
         let (mut response, mut block) = (Vec::new(), [0; 8_192]);
-        while let Ok(count @ 1..) = stream.read(&mut block) {
+        while let Ok(count @ 1..) = uninterrupted(|| stream.read(&mut block)) {
             response.extend_from_slice(&block[..count]);
         }
         read(&response)

@@ -180,7 +180,8 @@ impl Client {
     pub(crate) fn hold(&mut self) -> u16 {
         self.ask("/bytes/8MiB");
         let mut begin = *b"HTTP/1.1 200 ";
-        assert_eq!(self.stream.peek(&mut begin).unwrap(), begin.len());
+        let peeked = uninterrupted(|| self.stream.peek(&mut begin));
+        assert_eq!(peeked.unwrap(), begin.len());
         status(&begin).unwrap()
     }
 
@@ -320,15 +321,21 @@ impl Client {
     /// Reads once; `Ok(0)` is the end.
     pub(crate) fn read(&mut self) -> io::Result<usize> {
         let mut block = vec![0; 65_536];
-        let count = loop {
-            match self.stream.read(&mut block) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                read => break read?,
-            }
-        };
+        let count = uninterrupted(|| self.stream.read(&mut block))?;
         self.buffer.extend_from_slice(&block[..count]);
         self.ended |= count == 0;
         Ok(count)
+    }
+}
+
+/// Calls again where the call was interrupted: a socket with a time limit does so on a machine that
+/// was frozen meanwhile.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
     }
 }
 
