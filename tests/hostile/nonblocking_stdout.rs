@@ -4,10 +4,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{PROGRAM, Server, command, connect, pause};
+use crate::support::{PATIENCE, PROGRAM, Server, command, connect, pause};
 
 const REQUESTS: usize = 20_000;
 
@@ -18,10 +19,15 @@ fn every_line_arrives_whole() {
     let mut command = command(PROGRAM, &["--drain-timeout", "60s"]);
     command.stdout(Stdio::from(OwnedFd::from(theirs)));
     let server = Server::spawn_with_stdout(command);
+    // The end waits a second at most for who reads, so it comes when the reader has nearly all.
+    let (last, all_read) = mpsc::channel();
     let reader = thread::spawn(move || {
         let mut lines = Vec::new();
         for line in BufReader::with_capacity(4096, ours).lines() {
             lines.push(line.unwrap());
+            if lines.len() == REQUESTS {
+                last.send(()).unwrap();
+            }
             // A reader that is slow now and then, so that the pipe is full.
             if lines.len() % 500 == 0 {
                 pause(Duration::from_millis(5));
@@ -50,6 +56,7 @@ fn every_line_arrives_whole() {
     for client in clients {
         client.join().unwrap();
     }
+    let _ = all_read.recv_timeout(PATIENCE);
     let ended = server.terminate();
     let lines = reader.join().unwrap();
     assert!(ended.well, "{}", ended.stderr);

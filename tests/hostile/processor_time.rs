@@ -1,9 +1,9 @@
 //! No request costs much more processor time than another of its size.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::time::Duration;
 
-use crate::support::Server;
+use crate::support::{Server, read_some};
 
 const REQUESTS: u32 = 60;
 
@@ -16,7 +16,7 @@ fn cost(server: &Server, request: &str) -> Duration {
             let mut head = vec![0; 64 << 10];
             let (mut length, mut whole) = (0, false);
             while !whole {
-                let count = stream.read(&mut head[length..]).unwrap();
+                let count = read_some(&mut stream, &mut head[length..]).unwrap();
                 assert!(count > 0, "the server closed");
                 length += count;
                 whole = head[..length].ends_with(b"\r\n\r\n");

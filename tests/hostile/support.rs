@@ -362,10 +362,10 @@ impl Drop for Server {
 
 /// Sends a signal to a process.
 pub(crate) fn send_signal(pid: u32, name: &str) {
-    let signal = format!("-{name}");
-    let status = Command::new("kill")
-        .args([&signal, &pid.to_string()])
-        .status();
+    // The shell's own kill: a small image has no program of that name.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "kill -s \"$0\" \"$1\"", name, &pid.to_string()]);
+    let status = shell.status();
     assert!(status.is_ok(), "kill: {status:?}");
 }
 

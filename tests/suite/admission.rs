@@ -117,9 +117,15 @@ fn as_many_newcomers_as_slots_are_served_where_all_are_idle() {
         assert_eq!(client.get("/").status, 200);
     }
     pause(ms(1_200));
-    let mut newcomers: Vec<Client> = (0..SLOTS).map(|_| Client::new(&server)).collect();
+    // Each asks at once: one that is silent for a second makes room for the next one.
+    let asks = |_| {
+        let mut client = Client::new(&server);
+        client.ask("/");
+        client
+    };
+    let mut newcomers: Vec<Client> = (0..SLOTS).map(asks).collect();
     for client in &mut newcomers {
-        assert_eq!(client.get("/").status, 200);
+        assert_eq!(client.response().status, 200);
     }
     for client in &mut idle {
         client.finish();
@@ -231,8 +237,9 @@ fn silent_newcomers_hold_nothing() {
         return;
     }
     let (server, _busy) = full_server(1, &[]);
-    prompt_after_each(&server, "200 silent newcomers", || {
-        (0..200).map(|_| Client::new(&server)).collect()
+    // More than the overflow slots: each of the others has to make room for the next one.
+    prompt_after_each(&server, "silent newcomers", || {
+        (0..OVERFLOW + 8).map(|_| Client::new(&server)).collect()
     });
 }
 
@@ -242,8 +249,8 @@ fn newcomers_with_half_a_head_hold_nothing_and_count_as_evicted() {
         return;
     }
     let (server, _busy) = full_server(1, &[]);
-    prompt_after_each(&server, "200 newcomers with half a head", || {
-        let mut half: Vec<Client> = (0..200).map(|_| Client::new(&server)).collect();
+    prompt_after_each(&server, "newcomers with half a head", || {
+        let mut half: Vec<Client> = (0..OVERFLOW + 8).map(|_| Client::new(&server)).collect();
         for client in &mut half {
             let _ = client.try_send("GET / HTTP/1.1\r\nHost: t\r\n");
         }

@@ -75,18 +75,20 @@ fn newcomers_are_refused_while_a_slow_request_finishes() {
     let mut server = Server::start(&["--drain-timeout", "1h"]);
     let mut client = Client::new(&server);
     let asked = Instant::now();
-    client.ask("/delay/3s");
+    client.ask("/delay/5s");
     server.wait_in_flight(1);
     drain(&server, "TERM");
     refused(server.addr);
+    // A line follows its response.
+    let over = !server.lines().is_empty();
     assert!(
-        asked.elapsed() < ms(2_900) || client.is_silent_for(ms(0)),
-        "refused before the request is over"
+        !over || asked.elapsed() > ms(5_000),
+        "refused only at the end of the request"
     );
     let response = client.response();
     assert!(response.status == 200 && response.closes(), "{response}");
     assert!(
-        response.at - asked >= ms(3_000),
+        response.at - asked >= ms(5_000),
         "the delay is kept: {:?}",
         response.at - asked
     );
@@ -160,6 +162,7 @@ fn idle_connections_live_until_the_shutdown_delay_ends() {
 #[test]
 fn what_was_just_opened_or_used_gets_a_second() {
     let mut server = Server::start(&["--idle-timeout", "1h"]);
+    let since = Instant::now();
     let mut used = Client::new(&server);
     let mut late = Client::new(&server);
     let mut opened = Client::new(&server);
@@ -170,7 +173,7 @@ fn what_was_just_opened_or_used_gets_a_second() {
     let opened_at = Instant::now();
     drain(&server, "TERM");
     // A slow machine may have taken the second already.
-    if opened_at.elapsed() < ms(300) {
+    if since.elapsed() < ms(500) {
         let response = late.get("/late");
         assert!(
             response.status == 200 && response.closes(),
@@ -256,7 +259,7 @@ fn ends_at_the_drain_limit(flags: &[&str], target: &str) -> bool {
     took("the response", since, response.at, ms(1_000));
     let (told, real) = (response.told_delay(), response.at - asked);
     assert!(
-        told <= real && told + EARLY >= since - asked + ms(1_000),
+        told <= real && told + ms(500) >= since - asked + ms(1_000),
         "told {told:?}, it took {real:?}"
     );
     drop(client);
@@ -411,7 +414,7 @@ fn without_any_time_to_finish_delays_end_at_once() {
 fn pipelined_requests_that_were_sent_whole_are_answered() {
     let mut server = Server::start(&[]);
     let mut client = Client::new(&server);
-    client.send(["/delay/1s", "/second", "/third"].map(get).concat());
+    client.send(["/delay/4s", "/second", "/third"].map(get).concat());
     server.wait_in_flight(1);
     server.signal("TERM");
     for (target, last) in [("delay", false), ("/second", false), ("/third", true)] {

@@ -51,7 +51,7 @@ fn at_the_drain_a_request_behind_a_body_is_answered() {
         ),
         (sized.to_owned() + &get("/second"), String::new()),
     ] {
-        let mut server = Server::start(&["--delay-min", "300ms", "--delay-max", "300ms"]);
+        let mut server = Server::start(&["--delay-min", "2s", "--delay-max", "2s"]);
         let mut client = Client::new(&server);
         client.send(&first);
         server.wait_in_flight(1);

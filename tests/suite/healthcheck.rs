@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::command_line::{fails, run};
-use crate::support::host::has_ipv6;
+use crate::support::host::{free_address, has_ipv6};
 use crate::support::server::BINARY;
 use crate::support::{PATIENCE, Server, each, host, ms, not_run, pause};
 
@@ -63,9 +63,7 @@ fn it_says_why_not() {
         let (output, _) = healthcheck(&[&format!("http://{}/status/{code}", server.addr)], &[]);
         fails(&output, 1, &[code]);
     }
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .and_then(|port| port.local_addr())
-        .unwrap();
+    let closed = free_address();
     let (output, _) = healthcheck(&[&format!("http://{closed}/")], &[]);
     fails(&output, 1, &[&closed.to_string(), "refused"]);
     let (output, _) = healthcheck(&["gopher://127.0.0.1/"], &[]);

@@ -9,16 +9,23 @@ use std::time::Instant;
 
 use crate::admission::probes_are_prompt;
 use crate::resources::Tracer;
-use crate::support::metrics::Scrape;
+use crate::support::metrics::{Scrape, aborted};
 use crate::support::server::{BINARY, under};
 use crate::support::{
     Client, PATIENCE, Scratch, Server, eventually, host, ms, not_run, pause, process, swarm,
 };
 
-/// Asks on many connections at once and counts whole responses of 200 and of 503; anything else is a failure.
+/// Asks on many connections at once and counts whole responses of 200 and of 503. One that got neither is a failure,
+/// unless the server tells that it had to make room: on a slow machine one may have no overflow slot.
 #[track_caller]
 fn served_and_shed(server: &Server, count: usize, target: &str) -> (usize, usize) {
     let request = format!("GET {target} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+    let made_room = || {
+        let scrape = server.scrape();
+        scrape.count_or_zero(&aborted("evicted"))
+            + scrape.count("http_connections_total{outcome=\"refused\"}")
+    };
+    let before = made_room();
     let outcomes = swarm::ask_all(server.addr, count, request.as_bytes(), PATIENCE);
     let of = |status| outcomes.iter().filter(|outcome| outcome.is(status)).count();
     let (good, shed) = (of(200), of(503));
@@ -31,9 +38,8 @@ fn served_and_shed(server: &Server, count: usize, target: &str) -> (usize, usize
             String::from_utf8_lossy(odd.response.as_deref().unwrap_or_default()),
         )
     });
-    assert_eq!(
-        good + shed,
-        count,
+    assert!(
+        (count - good - shed) as u64 <= made_room() - before,
         "served {good}, shed {shed}, and one of the rest: {odd:?}"
     );
     (good, shed)
@@ -337,10 +343,12 @@ fn more_threads_than_the_host_can_map_mean_fewer_slots() {
         return;
     }
     let server = Server::start(&["--max-connections", &slots.to_string()]);
-    if server.stderr.text().contains("pids.max") {
+    let stderr = server.stderr.text();
+    let lower = |limit: &&&str| stderr.contains(**limit);
+    if let Some(limit) = ["pids.max", "memory limit"].iter().find(lower) {
         return not_run(
             "slots lowered by vm.max_map_count",
-            "pids.max of the control group is lower",
+            &format!("{limit} of the control group is lower"),
         );
     }
     let warning = one_warning(&server, "vm.max_map_count");

@@ -28,24 +28,27 @@ fn probes_are_answered(server: &Server) {
 
 #[test]
 fn a_slow_reader_loses_nothing() {
-    let mut server = Server::spawn_unread(command(&[]));
+    let mut server =
+        Server::spawn_unread(command(&["--drain-timeout", "1h", "--write-timeout", "1h"]));
     let mut client = Client::new(&server);
     let targets: Vec<String> = (0..2000).map(|number| format!("/{number}")).collect();
     for target in &targets {
         assert_eq!(client.get(target).status, 200);
     }
-    drop(client);
+    // A response that nobody takes yet holds the end, which waits a second at most for who reads the log.
+    assert_eq!(client.hold(), 200);
     server.signal("TERM");
     server.stderr.read();
     server.stderr.line("draining");
     server.stdout.read();
+    server.stdout.wait_lines(targets.len());
+    assert_eq!(client.response().status, 200);
+    drop(client);
     server.ends_well();
     let lines = server.lines();
-    assert!(
-        lines.iter().map(|line| line.field("target")).eq(&targets),
-        "in order and whole"
-    );
-    assert_eq!(Account::of(&server).count("log_lines"), 2000);
+    let logged = lines.iter().map(|line| line.field("target"));
+    assert!(logged.take(2000).eq(&targets), "in order and whole");
+    assert_eq!(Account::of(&server).count("log_lines"), 2001);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::support::{Client, Server};
 fn a_hangup_finishes_what_is_in_flight() {
     let mut server = Server::start(&["--drain-timeout", "1h"]);
     let mut client = Client::new(&server);
-    client.ask("/delay/2s");
+    client.ask("/delay/4s");
     server.wait_in_flight(1);
     server.signal("HUP");
     server.stderr.line("draining");

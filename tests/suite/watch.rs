@@ -260,9 +260,7 @@ fn all_are(kind: &str, cause: &str, addr: SocketAddr) {
 
 #[test]
 fn each_kind_of_loss_is_told_with_its_cause() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .and_then(|port| port.local_addr())
-        .expect("a port");
+    let closed = free_address();
     // Closed with unread input, a connection is reset.
     let resets = peer(|mut stream| stream.get_mut().read_exact(&mut [0]).unwrap_or_default());
     let half = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
@@ -387,15 +385,10 @@ fn a_stop_of_two_seconds_shows_in_forty_requests() {
 #[test]
 fn a_close_between_two_requests_is_no_loss() {
     let addr = peer(|mut stream| {
-        stream
-            .get_ref()
-            .set_read_timeout(Some(ms(50)))
-            .expect("a time-out");
         while read_request(&mut stream) {
-            stream
-                .get_mut()
-                .write_all(EMPTY.as_bytes())
-                .expect("it reads");
+            let client = stream.get_mut();
+            client.write_all(EMPTY.as_bytes()).expect("it reads");
+            client.set_read_timeout(Some(ms(50))).expect("a time-out");
         }
     });
     // Each kept connection is used once a second.
@@ -412,13 +405,13 @@ fn a_close_between_two_requests_is_no_loss() {
 /// after it.
 fn impatient(response: String, patience: Duration) -> SocketAddr {
     peer(move |mut stream| {
-        let mut last = Instant::now();
-        while read_request(&mut stream) && last.elapsed() < patience {
+        let mut last: Option<Instant> = None;
+        while read_request(&mut stream) && last.is_none_or(|last| last.elapsed() < patience) {
             stream
                 .get_mut()
                 .write_all(response.as_bytes())
                 .expect("it reads");
-            last = Instant::now();
+            last = Some(Instant::now());
         }
     })
 }
