@@ -47,9 +47,9 @@ pub fn preferred<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Form {
         place: usize::MAX,
     });
     let ranges = accept.flat_map(field::list).enumerate();
-    // Images, fonts and the like are no form of the echo, and `*/*` alone asks for none.
+    // Images, fonts and the like are no form of the echo.
     let counts = |range: &[u8]| matches!(range, [b't' | b'T' | b'a' | b'A' | b'*', ..]);
-    for (place, range) in ranges.filter(|(_, range)| counts(range) && *range != b"*/*") {
+    for (place, range) in ranges.filter(|(_, range)| counts(range)) {
         let end = range.iter().position(|byte| *byte == b';');
         let (name, parameters) = range.split_at(end.unwrap_or(range.len()));
         let name = name.trim_ascii_end();
@@ -119,6 +119,9 @@ mod tests {
             ("APPLICATION/JSON", Form::Json),
             ("application/*", Form::Json),
             ("application/json, text/plain, */*", Form::Json),
+            ("application/json;q=0.5, */*", Form::Text),
+            ("application/json, */*", Form::Json),
+            ("text/html;q=0.9, */*", Form::Text),
             ("text/plain, application/json", Form::Text),
             ("text/plain;q=0.5, application/json", Form::Json),
             ("application/json;q=0.5, text/plain", Form::Text),
