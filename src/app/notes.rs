@@ -72,18 +72,14 @@ const NOTES: [Note; 10] = [
     },
     Note {
         deserved: |exchange| {
-            let mut values = exchange.request.values(FieldName::XForwardedProto);
-            values.any(|value| !matches!(value, b"http" | b"https" | b"ws" | b"wss"))
-                || exchange
-                    .request
-                    .repeated()
-                    .contains(FieldName::XForwardedProto)
+            let proto = exchange.request.values(FieldName::XForwardedProto).next();
+            proto.is_some_and(|value| !matches!(value, b"http" | b"https" | b"ws" | b"wss"))
         },
         sentence: |exchange| {
             [
                 b"X-Forwarded-Proto \"",
                 exchange.request.value(FieldName::XForwardedProto),
-                b"\" is not one of http, https, ws and wss, or stands twice",
+                b"\" is not one of http, https, ws and wss",
                 b"",
                 b"",
             ]
@@ -232,6 +228,7 @@ const SINGLE: FieldNames = FieldNames::of(&[
     FieldName::Traceparent,
     FieldName::UserAgent,
     FieldName::XForwardedHost,
+    FieldName::XForwardedProto,
     FieldName::XRequestId,
 ]);
 
