@@ -47,8 +47,8 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = after_name
         .split_ascii_whitespace()
         .skip(11)
-        .map(str::parse::<u32>);
-    Some((f64::from(fields.next()?.ok()?) + f64::from(fields.next()?.ok()?)) / 100.0)
+        .map(str::parse::<f64>);
+    Some((fields.next()?.ok()? + fields.next()?.ok()?) / 100.0)
 }
 
 /// The soft limit of open files.
@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn reads_formats() {
-        let stat = "7 (a) b) c) S 1 7 7 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 3 0";
-        assert_eq!(cpu_seconds(stat), Some(2.0));
+        let stat = "7 (a) b) c) S 1 7 7 0 -1 4194304 100 0 0 0 4294967350 50 0 0 20 0 3 0";
+        assert_eq!(cpu_seconds(stat), Some(42_949_674.0));
         assert_eq!(
             open_files_limit(
                 "Limit  Soft  Hard\nMax open files            64                   4096  files"
