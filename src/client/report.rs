@@ -105,7 +105,7 @@ fn is_ok(code: &str) -> bool {
 
 /// The kinds of loss that there were, with their counts.
 fn losses(tally: &Tally) -> impl Iterator<Item = (Kind, u64)> {
-    let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Ok);
+    let kinds = Kind::ALL.iter().copied().filter(|kind| *kind != Kind::Ok);
     kinds
         .map(|kind| (kind, tally.count(kind)))
         .filter(|(_, count)| *count > 0)
@@ -127,7 +127,8 @@ fn summary_text(run: &Run<'_>) -> String {
         total.requests_on(true),
     );
     for kind in Kind::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|kind| *kind == Kind::Ok || total.count(*kind) > 0)
     {
         text += &row(
@@ -296,9 +297,8 @@ fn summary_json(run: &Run<'_>) -> String {
 }
 
 fn kinds(object: Object, count: impl Fn(Kind) -> u64) -> Object {
-    let kinds = Kind::ALL.into_iter();
-    kinds.fold(object, |object, kind| {
-        object.member(kind.label(), count(kind))
+    Kind::ALL.iter().fold(object, |object, kind| {
+        object.member(kind.label(), count(*kind))
     })
 }
 

@@ -10,60 +10,36 @@ use std::time::{Duration, Instant};
 use super::histogram::Histogram;
 use super::http::Error;
 use super::target::Request;
+use crate::labelled::labelled;
 
 /// Versions, pods, statuses or causes that are told apart; the rest is counted together.
 const NAMES: usize = 64;
 /// The name under which the rest is counted.
 const OTHERS: &str = "(others)";
 
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A whole response, 2xx or 3xx.
-    Ok,
-    /// A whole response with another status.
-    Status,
-    /// No connection.
-    Refused,
-    /// The connection was reset.
-    Reset,
-    /// The connection was closed in order before the end of the response.
-    Closed,
-    /// No whole response in time.
-    Timeout,
-    /// What came is not HTTP.
-    Bad,
-    /// This host could not send it, which says nothing about the server.
-    Unsent,
+labelled! {
+    /// How a request ended, in the order in which the kinds are shown.
+    Kind {
+        /// A whole response, 2xx or 3xx.
+        Ok "ok",
+        /// A whole response with another status.
+        Status "status",
+        /// No connection.
+        Refused "refused",
+        /// The connection was reset.
+        Reset "reset",
+        /// The connection was closed in order before the end of the response.
+        Closed "closed",
+        /// No whole response in time.
+        Timeout "timeout",
+        /// What came is not HTTP.
+        Bad "bad",
+        /// This host could not send it, which says nothing about the server.
+        Unsent "unsent",
+    }
 }
 
 impl Kind {
-    /// Every kind, in the order in which they are shown.
-    pub const ALL: [Kind; 8] = [
-        Kind::Ok,
-        Kind::Status,
-        Kind::Refused,
-        Kind::Reset,
-        Kind::Closed,
-        Kind::Timeout,
-        Kind::Bad,
-        Kind::Unsent,
-    ];
-
-    /// The kind's name in the output.
-    pub fn label(self) -> &'static str {
-        match self {
-            Kind::Ok => "ok",
-            Kind::Status => "status",
-            Kind::Refused => "refused",
-            Kind::Reset => "reset",
-            Kind::Closed => "closed",
-            Kind::Timeout => "timeout",
-            Kind::Bad => "bad",
-            Kind::Unsent => "unsent",
-        }
-    }
-
     /// The kind of a request without a whole response.
     pub fn of_error(error: &Error) -> Kind {
         match error {
@@ -295,8 +271,7 @@ mod tests {
     #[test]
     fn every_kind_has_its_place() {
         let mut tally = Tally::default();
-        for (place, kind) in Kind::ALL.into_iter().enumerate() {
-            assert_eq!(kind as usize, place);
+        for (place, kind) in Kind::ALL.iter().copied().enumerate() {
             (0..=place).for_each(|_| tally.add(&outcome(kind), 1));
         }
         let kept = Outcome {
