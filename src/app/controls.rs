@@ -11,12 +11,15 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::config::units;
+use crate::http::decimal::micros;
 use crate::http::error::RequestError;
 use crate::http::field::{holds, truncated};
-use crate::http::field_name::{FieldName, FieldNames};
+use crate::http::field_name::FieldName::{self, EchoClose, EchoDelay, EchoFault, EchoStatus};
+use crate::http::field_name::FieldNames;
 use crate::http::request::Request;
 use crate::http::response::{After, Head, Sent};
 use crate::http::status::Status;
+use crate::labelled::labelled;
 use crate::limits;
 
 /// The controls of one request.
@@ -32,15 +35,16 @@ pub struct Controls {
     pub close: bool,
 }
 
-/// What goes wrong with a response on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResponseFault {
-    /// The connection closes without a response.
-    Empty,
-    /// Half of the announced body is sent.
-    Truncate,
-    /// The head is sent, and nothing after it.
-    Stall,
+labelled! {
+    /// What goes wrong with a response on purpose.
+    ResponseFault {
+        /// The connection closes without a response.
+        Empty "empty",
+        /// Half of the announced body is sent.
+        Truncate "truncate",
+        /// The head is sent, and nothing after it.
+        Stall "stall",
+    }
 }
 
 impl ResponseFault {
@@ -125,57 +129,44 @@ const VALUE_BYTES: usize = 128;
 impl Controls {
     /// Reads the controls of a request; `random` draws among weighted statuses and from ranges.
     pub fn read<'a>(request: &'a Request, random: &mut Rng) -> Result<Controls, Refusal<'a>> {
-        let mut controls = Controls::default();
         if !any(request) {
-            return Ok(controls);
+            return Ok(Controls::default());
         }
-        read(request, FieldName::EchoStatus, STATUS, |text| {
-            controls.status = Some(weighted_status(text, random)?);
-            Some(())
-        })?;
-        read(request, FieldName::EchoDelay, DELAY, |text| {
-            controls.delay = Some(delay(text, random)?);
-            Some(())
-        })?;
-        read(request, FieldName::EchoFault, FAULT, |text| {
-            controls.fault = Some(fault(text)?);
-            Some(())
-        })?;
-        read(request, FieldName::EchoClose, CLOSE, |text| {
-            controls.close = switch(text)?;
-            Some(())
-        })?;
-        Ok(controls)
+        Ok(Controls {
+            status: read(request, EchoStatus, STATUS, |text| {
+                weighted_status(text, random)
+            })?,
+            delay: read(request, EchoDelay, DELAY, |text| delay(text, random))?,
+            fault: read(request, EchoFault, FAULT, ResponseFault::from_label)?,
+            close: read(request, EchoClose, CLOSE, switch)?.unwrap_or_default(),
+        })
     }
 }
 
 /// Whether there may be any control: most requests have none, and need not be searched.
 fn any(request: &Request) -> bool {
-    let controls = FieldNames::of(&[
-        FieldName::EchoStatus,
-        FieldName::EchoDelay,
-        FieldName::EchoFault,
-        FieldName::EchoClose,
-    ]);
+    let controls = FieldNames::of(&[EchoStatus, EchoDelay, EchoFault, EchoClose]);
     request.present().intersects(controls)
         || (holds(request.query().as_bytes(), b'-') && request.query().contains("echo-"))
 }
 
 /// Reads one control, if the request has it.
-fn read<'a>(
+fn read<'a, T>(
     request: &'a Request,
     name: FieldName,
     expected: &'static str,
-    take: impl FnOnce(&str) -> Option<()>,
-) -> Result<(), Refusal<'a>> {
+    take: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, Refusal<'a>> {
     let Some(raw) =
         parameter(request.query(), name.label()).or_else(|| request.values(name).next())
     else {
-        return Ok(());
+        return Ok(None);
     };
     let mut room = [0; VALUE_BYTES];
     let taken = percent_decoded(raw, &mut room).and_then(|text| take(text.trim_ascii()));
-    taken.ok_or_else(|| Refusal::bad_value(name.label(), raw, expected))
+    taken
+        .map(Some)
+        .ok_or_else(|| Refusal::bad_value(name.label(), raw, expected))
 }
 
 /// The value of a query parameter; empty where it has no `=`.
@@ -243,17 +234,7 @@ fn delay(text: &str, random: &mut Rng) -> Option<Duration> {
 
 /// A random duration, uniform in microseconds between two bounds, the bounds included.
 pub fn uniform(min: Duration, max: Duration, random: &mut Rng) -> Duration {
-    let micros = |duration: Duration| crate::http::decimal::micros(duration);
     Duration::from_micros(random.u64(micros(min)..=micros(max)))
-}
-
-fn fault(text: &str) -> Option<ResponseFault> {
-    match text {
-        "empty" => Some(ResponseFault::Empty),
-        "truncate" => Some(ResponseFault::Truncate),
-        "stall" => Some(ResponseFault::Stall),
-        _ => None,
-    }
 }
 
 fn switch(text: &str) -> Option<bool> {
