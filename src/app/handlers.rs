@@ -469,12 +469,7 @@ pub fn required_fields<'o, 'w>(
 /// Ends a response that refuses: the fields that the refusal asks for, and the reason in words.
 /// `allow` are the methods that the route takes.
 pub fn refuse(head: Head<'_, '_>, refusal: &Refusal<'_>, allow: &'static str) -> Sent {
-    let Refusal {
-        error,
-        name,
-        value,
-        expected,
-    } = *refusal;
+    let error = refusal.error;
     let head = match error {
         RequestError::Method => head.field("Allow", allow),
         RequestError::Unauthorized => head.field("WWW-Authenticate", "Bearer realm=\"admin\""),
@@ -487,25 +482,23 @@ pub fn refuse(head: Head<'_, '_>, refusal: &Refusal<'_>, allow: &'static str) ->
     };
     let status = error.status();
     let code = decimal::decimal(status.code().into());
-    let start: [&[u8]; 4] = [&code, b" ", status.reason().as_bytes(), b": "];
-    let [a, b, c, d] = start;
-    if expected.is_empty() {
-        return head.pieces(TEXT, &[a, b, c, d, error.reason().as_bytes(), b"\n"]);
-    }
-    let name = name.as_bytes();
-    let (quote, not_usable) = (&b" \""[..], &b"\" is not usable: expected "[..]);
+    let (start, quote, end) = if refusal.expected.is_empty() {
+        (error.reason(), "", "")
+    } else {
+        (refusal.name, " \"", "\" is not usable: expected ")
+    };
     head.pieces(
         TEXT,
         &[
-            a,
-            b,
-            c,
-            d,
-            name,
-            quote,
-            value,
-            not_usable,
-            expected.as_bytes(),
+            &code,
+            b" ",
+            status.reason().as_bytes(),
+            b": ",
+            start.as_bytes(),
+            quote.as_bytes(),
+            refusal.value,
+            end.as_bytes(),
+            refusal.expected.as_bytes(),
             b"\n",
         ],
     )
