@@ -90,40 +90,29 @@ impl Default for RuntimeSettings {
     }
 }
 
-/// When a setting can be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Given {
-    /// At the start alone.
-    Start,
-    /// At the start and by `/admin`.
-    StartAndRuntime,
-    /// By `/admin` alone.
-    Runtime,
-}
-
 /// A setting: its names, its default, and how its value is read.
 pub struct Setting {
     /// The flag without its dashes, which is also its name for `/admin`.
     pub name: &'static str,
-    /// The environment variable.
+    /// The environment variable; empty where only `/admin` gives it.
     pub variable: &'static str,
     /// The default as a user would write it; empty for none.
     pub default: &'static str,
     /// What it means.
     pub help: &'static str,
-    given: Given,
     read: fn(&mut Config, &str) -> Result<(), Expected>,
-    show: fn(&RuntimeSettings) -> String,
+    /// The present value as JSON, where `/admin` can change it.
+    show: Option<fn(&RuntimeSettings) -> String>,
 }
 
 /// What was expected instead of a bad value.
 type Expected = std::borrow::Cow<'static, str>;
 
-/// Declares [`SETTINGS`]: name, variable, default, when it can be given, help text, the step that
-/// reads the value into its place, and for runtime settings the JSON of the present value.
+/// Declares [`SETTINGS`]: name, variable, default, help text, the step that reads the value into its
+/// place, and for runtime settings the JSON of the present value.
 macro_rules! settings {
     (|$config:ident, $text:ident, $runtime:ident| $(
-        $name:literal $variable:literal $default:expr, $given:ident, $help:literal
+        $name:literal $variable:literal $default:expr, $help:literal
         read $read:expr;
         $(show $show:expr;)?
     )*) => {
@@ -133,105 +122,104 @@ macro_rules! settings {
             variable: $variable,
             default: $default,
             help: $help,
-            given: Given::$given,
             read: |$config, $text| { $read; Ok(()) },
-            show: |$runtime| { let _ = $runtime; settings!(@show $($show)?) },
+            show: settings!(@show $runtime $($show)?),
         }),*];
     };
-    (@show) => { String::new() };
-    (@show $show:expr) => { $show };
+    (@show $runtime:ident) => { None };
+    (@show $runtime:ident $show:expr) => { Some(|$runtime| $show) };
 }
 
 settings! { |config, text, runtime|
-    "listen" "LISTEN" "[::]:8080", Start,
+    "listen" "LISTEN" "[::]:8080",
     "address and port; IPv4 alone where the host has no IPv6; port 0 picks one, and the log tells it"
     read config.listen = listen(text)?;
 
-    "" "VERSION" env!("CARGO_PKG_VERSION"), Start,
+    "" "VERSION" env!("CARGO_PKG_VERSION"),
     "what the `Version` field of every response says"
     read config.version = version(text)?;
 
-    "delay-min" "DELAY_MIN" "0s", StartAndRuntime, "shortest random delay of the echo"
+    "delay-min" "DELAY_MIN" "0s", "shortest random delay of the echo"
     read config.runtime.delay_min = duration(text)?;
     show quoted(&units::show_duration(runtime.delay_min));
 
-    "delay-max" "DELAY_MAX" "2s", StartAndRuntime, "longest random delay of the echo"
+    "delay-max" "DELAY_MAX" "2s", "longest random delay of the echo"
     read config.runtime.delay_max = duration(text)?;
     show quoted(&units::show_duration(runtime.delay_max));
 
-    "error-rate" "ERROR_RATE" "0", StartAndRuntime,
+    "error-rate" "ERROR_RATE" "0",
     "share (0 to 1) of echo requests that get a 500"
     read config.runtime.error_rate = units::parse_rate(text).ok_or(units::RATE)?;
     show runtime.error_rate.to_string();
 
-    "log-level" "LOG_LEVEL" "info", StartAndRuntime,
+    "log-level" "LOG_LEVEL" "info",
     "`error`, `warn`, `info` or `debug`; probes and scrapes that succeed are `debug`"
     read config.runtime.log_level = level(text)?;
     show quoted(runtime.log_level.label());
 
-    "ready" "" "true", Runtime, "whether `/readyz` answers 200"
+    "ready" "" "true", "whether `/readyz` answers 200"
     read config.runtime.ready = switch(text)?;
     show runtime.ready.to_string();
 
-    "live" "" "true", Runtime, "whether `/healthz` answers 200"
+    "live" "" "true", "whether `/healthz` answers 200"
     read config.runtime.live = switch(text)?;
     show runtime.live.to_string();
 
-    "log-format" "LOG_FORMAT" "text", Start, "`text` (combined log format) or `json`"
+    "log-format" "LOG_FORMAT" "text", "`text` (combined log format) or `json`"
     read config.log_json = log_json(text)?;
 
-    "trusted-proxies" "TRUSTED_PROXIES" "", Start,
+    "trusted-proxies" "TRUSTED_PROXIES" "",
     "comma-separated networks whose `X-Forwarded-For` is believed"
     read config.trusted_proxies = networks(text)?;
 
-    "max-connections" "MAX_CONNECTIONS" "1024", Start, "connections served at once"
+    "max-connections" "MAX_CONNECTIONS" "1024", "connections served at once"
     read config.max_connections = connections(text)?;
 
-    "max-head" "MAX_HEAD" "32KiB", Start, "larger request heads get 431; from 8KiB to 1MiB"
+    "max-head" "MAX_HEAD" "32KiB", "larger request heads get 431; from 8KiB to 1MiB"
     read config.max_head = head_size(text)?;
 
-    "max-body" "MAX_BODY" "1MiB", Start, "larger request bodies get 413"
+    "max-body" "MAX_BODY" "1MiB", "larger request bodies get 413"
     read config.max_body = size(text)?;
 
-    "max-body-memory" "MAX_BODY_MEMORY" "16MiB", Start,
+    "max-body-memory" "MAX_BODY_MEMORY" "16MiB",
     "memory for all request bodies together; beyond it 503 with `Retry-After`"
     read config.max_body_memory = size(text)?;
 
-    "header-timeout" "HEADER_TIMEOUT" "10s", Start,
+    "header-timeout" "HEADER_TIMEOUT" "10s",
     "from a request's first byte to the end of its head"
     read config.header_timeout = time_limit(text)?;
 
-    "body-timeout" "BODY_TIMEOUT" "30s", Start,
+    "body-timeout" "BODY_TIMEOUT" "30s",
     "how long a client may take for each MiB of a request's body"
     read config.body_timeout = time_limit(text)?;
 
-    "write-timeout" "WRITE_TIMEOUT" "30s", Start,
+    "write-timeout" "WRITE_TIMEOUT" "30s",
     "how long a client may take for each MiB of a response"
     read config.write_timeout = time_limit(text)?;
 
-    "idle-timeout" "IDLE_TIMEOUT" "75s", Start,
+    "idle-timeout" "IDLE_TIMEOUT" "75s",
     "how long an idle kept-alive connection stays open"
     read config.idle_timeout = time_limit(text)?;
 
-    "shutdown-delay" "SHUTDOWN_DELAY" "0s", Start,
+    "shutdown-delay" "SHUTDOWN_DELAY" "0s",
     "after SIGTERM: how long requests are still accepted while `/readyz` says 503"
     read config.shutdown_delay = duration(text)?;
 
-    "drain-timeout" "DRAIN_TIMEOUT" "8s", Start,
+    "drain-timeout" "DRAIN_TIMEOUT" "8s",
     "after that: how long requests in flight may take"
     read config.drain_timeout = duration(text)?;
 
-    "path-prefix" "PATH_PREFIX" "", Start,
+    "path-prefix" "PATH_PREFIX" "",
     "routes also exist below it (`/app/healthz`), for an Ingress that does not rewrite paths"
     read config.path_prefix = path_prefix(text)?;
 
-    "allow-burn" "ALLOW_BURN" "false", Start, "switches `/burn/{duration}` on"
+    "allow-burn" "ALLOW_BURN" "false", "switches `/burn/{duration}` on"
     read config.allow_burn = switch(text)?;
 
-    "admin-token-file" "ADMIN_TOKEN_FILE" "", Start, "a file with the token that opens `/admin`"
+    "admin-token-file" "ADMIN_TOKEN_FILE" "", "a file with the token that opens `/admin`"
     read config.admin_token = token_from_file(text)?;
 
-    "" "ADMIN_TOKEN" "", Start, "the token itself, where no file is given"
+    "" "ADMIN_TOKEN" "", "the token itself, where no file is given"
     read config.admin_token = admin_token(text)?;
 }
 
@@ -339,19 +327,12 @@ impl Config {
 impl Setting {
     /// The setting of a name that `/admin` can change.
     pub fn from_runtime_name(name: &str) -> Option<&'static Setting> {
-        let mut runtime = SETTINGS
-            .iter()
-            .filter(|setting| setting.given != Given::Start);
+        let mut runtime = SETTINGS.iter().filter(|setting| setting.show.is_some());
         runtime.find(|setting| setting.name == name)
     }
 
-    /// Its present value as JSON; only for runtime settings.
-    pub fn show(&self, runtime: &RuntimeSettings) -> String {
-        (self.show)(runtime)
-    }
-
     fn is_flag(&self) -> bool {
-        !self.name.is_empty() && self.given != Given::Runtime
+        !self.name.is_empty() && !self.variable.is_empty()
     }
 
     /// The flag as a user writes it; empty where there is none.
@@ -363,11 +344,9 @@ impl Setting {
 
 /// All runtime settings as one JSON object.
 pub fn runtime_json(runtime: &RuntimeSettings) -> String {
-    let settings = SETTINGS
+    let members: Vec<String> = SETTINGS
         .iter()
-        .filter(|setting| setting.given != Given::Start);
-    let members: Vec<String> = settings
-        .map(|setting| format!("\"{}\":{}", setting.name, setting.show(runtime)))
+        .filter_map(|setting| Some(format!("\"{}\":{}", setting.name, setting.show?(runtime))))
         .collect();
     format!("{{{}}}\n", members.join(","))
 }
@@ -392,7 +371,7 @@ pub fn help() -> String {
     );
     for setting in SETTINGS
         .iter()
-        .filter(|setting| setting.given != Given::Runtime)
+        .filter(|setting| !setting.variable.is_empty())
     {
         let default = if setting.default.is_empty() {
             "none"
@@ -427,7 +406,7 @@ pub fn readme_table() -> String {
     };
     SETTINGS
         .iter()
-        .filter(|setting| setting.given != Given::Runtime)
+        .filter(|setting| !setting.variable.is_empty())
         .map(row)
         .collect()
 }
