@@ -54,18 +54,10 @@ pub struct Entry<'a> {
 
 /// How much the line of a response matters. `asked_for` says that the client asked for this status.
 pub fn level(route: Route, status: Status, asked_for: bool) -> Level {
-    let failed = status.code() >= 400;
-    match route {
-        route if route.is_probe() => {
-            if failed {
-                Level::Warn
-            } else {
-                Level::Debug
-            }
-        }
-        Route::Favicon => Level::Debug,
-        _ if asked_for => Level::Info,
-        _ if matches!(status.code(), 500 | 503) => Level::Warn,
+    match (route, status.code()) {
+        (route, 400..) if route.is_probe() => Level::Warn,
+        (route, _) if route.is_probe() || route == Route::Favicon => Level::Debug,
+        (_, 500 | 503) if !asked_for => Level::Warn,
         _ => Level::Info,
     }
 }
@@ -221,9 +213,7 @@ impl Entry<'_> {
     }
 
     fn trace_id(&self) -> &[u8] {
-        self.request.map_or(b"", |request| {
-            trace_id(request.value(FieldName::Traceparent))
-        })
+        trace_id(self.value(FieldName::Traceparent))
     }
 
     fn reason(&self) -> &[u8] {

@@ -94,30 +94,28 @@ impl Log {
             if taken.capacity() > limits::LOG_BUFFER_BYTES / 8 {
                 taken = Vec::new();
             }
-            if let Err(error) = &result
-                && self.count(Some(error.kind()))
+            if self.count(&result)
+                && let Err(error) = &result
             {
                 complain(error);
-            } else if result.is_ok() {
-                self.count(None);
             }
         }
     }
 
-    /// Counts the lines of one write by its outcome; whether it was the first that failed.
-    fn count(&self, error: Option<ErrorKind>) -> bool {
+    /// Counts the lines of one write by its result; whether it was the first that failed.
+    fn count(&self, result: &io::Result<()>) -> bool {
         let mut state = self.lock();
         let lines = std::mem::take(&mut state.being_written);
         let totals = &mut state.totals;
-        match error {
-            None => totals.written += lines,
-            Some(kind) => {
+        match result {
+            Ok(()) => totals.written += lines,
+            Err(error) => {
                 totals.lost += lines;
                 totals.errors += 1;
-                totals.last_error = Some(kind);
+                totals.last_error = Some(error.kind());
             }
         }
-        let first = totals.errors == 1;
+        let first = result.is_err() && totals.errors == 1;
         self.notify_waiters(&state);
         first
     }

@@ -169,10 +169,6 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: Result<
     Ok(metric)
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter> {
-    register(registry, IntCounter::new(name, help))
-}
-
 fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge> {
     register(registry, IntGauge::new(name, help))
 }
@@ -259,7 +255,7 @@ impl Metrics {
     pub fn new(build: &[(&str, &str)]) -> Result<Metrics> {
         let registry = Registry::new();
         register_constants(&registry, build)?;
-        let count = |name, help| counter(&registry, name, help);
+        let count = |name, help| register(&registry, IntCounter::new(name, help));
         let requests = Opts::new(
             "http_requests_total",
             "Responses by route, method and status code; refused and shed ones have the route none.",
@@ -376,16 +372,6 @@ impl Metrics {
     fn duration_by(&self, route: Route) -> &Histogram {
         self.duration_by[route as usize]
             .get_or_init(|| self.duration.with_label_values(&[route.label()]))
-    }
-
-    /// How many responses there were.
-    pub fn responses(&self) -> u64 {
-        let cells = self
-            .requests_by
-            .iter()
-            .filter_map(OnceLock::get)
-            .flat_map(|by_status| by_status.iter());
-        cells.filter_map(OnceLock::get).map(IntCounter::get).sum()
     }
 
     /// Counts a refusal.
