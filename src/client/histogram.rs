@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::http::decimal::micros;
+
 /// With 640 buckets the last one is above 17 minutes; a histogram takes 5 KiB.
 const BUCKETS: usize = 640;
 /// The upper bounds of the buckets in microseconds, both ends included.
@@ -43,7 +45,7 @@ impl Default for Histogram {
 impl Histogram {
     /// Counts one latency.
     pub fn add(&mut self, latency: Duration) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let micros = micros(latency);
         let bucket = BOUNDS.partition_point(|bound| *bound < micros);
         self.counts[bucket.min(BUCKETS - 1)] += 1;
         self.count += 1;
@@ -52,13 +54,10 @@ impl Histogram {
 
     /// The latency that this many of a thousand do not exceed; `None` where nothing was counted.
     pub fn per_mille(&self, per_mille: u64) -> Option<Duration> {
-        // u128: a product of counts cannot overflow it.
-        let rank = (u128::from(self.count) * u128::from(per_mille))
-            .div_ceil(1000)
-            .max(1);
+        let rank = (self.count * per_mille).div_ceil(1000).max(1);
         let mut seen = 0;
         for (bound, count) in BOUNDS.iter().zip(self.counts.iter()) {
-            seen += u128::from(*count);
+            seen += count;
             if seen >= rank {
                 return Some(Duration::from_micros(*bound).min(self.max));
             }

@@ -120,21 +120,15 @@ impl Names {
     fn add(&mut self, name: &str, second: u64) {
         let known = self.0.len() < NAMES || self.0.contains_key(name);
         let name = if known { name } else { OTHERS };
-        if let Some(seen) = self.0.get_mut(name) {
-            seen.count += 1;
-            // Outcomes come in about the order of their ends.
-            seen.first = seen.first.min(second);
-            seen.last = seen.last.max(second);
-        } else {
-            self.0.insert(
-                name.to_owned(),
-                Seen {
-                    count: 1,
-                    first: second,
-                    last: second,
-                },
-            );
-        }
+        let seen = self.0.entry(name.to_owned()).or_insert(Seen {
+            count: 0,
+            first: second,
+            last: second,
+        });
+        seen.count += 1;
+        // Outcomes come in about the order of their ends.
+        seen.first = seen.first.min(second);
+        seen.last = seen.last.max(second);
     }
 
     /// Each name with its counts.

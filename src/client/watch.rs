@@ -74,7 +74,7 @@ enum Event {
     /// SIGINT or SIGTERM.
     Signal,
     /// The output has been written to its end, or nobody takes it.
-    OutputEnded(io::Result<()>),
+    OutputEnded(Result<(), Error>),
 }
 
 /// Runs the command, and writes its output to stdout.
@@ -193,7 +193,8 @@ impl Watch {
                 }
                 Ok(Event::Signal) if self.stopped.is_some() => return self.finish(true),
                 Ok(Event::Signal) => self.stopped = Some(Instant::now()),
-                Ok(Event::OutputEnded(result)) => return self.end_without_output(result),
+                // Nobody takes the output: the run ends without those in flight.
+                Ok(Event::OutputEnded(result)) => return result.map(|()| self.verdict(0)),
                 // The time has come; the channel stays open, because this thread has a sender
                 // itself.
                 Err(_) => {}
@@ -316,8 +317,8 @@ impl Watch {
             self.write_line();
         }
         let now = Instant::now();
-        self.gap.end(self.stopped.unwrap_or(now).min(now));
         let stopped = self.stopped.unwrap_or(now);
+        self.gap.end(stopped);
         let run = Run {
             url: &self.options.url,
             rate: self.options.rate,
@@ -333,25 +334,15 @@ impl Watch {
             dropped_lines: self.output.dropped,
         };
         self.output.finish(report::summary(&run, self.options.json));
-        let verdict = self.verdict();
+        let verdict = self.verdict(self.in_flight);
         wait_for_output(&self.events, hurry).map(|()| verdict)
     }
 
-    fn verdict(&self) -> Verdict {
-        let clean = self.total.lost() == 0 && self.in_flight == 0;
-        if clean {
+    fn verdict(&self, unfinished: usize) -> Verdict {
+        if self.total.lost() == 0 && unfinished == 0 {
             Verdict::NothingLost
         } else {
             Verdict::Lost
-        }
-    }
-
-    /// Ends a run whose output nobody takes: `watch | head` is no failure, a full disk is.
-    fn end_without_output(&self, result: io::Result<()>) -> Result<Verdict, Error> {
-        match result {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::Output(error)),
-            _ if self.total.lost() == 0 => Ok(Verdict::NothingLost),
-            _ => Ok(Verdict::Lost),
         }
     }
 }
@@ -365,10 +356,8 @@ fn wait_for_output(events: &Receiver<Event>, mut hurry: bool) -> Result<(), Erro
             events.recv().ok()
         };
         match event {
-            Some(Event::OutputEnded(Err(error))) if error.kind() != ErrorKind::BrokenPipe => {
-                return Err(Error::Output(error));
-            }
-            Some(Event::OutputEnded(_)) | None => return Ok(()),
+            Some(Event::OutputEnded(result)) => return result,
+            None => return Ok(()),
             Some(Event::Signal) => hurry = true,
             Some(Event::Outcome(_)) => {}
         }
@@ -389,13 +378,18 @@ impl Output {
         let waiting = Arc::new(AtomicUsize::new(0));
         let left = Arc::clone(&waiting);
         let write = move || {
-            let result = queue.iter().try_for_each(|line| {
+            let written = queue.iter().try_for_each(|line| {
                 left.fetch_sub(1, Ordering::Relaxed);
                 let mut stdout = io::stdout().lock();
                 stdout
                     .write_all(line.as_bytes())
                     .and_then(|()| stdout.flush())
             });
+            let result = match written {
+                // `watch | head` is no failure, a full disk is.
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::Output(error)),
+                _ => Ok(()),
+            };
             // Nobody may wait any more when the output ends.
             drop(events.send(Event::OutputEnded(result)));
         };
