@@ -4,10 +4,12 @@
 //! A bad value is refused before the first request, with the flag, the value and what is taken.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::http::{Url, UrlError};
 use crate::config::arguments::{ArgumentError, Arguments};
+use crate::config::settings::log_json;
 use crate::config::units::{parse_duration, show_duration};
 
 /// The highest rate, in requests a second. Half of them open a connection each, and a client has
@@ -39,11 +41,11 @@ pub struct Options {
     pub url: Url,
 }
 
-/// A flag: its name, the sign for its value, what it means, which values it takes, and how one is
-/// read.
+/// A flag: its name, the placeholder for its value, what it means, which values it takes, and how one
+/// is read.
 struct Flag {
     name: &'static str,
-    sign: &'static str,
+    placeholder: &'static str,
     help: &'static str,
     expected: &'static str,
     read: fn(&mut Options, &str) -> Option<()>,
@@ -52,65 +54,54 @@ struct Flag {
 const FLAGS: [Flag; 5] = [
     Flag {
         name: "rate",
-        sign: "N",
+        placeholder: "N",
         help: "requests a second in all, half of them on new connections (default: 20)",
         expected: "a whole number from 1 to 1000",
-        read: |options, text| {
-            options.rate = text
-                .parse()
-                .ok()
-                .filter(|rate| (1..=MAX_RATE).contains(rate))?;
-            Some(())
-        },
+        read: |options, text| set(&mut options.rate, number(text, MAX_RATE)),
     },
     Flag {
         name: "connections",
-        sign: "N",
+        placeholder: "N",
         help: "kept connections for the other half (default: 4)",
         expected: "a whole number from 1 to 1000",
-        read: |options, text| {
-            options.connections = text
-                .parse()
-                .ok()
-                .filter(|count| (1..=MAX_CONNECTIONS).contains(count))?;
-            Some(())
-        },
+        read: |options, text| set(&mut options.connections, number(text, MAX_CONNECTIONS)),
     },
     Flag {
         name: "for",
-        sign: "TIME",
+        placeholder: "TIME",
         help: "when to end (default: at Ctrl-C or SIGTERM)",
         expected: "a duration above zero such as 30s or 5m",
-        read: |options, text| {
-            options.length = Some(parse_duration(text).filter(|length| !length.is_zero())?);
-            Some(())
-        },
+        read: |options, text| set(&mut options.length, time(text, Duration::MAX).map(Some)),
     },
     Flag {
         name: "timeout",
-        sign: "TIME",
+        placeholder: "TIME",
         help: "when a request without a whole response is lost (default: 5s)",
         expected: "a duration such as 250ms or 5s, up to 10m",
-        read: |options, text| {
-            options.timeout =
-                parse_duration(text).filter(|time| !time.is_zero() && *time <= MAX_TIMEOUT)?;
-            Some(())
-        },
+        read: |options, text| set(&mut options.timeout, time(text, MAX_TIMEOUT)),
     },
     Flag {
         name: "format",
-        sign: "WORD",
+        placeholder: "WORD",
         help: "text or json, an object for each line (default: text)",
         expected: "text or json",
-        read: |options, text| {
-            options.json = ["text", "json"]
-                .iter()
-                .position(|word| text.eq_ignore_ascii_case(word))?
-                == 1;
-            Some(())
-        },
+        read: |options, text| set(&mut options.json, log_json(text).ok()),
     },
 ];
+
+fn set<T>(place: &mut T, value: Option<T>) -> Option<()> {
+    *place = value?;
+    Some(())
+}
+
+fn number<T: FromStr + From<u8> + PartialOrd>(text: &str, max: T) -> Option<T> {
+    let number = text.parse().ok();
+    number.filter(|number| (T::from(1)..=max).contains(number))
+}
+
+fn time(text: &str, max: Duration) -> Option<Duration> {
+    parse_duration(text).filter(|time| !time.is_zero() && *time <= max)
+}
 
 /// Why a command line cannot be used.
 #[derive(Debug, PartialEq)]
@@ -215,7 +206,7 @@ the ok ones from the time at which each request was due, losses by kind, version
     for flag in &FLAGS {
         text += &format!(
             "  --{:<17} {}\n",
-            format!("{} {}", flag.name, flag.sign),
+            format!("{} {}", flag.name, flag.placeholder),
             flag.help
         );
     }
@@ -332,7 +323,7 @@ mod tests {
     #[test]
     fn help_tells_every_flag() {
         for flag in &FLAGS {
-            assert!(help().contains(&format!("--{} {}", flag.name, flag.sign)));
+            assert!(help().contains(&format!("--{} {}", flag.name, flag.placeholder)));
         }
         assert!(help().lines().all(|line| line.len() <= 100));
     }

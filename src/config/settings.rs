@@ -442,7 +442,8 @@ fn level(text: &str) -> Result<Level, Expected> {
     level.ok_or_else(|| "error, warn, info or debug".into())
 }
 
-fn log_json(text: &str) -> Result<bool, Expected> {
+/// Reads the format of lines: whether it is JSON.
+pub fn log_json(text: &str) -> Result<bool, Expected> {
     match text.to_ascii_lowercase().as_str() {
         "json" => Ok(true),
         "text" => Ok(false),
