@@ -66,18 +66,16 @@ pub fn respond(exchange: &Exchange<'_>, events: Events, out: &mut OutputBuffer<'
     while count.is_none_or(|count| number < count) && !exchange.host.draining() {
         number += 1;
         stream.write(&event(exchange, number));
-        let due = events
-            .interval
-            .saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
-        let last = count == Some(number);
-        let wait = if last {
-            Duration::ZERO
-        } else {
-            due.saturating_sub(start.elapsed())
-        };
         if !stream.flush() {
             return stream.break_off(After::Abort);
         }
+        if count == Some(number) {
+            break;
+        }
+        let due = events
+            .interval
+            .saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
+        let wait = due.saturating_sub(start.elapsed());
         exchange.host.sleep(wait, SleepEnds::AtDrain);
     }
     match fault {
