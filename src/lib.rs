@@ -3,17 +3,17 @@
 //! Read the folders in the order of this list. A folder uses only folders above it here, and
 //! `tests/architecture.rs` checks that.
 //!
-//! 1. [`limits`]: every fixed bound in the program, with its reason.
+//! 1. [`limits`]: the fixed bounds of the server, each with its reason.
 //! 2. [`http`]: HTTP/1.1 as bytes. Start with `request`, then `response`.
 //! 3. [`config`]: the table of settings, and units.
 //! 4. [`observe`]: the access log, diagnostics and metrics.
 //! 5. [`app`]: what is answered. Start with `handlers`, then `echo`.
 //! 6. [`server`]: sockets, threads and time. Start with `mod`, then `connection` and `exchange`;
-//!    `slots` is admission, `shutdown` the stages of the drain.
+//!    `slots` admits connections; `shutdown` holds the stages of the drain.
 //! 7. [`client`]: the other end of the wire: `healthcheck` and `watch`.
 //!
-//! What is deliberately absent: an async runtime, global state, unsafe code but for one declaration
-//! in `server/listener.rs`, and any wait that nothing can end.
+//! There is no async runtime and no global state, and every wait can be ended. The only unsafe code
+//! is one declaration in `server/listener.rs`.
 
 mod labelled;
 

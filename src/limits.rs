@@ -1,4 +1,5 @@
-//! Every fixed bound in the program, with its unit and its reason.
+//! The fixed bounds of the server, each with its unit and its reason. A bound that only one file
+//! needs stands at the head of that file.
 //!
 //! What a user may change is a setting (`config/settings.rs`). What stands here is fixed, because
 //! no deployment was found that needs another value, and because an auditor can rely on it.
@@ -10,7 +11,8 @@ use std::time::Duration;
 pub const REQUEST_LINE_BYTES: usize = 8 << 10;
 /// Header fields in one request, and options in its `Connection` fields.
 pub const FIELDS: usize = 100;
-/// More fields than usual: a head that has more is parsed a second time.
+/// Most heads have fewer fields than this. A head with more is parsed again, with room for
+/// `FIELDS`.
 pub const USUAL_FIELDS: usize = 32;
 /// Empty lines before a request line that are skipped. RFC 9112 section 2.2 asks for one; nginx,
 /// Apache and HAProxy skip a few.
@@ -79,7 +81,8 @@ pub const SHED_TIME_ALONE: Duration = Duration::from_millis(100);
 pub const HEAD_GRACE: Duration = Duration::from_secs(1);
 /// A request whose body does not come is evicted for a newcomer after this time.
 pub const BODY_GRACE: Duration = Duration::from_secs(1);
-/// A body of which fewer bytes come in that time does not come: a byte now and then holds no slot.
+/// If fewer bytes than this arrive within `BODY_GRACE`, the body counts as stalled. So a client
+/// that sends a byte now and then cannot keep a slot.
 pub const BODY_PROGRESS_BYTES: usize = 1 << 10;
 /// An idle connection is evicted for a newcomer after this time. Evicting sooner resets requests
 /// that are on the wire.
@@ -123,7 +126,8 @@ pub const OTHER_MAPPINGS: u64 = 1000;
 /// What one connection takes of the cgroup's memory: 64 KiB of buffers and 32 KiB for its thread
 /// and for small socket buffers.
 pub const MEMORY_PER_CONNECTION: u64 = 96 << 10;
-/// The largest head, in bytes, that is in that; what `--max-head` allows beyond it is added.
+/// `MEMORY_PER_CONNECTION` includes a head of this size, in bytes. What `--max-head` allows beyond
+/// it is added.
 pub const USUAL_HEAD_BYTES: usize = 32 << 10;
 /// Memory that is not connections: program, log buffers, metrics.
 pub const OTHER_MEMORY: u64 = 8 << 20;

@@ -224,7 +224,8 @@ wait for those in flight and write the summary; a second Ctrl-C does not wait.
 
 example: httpserver watch --for 2m http://127.0.0.1:30080/delay/100ms
 
-exit status: 0 nothing was lost, 1 something was lost, or an error, 64 for a bad flag
+exit status: 0 nothing was lost, 1 a request was lost or not waited for, or an error,
+             64 for a bad flag
 "
 }
 

@@ -1,4 +1,4 @@
-//! Durations, sizes, rates and status codes as people write them.
+//! Durations, sizes and rates as people write them.
 //!
 //! Settings, paths, `/admin` and the exercises read them here, so one form means the same
 //! everywhere. Durations follow Go and Kubernetes (`1m30s`, `1.5s`), sizes follow Kubernetes (`Mi`
