@@ -1,5 +1,5 @@
 //! Tells the program what it was built from: the git revision, the compiler and the target, for `/version` and
-//! `httpserver_build_info`. A variable of the same name stands above what is found here, for builds without git.
+//! `httpserver_build_info`. A variable of the same name overrides what is found here, for builds without git.
 
 use std::path::Path;
 use std::process::Command;

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     match command(&arguments) {
         Ok(status) => status,
         Err(Failure(status, text)) => {
-            // Where stderr is closed, the exit status has to do.
+            // If stderr is closed, only the exit status tells of the failure.
             let _ = writeln!(io::stderr(), "httpserver: {text}");
             ExitCode::from(status)
         }

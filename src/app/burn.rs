@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use crate::app::Exchange;
 use crate::limits;
 
-/// Uses one core for so long, or until the drain ends all delays. The drain needs not wake those
-/// that wait for a core: each burn that ends frees its core for the next one, which ends as well.
+/// Uses one core for so long, or until the drain ends all delays. The drain does not need to wake
+/// those that wait for a core: each burn that ends frees its core for the next one, which ends as
+/// well.
 pub fn burn(exchange: &Exchange<'_>, duration: Duration) {
     let start = Instant::now();
     exchange.host.with_core(duration, &mut || {

@@ -185,8 +185,8 @@ fn has_options(route: Route) -> bool {
     !matches!(route, Route::Echo | Route::Healthz | Route::Readyz)
 }
 
-/// Whether the controls hold for a route. The others tell the truth about the server, whatever their
-/// client asks for.
+/// Whether the controls hold for a route. The others report the state of the server, so no client
+/// may change their responses.
 fn has_controls(route: Route) -> bool {
     !route.is_probe() && !matches!(route, Route::Version | Route::Admin | Route::Asterisk)
 }

@@ -168,8 +168,8 @@ struct Tally {
 }
 
 impl Tally {
-    /// A step that had to wait is counted, and its line written, a moment after it was made, so at that moment the
-    /// counts can differ by more than the queue holds, or by less than nothing.
+    /// A thread that had to wait is counted late. Until then `produced - consumed` can be above the capacity or below
+    /// zero, so the result is limited to that range.
     fn fill(&self) -> String {
         format!(
             "{}/{CAPACITY}",

@@ -5,7 +5,7 @@
 //!
 //! - std's sender can be cloned: each producer has its own. The queue closes when the last clone is dropped.
 //! - std's receiver has one owner: the scoped threads borrow it through a mutex. What that costs: one consumer at a
-//!   time waits in `recv`, with the lock in its hand, and the others wait for the lock, so taking is serial and each
+//!   time waits in `recv`, while it holds the lock, and the others wait for the lock, so taking is serial and each
 //!   integer pays for a lock as well. It does not matter while the work on an integer is longer than its taking, and
 //!   is done after the lock is let go. And no consumer can give up waiting: a mutex has no lock with a time limit.
 //!
@@ -100,7 +100,7 @@ fn run(settings: &Settings) -> io::Result<()> {
     let receiver = &Mutex::new(receiver);
     thread::scope(|scope| {
         let mut stops = Vec::new();
-        // The consumers first: should a later thread be refused, they still empty the queue for those that run.
+        // The consumers first: if a later thread is refused, they still empty the queue for those that run.
         for id in 1..=settings.consumers {
             let (stop, stopped) = mpsc::channel();
             stops.push(stop);
@@ -210,8 +210,8 @@ struct Tally {
 }
 
 impl Tally {
-    /// A step that had to wait is counted, and its line written, a moment after it was made, so at that moment the
-    /// counts can differ by more than the queue holds, or by less than nothing.
+    /// A thread that had to wait is counted late. Until then `produced - consumed` can be above the capacity or below
+    /// zero, so the result is limited to that range.
     fn fill(&self) -> String {
         format!(
             "{}/{CAPACITY}",
@@ -233,7 +233,7 @@ impl Tally {
     }
 }
 
-/// No step between two counts can panic, so the value behind a poisoned lock is as good as ever.
+/// No step between two counts can panic, so the value behind a poisoned lock is still consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

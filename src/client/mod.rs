@@ -7,8 +7,8 @@
 //!    with a [`histogram`] of their latencies, [`report`] words the counts, and [`json`] is its
 //!    other format.
 //!
-//! Invariant: a request that was sent is never sent again. What a retry would hide is what these
-//! commands look for.
+//! Invariant: a request that was sent is never sent again. These commands count losses, and a retry
+//! would hide them.
 
 pub mod healthcheck;
 pub mod histogram;

@@ -69,14 +69,14 @@ const FLAGS: [Flag; 5] = [
     Flag {
         name: "for",
         placeholder: "TIME",
-        help: "when to end (default: at Ctrl-C or SIGTERM)",
+        help: "how long to run (default: until Ctrl-C or SIGTERM)",
         expected: "a duration above zero such as 30s or 5m",
         read: |options, text| set(&mut options.length, time(text, Duration::MAX).map(Some)),
     },
     Flag {
         name: "timeout",
         placeholder: "TIME",
-        help: "when a request without a whole response is lost (default: 5s)",
+        help: "a request without a whole response after this time is lost (default: 5s)",
         expected: "a duration such as 250ms or 5s, up to 10m",
         read: |options, text| set(&mut options.timeout, time(text, MAX_TIMEOUT)),
     },

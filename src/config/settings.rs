@@ -132,7 +132,7 @@ macro_rules! settings {
 
 settings! { |config, text, runtime|
     "listen" "LISTEN" "[::]:8080",
-    "address and port; IPv4 alone where the host has no IPv6; port 0 picks one, and the log tells it"
+    "address and port; on a host without IPv6 only IPv4; with port 0 the system picks a free port, and the log shows it"
     read config.listen = listen(text)?;
 
     "" "VERSION" env!("CARGO_PKG_VERSION"),

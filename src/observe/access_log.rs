@@ -269,7 +269,7 @@ fn trace_id(traceparent: &[u8]) -> &[u8] {
     let [version, trace, parent, flags] = [0..2, 3..35, 36..52, 53..55].map(|part| &known[part]);
     let dashes = [2, 35, 52].iter().all(|place| known[*place] == b'-');
     let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    // Without a way out the loop takes many bytes at once.
+    // The loop has no early exit, so the compiler lets it process many bytes at once.
     let hex = |part: &[u8]| part.iter().fold(true, |all, byte| all & is_hex(byte));
     let not_zero = |part: &[u8]| part.iter().any(|byte| *byte != b'0');
     let version_fits = match version {

@@ -110,7 +110,8 @@ fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
-/// Whether all bytes are plain, as nearly always. Without a way out the loop takes many at once.
+/// Whether all bytes are plain, as nearly always. The loop has no early exit, so the compiler lets
+/// it process many bytes at once.
 fn all_plain(bytes: &[u8]) -> bool {
     bytes.iter().fold(true, |all, byte| all & is_plain(*byte))
 }

@@ -102,7 +102,7 @@ pub struct Snapshot {
     pub open: usize,
     /// Connections that can be served at once at present.
     pub max_connections: usize,
-    /// Whether `/readyz` says so.
+    /// Whether `/readyz` answers 200.
     pub ready: bool,
     /// Whether the drain has begun.
     pub draining: bool,
