@@ -146,12 +146,12 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
         diagnostics.say(Level::Error, format_args!("{panic}"));
     }));
     let server = Server::new(config, log, diagnostics, variable).map_err(failure)?;
-    greet(&server, &listener);
+    report_start(&server, &listener);
     let result = server.run(&listener, events, &notifier);
     let flushed_by = Instant::now() + limits::LOG_FLUSH;
     let totals = log.finish(limits::LOG_FLUSH);
     if let Ok(drained) = &result {
-        say_goodbye(&server, *drained, totals);
+        report_end(&server, *drained, totals);
     }
     // On a busy machine the writer of stderr may start late, so it gets what the log left of its time.
     let left = flushed_by.saturating_duration_since(Instant::now());
@@ -160,7 +160,7 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
 }
 
 /// Tells what a user should know before the first request.
-fn greet(server: &Server, listener: &Listener) {
+fn report_start(server: &Server, listener: &Listener) {
     let app = &server.app;
     if let Some((connections, limit)) = server.lowered_by() {
         let wanted = app.config.max_connections;
@@ -192,9 +192,10 @@ fn greet(server: &Server, listener: &Listener) {
 }
 
 /// Tells what became of requests and log lines.
-fn say_goodbye(server: &Server, drained: Drained, totals: Totals) {
+fn report_end(server: &Server, drained: Drained, totals: Totals) {
     let app = &server.app;
-    let (requests, not_logged, _) = app.totals.read();
+    let counts = app.totals.read();
+    let (requests, not_logged) = (counts.requests, counts.not_logged);
     if totals.lost > 0 {
         let why = match totals.last_error {
             Some(kind) => format!("writing failed: {kind}"),
@@ -222,7 +223,7 @@ fn start_logs(json: bool) -> Result<(&'static Log, Diagnostics), Failure> {
     let stderr = stderr.as_fd().try_clone_to_owned();
     let diagnostics = start_log(Log::default(), "stderr", stderr, |_| ())?;
     let diagnostics = Diagnostics::new(diagnostics, json);
-    let complain = move |error: &io::Error| {
+    let on_first_error = move |error: &io::Error| {
         let text = format_args!("cannot write the access log to stdout: {error}");
         diagnostics.say(Level::Error, text);
     };
@@ -230,17 +231,17 @@ fn start_logs(json: bool) -> Result<(&'static Log, Diagnostics), Failure> {
         Log::gathering(limits::LOG_GATHER),
         "stdout",
         stdout,
-        complain,
+        on_first_error,
     )?;
     Ok((log, diagnostics))
 }
 
-/// Starts the writer of a log; a first failed write is reported to `complain`.
+/// Starts the writer of a log; a first failed write is reported to `on_first_error`.
 fn start_log(
     log: Log,
     name: &'static str,
     stream: io::Result<OwnedFd>,
-    complain: impl Fn(&io::Error) + Send + 'static,
+    on_first_error: impl Fn(&io::Error) + Send + 'static,
 ) -> Result<&'static Log, Failure> {
     let failed = |error| Failure(1, format!("no log on {name}: {error}"));
     let mut file = File::from(stream.map_err(failed)?);
@@ -249,7 +250,7 @@ fn start_log(
         .name(name.into())
         .stack_size(limits::STACK_BYTES);
     writer
-        .spawn(move || log.write_to(&mut file, complain))
+        .spawn(move || log.write_to(&mut file, on_first_error))
         .map_err(failed)?;
     Ok(log)
 }

@@ -139,12 +139,25 @@ impl Totals {
         self.completed.fetch_add(count as u64, Relaxed);
     }
 
-    /// Requests, those of them without a line, and responses that were taken whole.
-    pub fn read(&self) -> (u64, u64, u64) {
-        let [requests, not_logged, completed] =
-            [&self.requests, &self.not_logged, &self.completed].map(|count| count.load(Relaxed));
-        (requests, not_logged, completed)
+    /// The counts at present.
+    pub fn read(&self) -> RequestCounts {
+        RequestCounts {
+            requests: self.requests.load(Relaxed),
+            not_logged: self.not_logged.load(Relaxed),
+            completed: self.completed.load(Relaxed),
+        }
     }
+}
+
+/// [`Totals`] at one time.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestCounts {
+    /// Requests.
+    pub requests: u64,
+    /// Those of them without a line in the access log.
+    pub not_logged: u64,
+    /// Responses that were taken whole.
+    pub completed: u64,
 }
 
 /// What the server offers to a handler.

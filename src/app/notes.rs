@@ -8,23 +8,23 @@ use crate::http::field;
 use crate::http::field_name::{FieldName, FieldNames};
 use crate::http::request::{Request, Version};
 
-/// Which notes a request deserves: a bit for each line of `NOTES`.
+/// Which notes apply to a request: a bit for each line of `NOTES`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notes(u32);
 
 /// The pieces of a sentence.
 type Sentence<'a> = [&'a [u8]; 5];
 
-/// A note: when a request deserves it, and the sentence.
+/// A note: when it applies to a request, and the sentence.
 struct Note {
-    deserved: fn(&Exchange<'_>) -> bool,
+    applies: fn(&Exchange<'_>) -> bool,
     sentence: for<'a> fn(&'a Exchange<'a>) -> Sentence<'a>,
 }
 
 /// Every note, in the order in which they are shown.
 const NOTES: [Note; 10] = [
     Note {
-        deserved: |exchange| {
+        applies: |exchange| {
             exchange.request.has(FieldName::XForwardedFor) && !exchange.peer_trusted
         },
         sentence: |exchange| {
@@ -38,7 +38,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange| {
+        applies: |exchange| {
             exchange.request.has(FieldName::Forwarded) && disagree(exchange.request)
         },
         sentence: |exchange| {
@@ -52,7 +52,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange| {
+        applies: |exchange| {
             let request = exchange.request;
             let host = request.value(FieldName::Host);
             request.has(FieldName::XForwardedHost)
@@ -71,7 +71,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange| {
+        applies: |exchange| {
             let proto = exchange.request.values(FieldName::XForwardedProto).next();
             proto.is_some_and(|value| !matches!(value, b"http" | b"https" | b"ws" | b"wss"))
         },
@@ -86,7 +86,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange| {
+        applies: |exchange| {
             let present = exchange.request.present();
             present.intersects(PROXIED)
                 && present.intersects(const { FieldNames::of(&HOP_BY_HOP) })
@@ -104,7 +104,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange| exchange.request.repeated().intersects(SINGLE),
+        applies: |exchange| exchange.request.repeated().intersects(SINGLE),
         sentence: |exchange| {
             let repeated = exchange.request.repeated().and(SINGLE).first();
             let name = repeated.map_or("", FieldName::label).as_bytes();
@@ -118,7 +118,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange| exchange.request.has_underscore(),
+        applies: |exchange| exchange.request.has_underscore(),
         sentence: |exchange| {
             let name = exchange
                 .request
@@ -136,7 +136,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange| is_odd_path(exchange.request.path()),
+        applies: |exchange| is_odd_path(exchange.request.path()),
         sentence: |exchange| {
             let path = exchange.request.path();
             let shown = |part: &'static str| if has_part(path, part) { part } else { "" };
@@ -145,7 +145,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange| exchange.request.version == Version::Http10,
+        applies: |exchange| exchange.request.version == Version::Http10,
         sentence: |exchange| {
             let version = exchange.request.version.label().as_bytes();
             [
@@ -158,7 +158,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        deserved: |exchange| exchange.health_check,
+        applies: |exchange| exchange.health_check,
         sentence: |exchange| {
             let agent = exchange.request.value(FieldName::UserAgent);
             [
@@ -190,10 +190,10 @@ pub fn is_health_check(request: &Request) -> bool {
         .any(|check| agent.starts_with(check.as_bytes()))
 }
 
-/// The notes that a request deserves.
+/// The notes that apply to a request.
 pub fn find(exchange: &Exchange<'_>) -> Notes {
     let places = NOTES.iter().enumerate();
-    let bits = places.map(|(place, note)| u32::from((note.deserved)(exchange)) << place);
+    let bits = places.map(|(place, note)| u32::from((note.applies)(exchange)) << place);
     Notes(bits.fold(0, |bits, bit| bits | bit))
 }
 

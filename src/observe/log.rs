@@ -84,8 +84,8 @@ impl Log {
     }
 
     /// Writes lines as they come, for as long as the process lives. A broken sink costs its lines
-    /// and nothing else; the first failed write is reported to `complain`.
-    pub fn write_to(&self, sink: &mut dyn Write, complain: impl Fn(&io::Error)) {
+    /// and nothing else; the first failed write is reported to `on_first_error`.
+    pub fn write_to(&self, sink: &mut dyn Write, on_first_error: impl Fn(&io::Error)) {
         let mut taken = Vec::new();
         loop {
             self.take(&mut taken);
@@ -97,7 +97,7 @@ impl Log {
             if self.count(&result)
                 && let Err(error) = &result
             {
-                complain(error);
+                on_first_error(error);
             }
         }
     }

@@ -189,14 +189,14 @@ impl Server {
                 let _ = acceptor.start_thread(scope);
             }
             while events.wait(None) != Event::Signal {}
-            completed = self.app.totals.read().2;
+            completed = self.app.totals.read().completed;
             cut = self.app.metrics.aborted_for(Aborted::Cut);
             acceptor.drain(scope, &mut events);
             Ok(())
         })?;
         // The scope has joined every thread, so nothing changes any more.
         Ok(Drained {
-            completed: self.app.totals.read().2 - completed,
+            completed: self.app.totals.read().completed - completed,
             cut: self.app.metrics.aborted_for(Aborted::Cut) - cut,
         })
     }

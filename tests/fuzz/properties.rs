@@ -916,8 +916,8 @@ impl Served {
         let mut buffers = Buffers::default();
         let (server, permit) = (self.server, &self.permit);
         connection::serve(server, permit, &memory, addresses, false, &mut buffers);
-        let (requests, not_logged, _) = server.app.totals.read();
-        while self.log.totals().written < requests - not_logged {
+        let counts = server.app.totals.read();
+        while self.log.totals().written < counts.requests - counts.not_logged {
             thread::yield_now();
         }
         let lines = self
