@@ -126,14 +126,4 @@ mod tests {
         );
         assert_eq!(urls("10.0.0.1:81"), ["http://10.0.0.1:81/healthz"]);
     }
-
-    #[test]
-    fn a_url_is_checked_before_it_is_asked() {
-        assert!(Check::of_url("http://127.0.0.1:8080/readyz").is_ok());
-        assert!(matches!(Check::of_url("https://a/"), Err(UrlError::Tls(_))));
-        assert!(matches!(
-            Check::of_url("gopher://a/"),
-            Err(UrlError::Invalid(_))
-        ));
-    }
 }

@@ -106,13 +106,11 @@ fn only_the_right_token_opens_it() {
     }
     assert_eq!(server.get("/readyz").status, 200, "nothing was changed");
     server.wait_count(&rejected("unauthorized"), |count| count == 36);
-    let lower = format!("Authorization: bearer {TOKEN}\r\n");
-    assert_eq!(
-        Client::new(&server)
-            .call("GET", "/admin/settings", &lower, "")
-            .status,
-        200
-    );
+    for scheme in ["bearer", "Bearer "] {
+        let fields = format!("Authorization: {scheme} {TOKEN} \r\n");
+        let response = Client::new(&server).call("GET", "/admin/settings", &fields, "");
+        assert_eq!(response.status, 200, "{scheme:?}: {response}");
+    }
 }
 
 #[test]
