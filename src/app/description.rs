@@ -5,8 +5,6 @@
 //! then the body. JSON has the same facts and loses nothing either: a value that is not UTF-8
 //! stands as ISO-8859-1, a body that is not UTF-8 as base64.
 
-use std::time::Duration;
-
 use crate::app::Exchange;
 use crate::app::notes::Notes;
 use crate::http::base64;
@@ -19,6 +17,7 @@ pub type Sink<'s> = &'s mut dyn FnMut(&[u8]);
 /// Puts out the description as text.
 pub fn text(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<'_>) {
     let request = exchange.request;
+    let [(_, delay, _), (_, age, _), (_, idle, _), (_, number, _)] = numbers;
     put(b"method: ");
     put(request.method_text().as_bytes());
     put(b"\ntarget: ");
@@ -32,13 +31,13 @@ pub fn text(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<
     put(b"\nlocal: ");
     put(exchange.local.as_bytes());
     put(b"\ndelay: ");
-    put(&numbers.delay);
+    put(delay);
     put(b"\nconnection_age: ");
-    put(&numbers.connection_age);
+    put(age);
     put(b"\nidle_before: ");
-    put(&numbers.idle_before);
+    put(idle);
     put(b"\nrequest_on_connection: ");
-    put(&numbers.request_on_connection);
+    put(number);
     put(b"\n");
     put(&exchange.app.identity.facts_text);
     notes.for_each(exchange, |pieces| {
@@ -59,24 +58,19 @@ pub fn text(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<
     }
 }
 
-/// The numbers that a description tells, written once for both of its passes.
-pub struct Numbers {
-    delay: Digits,
-    connection_age: Digits,
-    idle_before: Digits,
-    request_on_connection: Digits,
-}
+/// The numbers that every form tells, written once for both of its passes: name, value and unit.
+pub type Numbers = [(&'static str, Digits, &'static str); 4];
 
-impl Numbers {
-    /// The numbers of an exchange.
-    pub fn new(exchange: &Exchange<'_>) -> Numbers {
-        Numbers {
-            delay: decimal::seconds(exchange.delay),
-            connection_age: decimal::seconds(exchange.connection.age),
-            idle_before: decimal::seconds(exchange.connection.idle),
-            request_on_connection: decimal::decimal(exchange.connection.request_number),
-        }
-    }
+/// The numbers of an exchange.
+pub fn numbers(exchange: &Exchange<'_>) -> Numbers {
+    let connection = exchange.connection;
+    let number = decimal::decimal(connection.request_number);
+    [
+        ("delay", decimal::seconds(exchange.delay), " s"),
+        ("connection_age", decimal::seconds(connection.age), " s"),
+        ("idle_before", decimal::seconds(connection.idle), " s"),
+        ("request_on_connection", number, ""),
+    ]
 }
 
 /// The names and values of the request, for the forms that write each in the same way.
@@ -91,27 +85,17 @@ pub(super) fn strings<'a>(exchange: &'a Exchange<'_>) -> [(&'static str, &'a str
     ]
 }
 
-/// The times that every form tells.
-pub(super) fn times(exchange: &Exchange<'_>) -> [(&'static str, Duration); 3] {
-    let connection = exchange.connection;
-    [
-        ("delay", exchange.delay),
-        ("connection_age", connection.age),
-        ("idle_before", connection.idle),
-    ]
-}
-
 /// Puts out the description as one JSON object.
 pub fn json(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<'_>) {
     let request = exchange.request;
-    put(b"{\"delay\":");
-    put(&numbers.delay);
-    put(b",\"connection_age\":");
-    put(&numbers.connection_age);
-    put(b",\"idle_before\":");
-    put(&numbers.idle_before);
-    put(b",\"request_on_connection\":");
-    put(&numbers.request_on_connection);
+    let mut separator: &[u8] = b"{\"";
+    for (name, value, _) in numbers {
+        put(separator);
+        put(name.as_bytes());
+        put(b"\":");
+        put(value);
+        separator = b",\"";
+    }
     let process = exchange
         .app
         .identity

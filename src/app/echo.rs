@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use crate::app::description::{Numbers, Sink};
+use crate::app::description::{Numbers, Sink, numbers};
 use crate::app::negotiation::{self, Form};
 use crate::app::notes::Notes;
 use crate::app::{Exchange, description, notes, page};
@@ -193,7 +193,7 @@ pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     if request.method == Method::Head {
         return head.no_body(content_type);
     }
-    let numbers = &Numbers::new(exchange);
+    let numbers = &numbers(exchange);
     let mut length = 0;
     describe(exchange, form, numbers, found, &mut |bytes| {
         length += bytes.len() as u64;
@@ -213,7 +213,7 @@ fn describe(exchange: &Exchange<'_>, form: Form, numbers: &Numbers, notes: Notes
     match form {
         Form::Text => description::text(exchange, numbers, notes, put),
         Form::Json => description::json(exchange, numbers, notes, put),
-        Form::Html => page::html(exchange, notes, put),
+        Form::Html => page::html(exchange, numbers, notes, put),
     }
 }
 
@@ -236,7 +236,7 @@ pub fn websocket(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     let accept = FieldValue::new(accept.as_bytes()).unwrap_or("".into());
     let sent = head.server_timing(exchange.delay).websocket(accept);
     let mut message = Vec::new();
-    let numbers = Numbers::new(exchange);
+    let numbers = numbers(exchange);
     description::json(exchange, &numbers, notes::find(exchange), &mut |bytes| {
         message.extend_from_slice(bytes);
     });

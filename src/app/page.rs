@@ -6,7 +6,7 @@
 //! lets only the style and the script run whose hashes it names. Without a script the live part
 //! stays hidden.
 
-use crate::app::description::Sink;
+use crate::app::description::{Numbers, Sink};
 use crate::app::notes::Notes;
 use crate::app::{Exchange, description};
 use crate::http::decimal;
@@ -61,7 +61,7 @@ time.</p>
 <script>"#;
 
 /// Puts out the description as an HTML document.
-pub fn html(exchange: &Exchange<'_>, notes: Notes, put: Sink<'_>) {
+pub fn html(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<'_>) {
     let mut page = Page { put };
     let (method, target) = (exchange.request.method_text(), exchange.request.target());
     page.html(START);
@@ -77,7 +77,7 @@ pub fn html(exchange: &Exchange<'_>, notes: Notes, put: Sink<'_>) {
     page.html(
         "</h1>\n<p>The request as it arrived at httpserver</p>\n</header>\n<main>\n<section>\n",
     );
-    page.facts(exchange);
+    page.facts(exchange, numbers);
     page.notes(exchange, notes);
     page.fields("Fields", &mut exchange.request.fields());
     page.fields(
@@ -106,16 +106,14 @@ impl Page<'_> {
         escape::html(text.as_ref(), self.put);
     }
 
-    fn facts(&mut self, exchange: &Exchange<'_>) {
+    fn facts(&mut self, exchange: &Exchange<'_>, numbers: &Numbers) {
         self.html("<h2>Request</h2>\n<dl>\n");
         for (name, value) in description::strings(exchange) {
             self.fact(name, value, "");
         }
-        for (name, value) in description::times(exchange) {
-            self.fact(name, &*decimal::seconds(value), " s");
+        for (name, value, unit) in numbers {
+            self.fact(name, &**value, unit);
         }
-        let number = decimal::decimal(exchange.connection.request_number);
-        self.fact("request_on_connection", &*number, "");
         for (name, value) in &exchange.app.identity.facts {
             self.fact(name, value, "");
         }
@@ -262,7 +260,8 @@ mod tests {
             close: false,
         };
         let mut page = Vec::new();
-        html(&exchange, notes::find(&exchange), &mut |bytes| {
+        let numbers = description::numbers(&exchange);
+        html(&exchange, &numbers, notes::find(&exchange), &mut |bytes| {
             page.extend_from_slice(bytes);
         });
         page
