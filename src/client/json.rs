@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::observe::escape::json_string;
+
 /// An object that is written member by member.
 #[derive(Debug, Default)]
 pub struct Object(String);
@@ -31,15 +33,9 @@ impl fmt::Display for Object {
 
 /// A text as a JSON string, quotes included.
 fn string(text: &str) -> String {
-    let mut json = String::from("\"");
-    for char in text.chars() {
-        match char {
-            '"' | '\\' => json.extend(['\\', char]),
-            control if control < ' ' => json += &format!("\\u{:04x}", u32::from(control)),
-            _ => json.push(char),
-        }
-    }
-    json + "\""
+    let mut json = Vec::new();
+    json_string(text.as_bytes(), &mut |bytes| json.extend_from_slice(bytes));
+    String::from_utf8(json).unwrap_or_default()
 }
 
 /// The value of the object's own member of this name, if it is a string.
@@ -107,14 +103,6 @@ fn read_escape(escape: &[u8]) -> Option<(char, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn strings_are_escaped() {
-        assert_eq!(
-            string("a\"b\\c\n\u{1b}[0m\u{e9}"),
-            "\"a\\\"b\\\\c\\u000a\\u001b[0m\u{e9}\""
-        );
-    }
 
     #[track_caller]
     fn check(json: &str, pod: Option<&str>) {
