@@ -342,7 +342,7 @@ fn an_upload_tells_how_long_it_took() {
 
 #[test]
 fn an_upload_has_the_body_timeout_for_each_mib() {
-    let server = Server::start(&["--body-timeout", "3s"]);
+    let server = Server::start(&["--body-timeout", "6s"]);
     let block = vec![b'u'; (1 << 20) + (64 << 10)];
     let start = |count: usize| {
         format!(
@@ -352,15 +352,15 @@ fn an_upload_has_the_body_timeout_for_each_mib() {
     };
     let mut client = Client::new(&server);
     let asked = Instant::now();
-    client.send(start(5));
-    for _ in 0..4 {
+    client.send(start(8));
+    for _ in 0..7 {
         client.send(&block);
         pause(ms(1000));
     }
     client.send(&block);
     let response = client.response();
     assert!(
-        response.status == 200 && response.at - asked > ms(3000),
+        response.status == 200 && response.at - asked > ms(6000),
         "{response}"
     );
     // One MiB at once, and nothing after it.
@@ -369,7 +369,7 @@ fn an_upload_has_the_body_timeout_for_each_mib() {
     client.send(&block);
     let response = client.response();
     assert!(
-        response.status == 408 && response.at - asked >= ms(3000),
+        response.status == 408 && response.at - asked >= ms(6000),
         "{response}"
     );
     server.wait_count(&rejected("body_timeout"), |count| count == 1);
