@@ -178,7 +178,7 @@ impl<'o, 'w> Head<'o, 'w> {
             close,
             ..
         } = self;
-        let has_body = !matches!(status.code(), 204 | 205 | 304);
+        let has_body = has_body(status);
         let chunked = has_body && length.is_none() && version == Version::Http11;
         if has_body {
             out.put(b"Content-Type: ");
@@ -210,6 +210,9 @@ impl<'o, 'w> Head<'o, 'w> {
 
     /// Ends the response to a HEAD whose GET would have a body of another length.
     pub fn no_body(self, content_type: &'static str) -> Sent {
+        if !has_body(self.status) {
+            return self.stream(content_type, None).end();
+        }
         let Head {
             out, status, close, ..
         } = self.field("Content-Type", content_type);
@@ -301,6 +304,11 @@ impl Stream<'_, '_> {
             after,
         }
     }
+}
+
+/// Whether a response with this status has a body, if its request is not HEAD.
+fn has_body(status: Status) -> bool {
+    !matches!(status.code(), 204 | 205 | 304)
 }
 
 fn after(close: bool) -> After {

@@ -178,6 +178,14 @@ pub(super) fn generated() -> Vec<Case> {
             let case = Case::new(&name, input.as_bytes(), &format!("{status} keep"));
             cases.push(case.body_is(b""));
         }
+        let (path, expect) = (format!("/?echo-status={status}"), format!("H{status} keep"));
+        let case = request("9110-9.3.2 as to GET", "HEAD", &path, &expect);
+        let case = case.without("Content-Type");
+        cases.push(if status == 205 {
+            case.field("Content-Length", "0")
+        } else {
+            case.without("Content-Length")
+        });
     }
     cases
 }
