@@ -140,8 +140,6 @@ pub(super) struct Connection<'a> {
     pub(super) requests: u64,
     /// When the last response ended.
     pub(super) responded: Instant,
-    /// Bytes that the metrics have counted as written.
-    counted: u64,
     reader: Reader<'a>,
     /// The end of a shed connection's time.
     deadline: Option<Instant>,
@@ -170,7 +168,8 @@ pub fn serve(
         limits::SHED_TIME
     };
     let deadline = permit.is_shed().then(|| now + shed_time);
-    let mut writer = Writer::new(transport, server.app.config.write_timeout, deadline);
+    let (app, taken) = (&server.app, &server.app.metrics.response_bytes);
+    let mut writer = Writer::new(transport, app.config.write_timeout, deadline, taken);
     let (peer, local) = addresses;
     let peer_ip = peer.ip().to_canonical();
     let mut connection = Connection {
@@ -188,17 +187,13 @@ pub fn serve(
         idle: Duration::ZERO,
         requests: 0,
         responded: now,
-        counted: 0,
         reader: Reader::new(transport),
         deadline,
         pauses: false,
     };
     connection.run();
-    server
-        .app
-        .metrics
-        .requests_per_connection
-        .observe(connection.requests as f64);
+    let requests = connection.requests as f64;
+    app.metrics.requests_per_connection.observe(requests);
     let Connection { out, buffers, .. } = connection;
     buffers.output = out.into_buffer();
     buffers.input.clear();
@@ -377,17 +372,10 @@ impl<'a> Connection<'a> {
 
     /// Writes what is pending, then its log lines; whether the client still takes it.
     pub(super) fn flush(&mut self) -> bool {
-        if !self.out.is_pending() && self.buffers.pending.ends.is_empty() {
-            return self.out.failed().is_none();
+        if self.out.is_pending() || !self.buffers.pending.ends.is_empty() {
+            self.out.flush();
+            self.log_pending();
         }
-        self.out.flush();
-        let written = self.out.written();
-        self.app()
-            .metrics
-            .response_bytes
-            .inc_by(written - self.counted);
-        self.counted = written;
-        self.log_pending();
         self.out.failed().is_none()
     }
 

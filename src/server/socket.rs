@@ -12,6 +12,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use prometheus::IntCounter;
+
 use crate::limits;
 
 /// What a connection needs of its socket; a test brings bytes in memory instead.
@@ -148,11 +150,19 @@ pub struct Writer<'a> {
     unit_left: u64,
     /// The end of all writing, for a connection that is shed.
     end: Option<Instant>,
+    /// Counts the bytes that were taken.
+    taken: &'a IntCounter,
 }
 
 impl<'a> Writer<'a> {
-    /// The writing side of a transport that has the time limit for writes already.
-    pub fn new(transport: &'a dyn Transport, limit: Duration, end: Option<Instant>) -> Writer<'a> {
+    /// The writing side of a transport that has the time limit for writes already; `taken` counts
+    /// the bytes that it takes.
+    pub fn new(
+        transport: &'a dyn Transport,
+        limit: Duration,
+        end: Option<Instant>,
+        taken: &'a IntCounter,
+    ) -> Writer<'a> {
         Writer {
             transport,
             per_unit: limit,
@@ -160,6 +170,7 @@ impl<'a> Writer<'a> {
             deadline: None,
             unit_left: limits::TIMED_BYTES,
             end,
+            taken,
         }
     }
 
@@ -171,6 +182,7 @@ impl<'a> Writer<'a> {
 
     /// Counts what the client took; after a whole MiB the next one has its own time.
     fn count(&mut self, taken: usize) -> usize {
+        self.taken.inc_by(taken as u64);
         match self.unit_left.saturating_sub(taken as u64) {
             0 => self.start_over(),
             left => self.unit_left = left,
@@ -330,6 +342,10 @@ mod tests {
         }
     }
 
+    fn counter() -> IntCounter {
+        IntCounter::new("taken", "bytes").unwrap()
+    }
+
     /// Reads with a deadline so far from now; the outcome and the calls.
     fn read(steps: &[Step], within: Duration) -> (Result<usize, ErrorKind>, Vec<Call>) {
         let scripted = Scripted::new(steps);
@@ -430,7 +446,8 @@ mod tests {
     fn each_mebibyte_has_its_own_time() {
         let all = limits::TIMED_BYTES as usize;
         let scripted = Scripted::new(&[all - 1, 1, 1, all, 1].map(Step::Moved));
-        let mut writer = Writer::new(&scripted, HOUR, None);
+        let taken = counter();
+        let mut writer = Writer::new(&scripted, HOUR, None, &taken);
         let mut write = || {
             assert!(writer.write(b"").unwrap() > 0);
             writer.deadline
@@ -450,7 +467,8 @@ mod tests {
     #[test]
     fn a_slow_write_gets_the_time_that_is_left() {
         let scripted = Scripted::new(&[Step::Failed(ErrorKind::WouldBlock), Step::Moved(1)]);
-        let mut writer = Writer::new(&scripted, HOUR, None);
+        let taken = counter();
+        let mut writer = Writer::new(&scripted, HOUR, None, &taken);
         writer.deadline = Some(Instant::now() + 8 * SECOND);
         assert_eq!(writer.write(b"x").unwrap(), 1);
         let calls = scripted.calls();
@@ -466,7 +484,8 @@ mod tests {
             let now = Instant::now();
             let script = [Step::Moved(1), Step::Failed(ErrorKind::WouldBlock)];
             let scripted = Scripted::new(&script);
-            let mut writer = Writer::new(&scripted, HOUR, end.then_some(now));
+            let taken = counter();
+            let mut writer = Writer::new(&scripted, HOUR, end.then_some(now), &taken);
             writer.deadline = deadline.then_some(now);
             assert_eq!(writer.write(b"x").unwrap(), 1);
             let error = writer.write(b"x").unwrap_err();

@@ -212,6 +212,20 @@ fn request_and_response_bytes_are_those_of_the_wire() {
 }
 
 #[test]
+fn the_bytes_of_a_response_count_before_its_end() {
+    const BYTES: usize = 8 << 20;
+    let server = Server::start(&[]);
+    let mut client = Client::new(&server);
+    client.ask("/bytes/1GiB");
+    while client.received().len() < BYTES {
+        assert!(client.read().expect("it comes") > 0, "it goes on");
+    }
+    // The last write may have been taken and not counted yet; it has less than a MiB.
+    let counted = server.scrape().count("http_response_bytes_total");
+    assert!(counted >= 7 << 20, "{counted}");
+}
+
+#[test]
 fn the_injected_delay_is_observed_apart() {
     let server = Server::start(&["--delay-min", "60ms", "--delay-max", "60ms"]);
     for target in ["/", "/x", "/healthz", "/delay/1ms"] {
