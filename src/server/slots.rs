@@ -11,7 +11,7 @@
 //! before it scans the slots; `admit` publishes its slot before it checks the stage. At least one of
 //! them sees the other. The table's lock may be held when a slot is locked, never the reverse.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -508,7 +508,7 @@ impl Occupant {
     fn read_ahead(&mut self) -> bool {
         let mut bytes = [0; limits::READ_BYTES];
         while self.read_ahead.len() <= limits::READ_AHEAD_BYTES {
-            match Transport::read(&*self.stream, &mut bytes) {
+            match (&*self.stream).read(&mut bytes) {
                 Ok(0) => return true,
                 Ok(count) => self.read_ahead.extend_from_slice(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -645,29 +645,30 @@ impl Permit<'_> {
 impl Transport for Permit<'_> {
     fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         match self.take_read_ahead(bytes) {
-            0 => Transport::read(&*self.stream, bytes),
+            0 => (&*self.stream).read(bytes),
             count => Ok(count),
         }
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        Transport::write(&*self.stream, bytes)
+        (&*self.stream).write(bytes)
     }
 
     fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
-        Transport::set_read_timeout(&*self.stream, timeout)
+        self.stream.set_read_timeout(Some(timeout))
     }
 
     fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
-        Transport::set_write_timeout(&*self.stream, timeout)
+        self.stream.set_write_timeout(Some(timeout))
     }
 
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        Transport::set_nonblocking(&*self.stream, nonblocking)
+        self.stream.set_nonblocking(nonblocking)
     }
 
     fn end_writing(&self) {
-        Transport::end_writing(&*self.stream);
+        // An error means that the connection has ended already.
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 }
 
@@ -692,7 +693,6 @@ impl Drop for Permit<'_> {
 )]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::sync::OnceLock;
 
@@ -1131,7 +1131,7 @@ mod tests {
     #[test]
     fn the_cut_ends_everything() {
         let slots = slots(2, 0);
-        let (client, active) = admit(&slots, Phase::Active, Duration::ZERO);
+        let (mut client, active) = admit(&slots, Phase::Active, Duration::ZERO);
         assert!(slept(&slots, MINUTE, SleepEnds::AtDrainLimit, || slots.cut()) < MINUTE);
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         stream(&active).write_all(b"x").unwrap_err();

@@ -8,8 +8,7 @@
 //! A process may be frozen (docker pause, SIGSTOP) for longer than a time limit. Before anything is
 //! given up, one more attempt is made without waiting, so nothing that has arrived is lost.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
@@ -30,33 +29,6 @@ pub trait Transport {
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
     /// Tells the peer that nothing more will be written.
     fn end_writing(&self);
-}
-
-impl Transport for TcpStream {
-    fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        Read::read(&mut &*self, bytes)
-    }
-
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(&mut &*self, bytes)
-    }
-
-    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
-        TcpStream::set_read_timeout(self, Some(timeout))
-    }
-
-    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
-        TcpStream::set_write_timeout(self, Some(timeout))
-    }
-
-    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        TcpStream::set_nonblocking(self, nonblocking)
-    }
-
-    fn end_writing(&self) {
-        // An error means that the connection has ended already.
-        let _ = self.shutdown(Shutdown::Write);
-    }
 }
 
 /// The time limit that a socket has for one direction.
