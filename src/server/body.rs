@@ -78,21 +78,12 @@ pub enum Use {
     Drop,
 }
 
-/// Where a body is after it was read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
-    /// The next bytes of the input are the body.
-    Input,
-    /// The body is in the connection's body buffer, or was dropped.
-    #[default]
-    Buffer,
-}
-
 /// A body that was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
-    /// Where it is.
-    pub place: Place,
+    /// How many of its bytes are the next ones of the input; 0 if they are in the body buffer or
+    /// were dropped.
+    pub in_input: usize,
     /// Its length in bytes.
     pub length: u64,
     /// How long it took to arrive.
@@ -138,14 +129,11 @@ impl Connection<'_> {
         self.buffers.body.clear();
         self.buffers.trailers.clear();
         match request.framing {
-            Framing::None => Ok(Received {
-                place: Place::Input,
-                ..Received::default()
-            }),
+            Framing::None => Ok(Received::default()),
             Framing::Length(length) if length > max => Err(RequestError::BodyTooLarge.into()),
             Framing::Length(length) if length <= self.buffers.input.unread().len() as u64 => {
                 Ok(Received {
-                    place: Place::Input,
+                    in_input: length as usize,
                     length,
                     duration: Duration::ZERO,
                 })
@@ -188,7 +176,7 @@ impl Connection<'_> {
             left -= piece as u64;
             if left == 0 {
                 return Ok(Received {
-                    place: Place::Buffer,
+                    in_input: 0,
                     length,
                     duration: start.elapsed(),
                 });
@@ -221,7 +209,7 @@ impl Connection<'_> {
             if chunked.done() {
                 self.buffers.trailers.extend_from_slice(chunked.trailers());
                 return Ok(Received {
-                    place: Place::Buffer,
+                    in_input: 0,
                     length,
                     duration: start.elapsed(),
                 });

@@ -24,7 +24,7 @@ use crate::limits;
 use crate::observe::access_log;
 use crate::observe::metrics::Aborted;
 use crate::server::Server;
-use crate::server::body::{Place, Received};
+use crate::server::body::Received;
 use crate::server::input::Input;
 use crate::server::shutdown::Stage;
 use crate::server::slots::Permit;
@@ -67,9 +67,9 @@ pub struct Buffers {
 impl Buffers {
     /// The bytes of a body that was read.
     pub(super) fn body_bytes(&self, received: Received) -> &[u8] {
-        match received.place {
-            Place::Input => &self.input.unread()[..received.length as usize],
-            Place::Buffer => &self.body,
+        match received.in_input {
+            0 => &self.body,
+            count => &self.input.unread()[..count],
         }
     }
 

@@ -27,7 +27,7 @@ use crate::observe::access_log::{self, Entry};
 use crate::observe::diagnostics::unix_now;
 use crate::observe::metrics::{Aborted, Snapshot};
 use crate::server::Server;
-use crate::server::body::{BodyError, Place, Received, Use};
+use crate::server::body::{BodyError, Received, Use};
 use crate::server::connection::{Connection, End};
 use crate::server::shutdown::Stage;
 use crate::server::slots::Permit;
@@ -244,25 +244,21 @@ impl<'a> Connection<'a> {
     /// Whether this response is the connection's last. A request that is already here behind this
     /// one is answered too.
     fn is_last(&self, request: &Request, decision: &Decision<'_>, body: Option<Received>) -> bool {
-        let leaves = !request.keep_alive || decision.closes();
-        if leaves || body.is_none() || self.permit.is_shed() {
+        let leaves = !request.keep_alive || decision.closes() || self.permit.is_shed();
+        let Some(body) = body.filter(|_| !leaves) else {
             return true;
-        }
+        };
         if !self.permit.is_leaving() {
             return false;
         }
-        let in_input = body.filter(|body| body.place == Place::Input);
-        let length = in_input.map_or(0, |body| body.length as usize);
-        let next = &self.buffers.input.unread()[length..];
+        let next = &self.buffers.input.unread()[body.in_input..];
         let max_head = self.app().config.max_head;
         !matches!(Request::default().parse(next, max_head), Ok(Some(_)))
     }
 
     /// Marks the body as used, and keeps its buffer for the next one unless it is large.
     fn finish_body(&mut self, received: Received) {
-        if received.place == Place::Input {
-            self.buffers.input.take(received.length as usize);
-        }
+        self.buffers.input.take(received.in_input);
         self.buffers.body.clear();
         if self.buffers.body.capacity() > limits::BODY_STEP_BYTES {
             self.buffers.body = Vec::new();
