@@ -14,7 +14,7 @@ use crate::app::{App, Exchange, admin, burn, echo, notes, upload};
 use crate::config::settings::{RuntimeSettings, Setting};
 use crate::config::units;
 use crate::http::decimal;
-use crate::http::error::{Cause, RequestError};
+use crate::http::error::RequestError;
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Framing, Method, Request, Version};
 use crate::http::response::{After, Head, JSON, Sent, TEXT};
@@ -477,7 +477,7 @@ pub fn refuse(head: Head<'_, '_>, refusal: &Refusal<'_>, allow: &'static str) ->
             .field("Sec-WebSocket-Version", "13")
             .field("Upgrade", "websocket")
             .field("Connection", "Upgrade"),
-        _ if error.cause() == Cause::Load => head.field("Retry-After", "1"),
+        _ if error.status() == Status::SERVICE_UNAVAILABLE => head.field("Retry-After", "1"),
         _ => head,
     };
     let status = error.status();
