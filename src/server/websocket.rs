@@ -6,7 +6,7 @@
 //! says whether a close frame was sent; the main thread only tries it, and this thread looks at the
 //! stage after each write.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::mem;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,15 +22,6 @@ use crate::server::shutdown::Stage;
 
 /// The lock of a WebSocket's writes; true once a close frame was sent.
 pub type WriteLock = Arc<Mutex<bool>>;
-
-/// Whether a connection goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    /// More frames may come.
-    Read,
-    /// The client has closed, or does not take what it is sent.
-    End,
-}
 
 /// Sends a close frame because of the drain, unless the connection's own thread is writing: that
 /// one looks at the stage afterwards.
@@ -61,7 +52,7 @@ impl Connection<'_> {
         let max = usize::try_from(self.app().config.max_body).unwrap_or(usize::MAX);
         let (mut decoder, mut messages) = (Decoder::new(max), 0);
         let mut reservation = self.server.body_memory.reservation();
-        if self.send(&lock, None).is_err() || !self.flush() {
+        if !self.send(&lock, None) || !self.flush() {
             return messages;
         }
         // The description was the first message.
@@ -70,10 +61,10 @@ impl Connection<'_> {
         let (mut last_received, mut pinged) = (Instant::now(), false);
         loop {
             let mut input = mem::take(&mut self.buffers.input);
-            let next = self.answer(&lock, &mut decoder, input.unread(), &mut messages);
+            let goes_on = self.answer(&lock, &mut decoder, input.unread(), &mut messages);
             input.clear();
             self.buffers.input = input;
-            if !matches!(next, Ok(Next::Read)) {
+            if !goes_on {
                 return messages;
             }
             let idle = self.app().config.idle_timeout;
@@ -81,21 +72,20 @@ impl Connection<'_> {
             decoder.release();
             self.out.release();
             if reservation.resize(decoder.memory() as u64).is_err() {
-                // An error means that the connection has ended already.
-                let _ = self.send_close(&lock, Some(TRY_AGAIN_LATER), "no memory for the message");
+                self.send_close(&lock, Some(TRY_AGAIN_LATER), "no memory for the message");
                 return messages;
             }
             match self.read(limits::READ_BYTES, deadline) {
                 Ok(1..) => (last_received, pinged) = (Instant::now(), false),
                 Err(error) if error.kind() == ErrorKind::TimedOut && !pinged => {
                     pinged = true;
-                    if self.send(&lock, Some((Opcode::Ping, b""))).is_err() {
+                    if !self.send(&lock, Some((Opcode::Ping, b""))) {
                         return messages;
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
                     // The client is gone, or its close frame will be discarded with the rest.
-                    let _ = self.send_close(&lock, Some(GOING_AWAY), "idle for too long");
+                    self.send_close(&lock, Some(GOING_AWAY), "idle for too long");
                     return messages;
                 }
                 _ => return messages,
@@ -103,44 +93,47 @@ impl Connection<'_> {
         }
     }
 
-    /// Answers the frames that are whole.
+    /// Answers the frames that are whole; whether the connection goes on.
     fn answer(
         &mut self,
         lock: &WriteLock,
         decoder: &mut Decoder,
         mut rest: &[u8],
         messages: &mut u64,
-    ) -> io::Result<Next> {
+    ) -> bool {
         loop {
-            let event = match decoder.decode(&mut rest) {
-                Ok(Some(event)) => event,
-                Ok(None) if rest.is_empty() => return Ok(Next::Read),
-                Ok(None) => continue,
-                Err(violation) => {
-                    self.send_close(lock, Some(violation.code()), violation.reason())?;
-                    return Ok(Next::End);
-                }
-            };
-            match event {
-                Event::Message { text, payload } => {
+            match decoder.decode(&mut rest) {
+                Ok(None) => return true,
+                Ok(Some(Event::Message { text, payload })) => {
                     *messages += 1;
                     self.app().metrics.message(Direction::Received);
                     let opcode = if text { Opcode::Text } else { Opcode::Binary };
-                    self.send(lock, Some((opcode, payload)))?;
+                    if !self.send(lock, Some((opcode, payload))) {
+                        return false;
+                    }
                     self.app().metrics.message(Direction::Sent);
                 }
-                Event::Ping(payload) => self.send(lock, Some((Opcode::Pong, payload)))?,
-                Event::Pong => {}
-                Event::Close { code, .. } => {
-                    self.send_close(lock, code, "")?;
-                    return Ok(Next::End);
+                Ok(Some(Event::Ping(payload))) => {
+                    if !self.send(lock, Some((Opcode::Pong, payload))) {
+                        return false;
+                    }
+                }
+                Ok(Some(Event::Pong)) => {}
+                Ok(Some(Event::Close { code, .. })) => {
+                    self.send_close(lock, code, "");
+                    return false;
+                }
+                Err(violation) => {
+                    self.send_close(lock, Some(violation.code()), violation.reason());
+                    return false;
                 }
             }
         }
     }
 
-    /// Writes a frame and what is pending before it; nothing after a close frame.
-    fn send(&mut self, lock: &WriteLock, frame: Option<(Opcode, &[u8])>) -> io::Result<()> {
+    /// Writes a frame and what is pending before it; nothing after a close frame. Whether the client
+    /// still takes it.
+    fn send(&mut self, lock: &WriteLock, frame: Option<(Opcode, &[u8])>) -> bool {
         let close_sent = locked(lock);
         if !*close_sent && let Some((opcode, payload)) = frame {
             self.out
@@ -156,15 +149,15 @@ impl Connection<'_> {
             self.out.put(&close_frame(Some(GOING_AWAY), "draining"));
             self.out.flush();
         }
-        self.out.failed().map_or(Ok(()), |kind| Err(kind.into()))
+        self.out.failed().is_none()
     }
 
     /// Sends a close frame, unless one was sent before.
-    fn send_close(&mut self, lock: &WriteLock, code: Option<u16>, reason: &str) -> io::Result<()> {
+    fn send_close(&mut self, lock: &WriteLock, code: Option<u16>, reason: &str) {
         if !mem::replace(&mut *locked(lock), true) {
             self.out.put(&close_frame(code, reason));
         }
-        self.send(lock, None)
+        self.send(lock, None);
     }
 }
 
