@@ -341,9 +341,7 @@ impl Slots {
     /// Counts of connections and requests at this time.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        for index in 0..self.slots.len() {
-            let slot = self.slot(index);
-            let Some(occupant) = &*slot else { continue };
+        self.for_each(|occupant| {
             snapshot.open += 1;
             match occupant.phase {
                 Phase::Head | Phase::Body | Phase::Active | Phase::Delayed => {
@@ -352,7 +350,7 @@ impl Slots {
                 Phase::Idle if !occupant.evicted => snapshot.idle += 1,
                 _ => {}
             }
-        }
+        });
         snapshot.draining = self.stage.reached(Stage::Draining);
         snapshot.max_connections = self.table().limit(self.regular);
         snapshot
@@ -361,13 +359,12 @@ impl Slots {
     /// From now on each response is its connection's last, and WebSockets are told to close.
     pub fn begin_drain(&self) {
         self.stage.raise(Stage::Draining);
-        self.unpark_all();
-        for index in 0..self.slots.len() {
-            let websocket = self.slot(index).as_ref().and_then(Occupant::websocket);
-            if let Some((stream, lock)) = websocket {
-                websocket::say_going_away(&stream, &lock);
+        self.for_each(|occupant| {
+            occupant.thread.unpark();
+            if let Some(lock) = &occupant.websocket {
+                websocket::say_going_away(&occupant.stream, lock);
             }
-        }
+        });
     }
 
     /// Evicts connections that have waited for a request for this long.
@@ -385,42 +382,38 @@ impl Slots {
     /// Evicts connections that have been in one of these phases for at least `age`.
     fn close(&self, age: Duration, phases: &[Phase]) {
         let now = Instant::now();
-        for index in 0..self.slots.len() {
-            if let Some(occupant) = &mut *self.slot(index)
-                && phases.contains(&occupant.phase)
-                && occupant.since + age <= now
-            {
+        self.for_each(|occupant| {
+            if phases.contains(&occupant.phase) && occupant.since + age <= now {
                 occupant.evict();
             }
-        }
+        });
     }
 
     /// Ends the delays of responses.
     pub fn end_delays(&self) {
         self.stage.raise(Stage::NoDelays);
-        self.unpark_all();
-    }
-
-    fn unpark_all(&self) {
-        for index in 0..self.slots.len() {
-            if let Some(occupant) = &*self.slot(index) {
-                occupant.thread.unpark();
-            }
-        }
+        self.for_each(|occupant| occupant.thread.unpark());
     }
 
     /// Cuts every connection.
     pub fn cut(&self) {
         self.stage.raise(Stage::Cut);
-        for index in 0..self.slots.len() {
-            if let Some(occupant) = &*self.slot(index) {
-                // An error means that the connection has ended already.
-                let _ = occupant.stream.shutdown(Shutdown::Both);
-                occupant.thread.unpark();
-            }
-        }
+        self.for_each(|occupant| {
+            // An error means that the connection has ended already.
+            let _ = occupant.stream.shutdown(Shutdown::Both);
+            occupant.thread.unpark();
+        });
         drop(self.table());
         self.changed.notify_all();
+    }
+
+    /// Does this to each connection, while its slot is locked.
+    fn for_each(&self, mut action: impl FnMut(&mut Occupant)) {
+        for index in 0..self.slots.len() {
+            if let Some(occupant) = &mut *self.slot(index) {
+                action(occupant);
+            }
+        }
     }
 
     fn slot(&self, index: usize) -> MutexGuard<'_, Option<Occupant>> {
@@ -471,13 +464,6 @@ impl Table {
 }
 
 impl Occupant {
-    /// The stream and the lock of its writes, if it speaks WebSocket.
-    fn websocket(&self) -> Option<(Arc<TcpStream>, WriteLock)> {
-        self.websocket
-            .clone()
-            .map(|lock| (self.stream.clone(), lock))
-    }
-
     /// Has the connection end: its thread wakes from whatever it waits for. A request that had
     /// already arrived on an idle connection is still read and answered.
     fn evict(&mut self) {
