@@ -437,27 +437,18 @@ impl Slots {
 
 impl Table {
     /// How many regular slots may be taken at present.
-    fn limit(&mut self, regular: usize) -> usize {
+    fn limit(&self, regular: usize) -> usize {
         match self.lowered {
             Some((limit, until)) if Instant::now() < until => limit,
-            _ => {
-                self.lowered = None;
-                regular
-            }
+            _ => regular,
         }
     }
 
     fn take(&mut self, kind: Kind, regular: usize) -> Option<usize> {
+        let taken = regular - self.free_regular.len();
         match kind {
-            Kind::Regular if self.lowered.is_none() => self.free_regular.pop(),
-            Kind::Regular => {
-                let taken = regular - self.free_regular.len();
-                if taken < self.limit(regular) {
-                    self.free_regular.pop()
-                } else {
-                    None
-                }
-            }
+            Kind::Regular if taken < self.limit(regular) => self.free_regular.pop(),
+            Kind::Regular => None,
             Kind::Overflow => self.free_overflow.pop(),
         }
     }
