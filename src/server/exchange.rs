@@ -5,6 +5,7 @@
 //! can follow it, and the connection ends.
 
 use std::fmt::Write;
+use std::mem;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -285,25 +286,19 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Refuses what could not be parsed. The log shows `shown`, or the first line as it came.
+    /// Refuses what could not be parsed; an HTTP/2 client has its response already. The log shows
+    /// `shown`, or the first line as it came.
     pub(super) fn refuse_head(&mut self, error: RequestError, shown: &[u8]) -> End {
-        self.refuse(error, shown, true)
-    }
-
-    /// Takes note of a refusal whose response was not HTTP/1.1.
-    pub(super) fn refuse_unanswered(&mut self, error: RequestError, shown: &[u8]) -> End {
-        self.refuse(error, shown, false)
-    }
-
-    fn refuse(&mut self, error: RequestError, shown: &[u8], respond: bool) -> End {
         self.requests += 1;
         self.set_client(None);
         let request_id = decimal::hex64(self.random.u64(..));
         self.buffers.dates.set(unix_now());
         let output_start = self.out.position();
-        let input = self.buffers.input.unread();
-        self.app().metrics.request_bytes.inc_by(input.len() as u64);
-        let came = input.trim_ascii_start();
+        // The input is used together with the rest of the connection.
+        let input = mem::take(&mut self.buffers.input);
+        let length = input.unread().len() as u64;
+        self.app().metrics.request_bytes.inc_by(length);
+        let came = input.unread().trim_ascii_start();
         let preamble = Preamble {
             common: &self.app().identity.common_fields,
             date: self.buffers.dates.http(),
@@ -313,20 +308,14 @@ impl<'a> Connection<'a> {
             head_only: came.starts_with(b"HEAD "),
             close: true,
         };
-        if respond {
+        if error != RequestError::Http2 {
             let head = Head::new(&mut self.out, error.status(), &preamble);
             handlers::refuse(head, &Refusal::from(error), "");
         }
-        let decision = Decision::refuse(Route::None, "", error);
-        let line_end = came.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
-        let first_line = &came[..line_end.unwrap_or(came.len())];
-        let line = if shown.is_empty() { first_line } else { shown };
-        let line = field::truncated(line, limits::LOGGED_VALUE_BYTES);
-        let mut raw = [0; limits::LOGGED_VALUE_BYTES];
-        raw[..line.len()].copy_from_slice(line);
-        let raw_length = line.len();
+        let mut lines = came.split(|byte| matches!(byte, b'\r' | b'\n'));
+        let first_line = lines.next().unwrap_or_default();
         let outcome = Outcome {
-            decision: &decision,
+            decision: &Decision::refuse(Route::None, "", error),
             status: error.status(),
             log_level: self.app().runtime().log_level,
             delay: Duration::ZERO,
@@ -336,7 +325,9 @@ impl<'a> Connection<'a> {
             output_start,
             broken_off: None,
         };
-        self.take_note(None, &raw[..raw_length], &outcome);
+        let line = if shown.is_empty() { first_line } else { shown };
+        self.take_note(None, line, &outcome);
+        self.buffers.input = input;
         End::Linger
     }
 

@@ -41,7 +41,7 @@ impl Connection<'_> {
             }
             Found::Http2 => {
                 self.refuse_http2();
-                self.refuse_unanswered(RequestError::Http2, b"HTTP/2 connection preface");
+                self.refuse_head(RequestError::Http2, b"HTTP/2 connection preface");
                 // nginx drops a response that comes together with the end of the connection.
                 End::Stall
             }
