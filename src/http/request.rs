@@ -93,6 +93,7 @@ pub struct Request {
     /// The method and the target: text, while the head may hold other bytes.
     line: String,
     method_length: usize,
+    /// Where the path and the query stand in the target.
     path: Range<usize>,
     query: Range<usize>,
     spans: Vec<Span>,
@@ -248,21 +249,8 @@ impl Request {
     }
 
     fn read_target(&mut self) -> Result<(), RequestError> {
-        let start = self.method_length;
-        let text = self.target();
-        let base = text.as_ptr() as usize;
-        let (path, query) = target::split(self.method, text).ok_or(RequestError::Target)?;
-        // An empty path reads as `/`, which stands nowhere in the target.
-        let place = |part: &str| {
-            let offset = (part.as_ptr() as usize).wrapping_sub(base);
-            let inside = offset + part.len() <= text.len();
-            if inside {
-                start + offset..start + offset + part.len()
-            } else {
-                0..0
-            }
-        };
-        (self.path, self.query) = (place(path), place(query));
+        let parts = target::split(self.method, self.target());
+        (self.path, self.query) = parts.ok_or(RequestError::Target)?;
         Ok(())
     }
 
@@ -329,16 +317,15 @@ impl Request {
 
     /// The path of the target, or `*`.
     pub fn path(&self) -> &str {
-        if self.path.is_empty() {
-            "/"
-        } else {
-            &self.line[self.path.clone()]
+        match &self.target()[self.path.clone()] {
+            "" => "/",
+            path => path,
         }
     }
 
     /// The query of the target without its `?`.
     pub fn query(&self) -> &str {
-        &self.line[self.query.clone()]
+        &self.target()[self.query.clone()]
     }
 
     /// The names and values of all fields in the order they came.

@@ -5,32 +5,36 @@
 //! RFC 3986 section 3.2.2, with one addition: a target may hold UTF-8, because curl sends it raw.
 
 use std::net::Ipv6Addr;
+use std::ops::Range;
 
 use crate::http::request::Method;
 
-/// The path and the query of a target; `None` if it has no form that the method allows.
-pub fn split(method: Method, target: &str) -> Option<(&str, &str)> {
+/// Where the path and the query of a target stand; `None` if it has no form that the method allows.
+/// In absolute form the path may be empty.
+pub fn split(method: Method, target: &str) -> Option<(Range<usize>, Range<usize>)> {
     let may_stand = |byte: u8| byte > b' ' && byte != 0x7f && byte != b'#';
     // Without a way out the loop takes many bytes at once.
     if !target.bytes().fold(true, |all, byte| all & may_stand(byte)) {
         return None;
     }
+    let end = target.len();
     if method == Method::Connect {
         let (_, port) = target.rsplit_once(':')?;
-        return (!port.is_empty() && is_authority(target.as_bytes())).then_some((target, ""));
+        let valid = !port.is_empty() && is_authority(target.as_bytes());
+        return valid.then_some((0..end, end..end));
     }
     if target == "*" {
-        return (method == Method::Options).then_some((target, ""));
+        return (method == Method::Options).then_some((0..end, end..end));
     }
     let origin = if target.starts_with('/') {
         target
     } else {
         strip_authority(target)?
     };
-    let end = origin.bytes().position(|byte| byte == b'?');
-    let (path, query) = origin.split_at(end.unwrap_or(origin.len()));
-    let path = if path.is_empty() { "/" } else { path };
-    Some((path, query.get(1..).unwrap_or_default()))
+    let start = end - origin.len();
+    let mark = origin.bytes().position(|byte| byte == b'?');
+    let path_end = mark.map_or(end, |mark| start + mark);
+    Some((start..path_end, end.min(path_end + 1)..end))
 }
 
 /// What follows scheme and authority in a target in absolute form.
@@ -113,11 +117,15 @@ mod tests {
 
     #[test]
     fn forms() {
+        let split = |method, target: &'static str| {
+            split(method, target).map(|(path, query)| (&target[path], &target[query]))
+        };
         for (target, parts) in [
             ("/a/b?c=d?e", Some(("/a/b", "c=d?e"))),
             ("http://h:1/x?y", Some(("/x", "y"))),
-            ("HTTPS://h", Some(("/", ""))),
-            ("http://h?q", Some(("/", "q"))),
+            ("HTTPS://h", Some(("", ""))),
+            ("http://h?q", Some(("", "q"))),
+            ("/?", Some(("/", ""))),
             ("/", Some(("/", ""))),
             ("/a?b|{}[]^\"<>\\`", Some(("/a", "b|{}[]^\"<>\\`"))),
             ("/\u{e9}", Some(("/\u{e9}", ""))),
