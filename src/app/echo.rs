@@ -18,7 +18,7 @@ use crate::http::request::{Method, Request};
 use crate::http::response::{HTML, Head, JSON, Sent, TEXT};
 use crate::http::status::Status;
 use crate::http::websocket::frames::{FrameHeader, Opcode};
-use crate::http::websocket::handshake::{Handshake, handshake};
+use crate::http::websocket::handshake::Accept;
 
 /// Whether a field with this name, in lower case, is copied into the response.
 fn is_copied(name: &str) -> bool {
@@ -226,14 +226,11 @@ fn form(request: &Request) -> Form {
     }
 }
 
-/// Opens a WebSocket: the 101 response, and the description in JSON as the first message.
-pub fn websocket(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
-    let accept = match handshake(|name| exchange.request.values(name)) {
-        Handshake::Accept(accept) => accept,
-        _ => String::new(),
-    };
+/// Opens a WebSocket: the 101 response, and the description in JSON as the first message. `accept`
+/// answers the key.
+pub fn websocket(exchange: &Exchange<'_>, accept: &Accept, out: &mut OutputBuffer<'_>) -> Sent {
     let head = exchange.head(Status::SWITCHING_PROTOCOLS, out);
-    let accept = FieldValue::new(accept.as_bytes()).unwrap_or("".into());
+    let accept = FieldValue::new(accept).unwrap_or("".into());
     let sent = head.server_timing(exchange.delay).websocket(accept);
     let mut message = Vec::new();
     let numbers = numbers(exchange);

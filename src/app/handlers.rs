@@ -20,7 +20,7 @@ use crate::http::request::{Framing, Method, Request, Version};
 use crate::http::response::{After, Head, JSON, Sent, TEXT};
 use crate::http::route::Route;
 use crate::http::status::Status;
-use crate::http::websocket::handshake::{Handshake, handshake};
+use crate::http::websocket::handshake::{Accept, Handshake, handshake};
 use crate::limits;
 use crate::observe::metrics::{self, Fault, Faults};
 
@@ -29,8 +29,8 @@ use crate::observe::metrics::{self, Fault, Faults};
 pub enum Action<'a> {
     /// Send the echo.
     Echo,
-    /// Open a WebSocket.
-    WebSocket,
+    /// Open a WebSocket; this answers its key.
+    WebSocket(Accept),
     /// Answer 500 because of the error rate.
     FailByRate,
     /// Use a core for so long, then send the echo.
@@ -228,12 +228,12 @@ fn decide_echo<'a>(
         }
         None => Duration::ZERO,
     };
-    if asks_for_websocket(request, controls)? {
+    if let Some(accept) = asks_for_websocket(request, controls)? {
         return Ok(Decision {
             controls,
             delay,
             health_check,
-            ..Decision::now(Route::WebSocket, "", Action::WebSocket)
+            ..Decision::now(Route::WebSocket, "", Action::WebSocket(accept))
         });
     }
     let plain = controls.status.is_none() && controls.fault.is_none() && !health_check;
@@ -258,18 +258,21 @@ fn decide_echo<'a>(
     })
 }
 
-/// Whether a request opens a WebSocket: one that would reach the echo, and asks for no status and
-/// no fault. HTTP/1.0 knows no `Upgrade` (RFC 9110 section 7.8).
-fn asks_for_websocket(request: &Request, controls: Controls) -> Result<bool, RequestError> {
+/// The answer to the key of a request that opens a WebSocket: one that would reach the echo, and
+/// asks for no status and no fault. HTTP/1.0 knows no `Upgrade` (RFC 9110 section 7.8).
+fn asks_for_websocket(
+    request: &Request,
+    controls: Controls,
+) -> Result<Option<Accept>, RequestError> {
     let plain =
         controls.status.is_none() && controls.fault.is_none() && request.framing == Framing::None;
     let may_upgrade = request.method == Method::Get && request.version == Version::Http11;
     if !may_upgrade || !request.names_fields || !plain {
-        return Ok(false);
+        return Ok(None);
     }
-    match handshake(|name| request.values(name)) {
-        Handshake::NotWebSocket => Ok(false),
-        Handshake::Accept(_) => Ok(true),
+    match handshake(request) {
+        Handshake::NotWebSocket => Ok(None),
+        Handshake::Accept(accept) => Ok(Some(accept)),
         Handshake::OtherVersion => Err(RequestError::WebSocketVersion),
         Handshake::BadKey => Err(RequestError::WebSocketKey),
     }
@@ -363,7 +366,7 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
     }
     match *action {
         Action::Echo => echo::respond(exchange, out),
-        Action::WebSocket => echo::websocket(exchange, out),
+        Action::WebSocket(accept) => echo::websocket(exchange, &accept, out),
         Action::FailByRate => {
             let head = exchange.head(Status::INTERNAL_SERVER_ERROR, out);
             let text = b"500 Internal Server Error: injected by the error rate\n";

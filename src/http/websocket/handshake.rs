@@ -7,52 +7,50 @@
 //! SHA-1 protects nothing in this place: the key is public, and nobody gains by finding another key with the same hash.
 
 use crate::http::base64;
+use crate::http::field;
 use crate::http::field_name::FieldName;
+use crate::http::request::Request;
 
 /// What RFC 6455 section 1.3 appends to the key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The value of `Sec-WebSocket-Accept`: the base64 of a SHA-1 hash.
+pub type Accept = [u8; 28];
 
 /// What a request's fields say about a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handshake {
     /// It does not ask for one.
     NotWebSocket,
-    /// It asks for one: 101 with this `Sec-WebSocket-Accept`.
-    Accept(String),
+    /// It asks for one: 101 with this answer to its key.
+    Accept(Accept),
     /// It asks for another version: 426 with `Sec-WebSocket-Version: 13`.
     OtherVersion,
     /// Its key is not the base64 of 16 bytes: 400.
     BadKey,
 }
 
-/// Judges a GET request of HTTP/1.1 by its fields; `values` gives the values of the fields with a name.
-pub fn handshake<'a, I>(values: impl Fn(FieldName) -> I) -> Handshake
-where
-    I: Iterator<Item = &'a [u8]>,
-{
-    let upgrades = lists(values(FieldName::Upgrade), b"websocket");
-    if !upgrades || !lists(values(FieldName::Connection), b"upgrade") {
+/// Judges a GET request of HTTP/1.1 by its fields.
+pub fn handshake(request: &Request) -> Handshake {
+    let lists = |name, token: &str| {
+        let mut members = request.values(name).flat_map(field::list);
+        members.any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+    };
+    if !lists(FieldName::Upgrade, "websocket") || !lists(FieldName::Connection, "upgrade") {
         return Handshake::NotWebSocket;
     }
-    if only(values(FieldName::SecWebSocketVersion)) != Some(b"13") {
+    if only(request.values(FieldName::SecWebSocketVersion)) != Some(b"13") {
         return Handshake::OtherVersion;
     }
-    match only(values(FieldName::SecWebSocketKey)) {
+    match only(request.values(FieldName::SecWebSocketKey)) {
         Some(key) if is_key(key) => Handshake::Accept(accept(key)),
         _ => Handshake::BadKey,
     }
 }
 
-/// Whether one of the comma-separated lists contains the token, in any case.
-fn lists<'a>(values: impl Iterator<Item = &'a [u8]>, token: &[u8]) -> bool {
-    let mut members = values.flat_map(|value| value.split(|&byte| byte == b','));
-    members.any(|member| member.trim_ascii().eq_ignore_ascii_case(token))
-}
-
 /// The value of a field that has to stand exactly once.
 fn only<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
-    let value = values.next()?;
-    values.next().is_none().then(|| value.trim_ascii())
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// Whether this is the base64 of 16 bytes. The four bits that stand for no byte may be anything (RFC 4648 section 3.5
@@ -62,8 +60,12 @@ fn is_key(value: &[u8]) -> bool {
     digits.len() == 22 && digits.iter().all(|digit| base64::ALPHABET.contains(digit))
 }
 
-fn accept(key: &[u8]) -> String {
-    base64::encode(&sha1(&[key, GUID].concat())).collect()
+fn accept(key: &[u8]) -> Accept {
+    let (mut accept, digest) = ([0; 28], sha1(&[key, GUID].concat()));
+    for (byte, digit) in accept.iter_mut().zip(base64::encode(&digest)) {
+        *byte = digit as u8;
+    }
+    accept
 }
 
 /// SHA-1 (RFC 3174).
@@ -146,17 +148,14 @@ mod tests {
 
     /// The handshake of a request with these fields, one a line.
     fn judge(fields: &str) -> Handshake {
-        let fields: Vec<_> = fields
-            .lines()
-            .filter_map(|line| line.split_once(": "))
-            .collect();
-        handshake(|wanted| {
-            let wanted = wanted.label();
-            let named = fields
-                .iter()
-                .filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
-            named.map(|(_, value)| value.as_bytes())
-        })
+        let fields = fields.replace('\n', "\r\n");
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n\r\n",
+            fields.trim_start()
+        );
+        let mut request = Request::default();
+        assert!(request.parse(head.as_bytes(), 1 << 20).unwrap().is_some());
+        handshake(&request)
     }
 
     const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
@@ -164,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_6455() {
-        let accept = Handshake::Accept("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned());
+        let accept = Handshake::Accept(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         for asks in [
             ASKS,
             "Upgrade: h2c, WebSocket\nConnection: keep-alive, upgrade",
