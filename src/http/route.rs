@@ -77,38 +77,32 @@ impl Routes {
 }
 
 fn find(path: &str) -> (Route, &str) {
-    // Nearly every request asks for the echo, and most of them for `/`.
-    if path.len() < 2 {
-        return (
-            if path == "*" {
-                Route::Asterisk
-            } else {
-                Route::Echo
-            },
-            "",
-        );
-    }
-    let path = &path[1..];
-    let end = path.bytes().position(|byte| byte == b'/');
-    let (first, rest) = path.split_at(end.unwrap_or(path.len()));
-    let (takes_parameter, parameter) = (end.is_some(), rest.get(1..).unwrap_or_default());
-    let route = match (first, takes_parameter, parameter) {
+    let path = match path.strip_prefix('/') {
+        Some(path) => path,
+        None if path == "*" => return (Route::Asterisk, ""),
+        None => return (Route::Echo, ""),
+    };
+    let (first, parameter) = match path.split_once('/') {
+        Some((first, parameter)) => (first, Some(parameter)),
+        None => (path, None),
+    };
+    let route = match (first, parameter) {
         // With a slash at its end a probe still means the probe: the echo would stay green.
-        ("healthz" | "livez", _, "") => Route::Healthz,
-        ("readyz", _, "") => Route::Readyz,
-        ("metrics", _, "") => Route::Metrics,
-        ("version", _, "") => Route::Version,
-        ("upload", _, "") => Route::Upload,
-        ("events", _, "") => Route::Events,
-        ("favicon.ico", false, "") => Route::Favicon,
-        ("status", true, _) => Route::Status,
-        ("delay", true, _) => Route::Delay,
-        ("bytes", true, _) => Route::Bytes,
-        ("burn", true, _) => Route::Burn,
-        ("admin", _, _) => Route::Admin,
+        ("healthz" | "livez", None | Some("")) => Route::Healthz,
+        ("readyz", None | Some("")) => Route::Readyz,
+        ("metrics", None | Some("")) => Route::Metrics,
+        ("version", None | Some("")) => Route::Version,
+        ("upload", None | Some("")) => Route::Upload,
+        ("events", None | Some("")) => Route::Events,
+        ("favicon.ico", None) => Route::Favicon,
+        ("status", Some(_)) => Route::Status,
+        ("delay", Some(_)) => Route::Delay,
+        ("bytes", Some(_)) => Route::Bytes,
+        ("burn", Some(_)) => Route::Burn,
+        ("admin", _) => Route::Admin,
         _ => return (Route::Echo, ""),
     };
-    (route, parameter)
+    (route, parameter.unwrap_or_default())
 }
 
 impl Route {
