@@ -545,13 +545,9 @@ fn explain_request_line(error: httparse::Error, line: &[u8], rest: &[u8]) -> Req
 
 /// Whether there is a CR without LF or an LF without CR.
 fn has_bare_line_end(bytes: &[u8]) -> bool {
-    let bare_cr = bytes
+    bytes
         .windows(2)
-        .any(|pair| pair[0] == b'\r' && pair[1] != b'\n');
-    bare_cr
-        || bytes
-            .windows(2)
-            .any(|pair| pair[0] != b'\r' && pair[1] == b'\n')
+        .any(|pair| (pair[0] == b'\r') != (pair[1] == b'\n'))
 }
 
 /// Reads the digits of a `Content-Length`; a number beyond 64 bits is above any limit.
