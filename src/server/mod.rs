@@ -275,10 +275,10 @@ impl<'a> Acceptor<'a> {
         let mut buffers = Buffers::default();
         while let Some((stream, peer)) = self.next() {
             let local = self.listener.local_addr_of(&stream);
-            let permit = local
+            let mut permit = local
                 .ok()
                 .and_then(|local| Some((server.slots.admit(stream)?, local)));
-            let alone = !self.leave_to_follower(scope, permit.as_ref().map(|(permit, _)| permit));
+            let alone = !self.leave_to_follower(scope, permit.as_mut().map(|(permit, _)| permit));
             match permit {
                 Some((permit, local)) => {
                     self.serve(&permit, (peer, local), alone, &mut buffers);
@@ -302,7 +302,7 @@ impl<'a> Acceptor<'a> {
     fn leave_to_follower<'scope>(
         self,
         scope: &'scope Scope<'scope, 'a>,
-        permit: Option<&Permit<'_>>,
+        permit: Option<&mut Permit<'_>>,
     ) -> bool
     where
         'a: 'scope,

@@ -14,7 +14,6 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -138,7 +137,7 @@ pub struct Permit<'a> {
     slots: &'a Slots,
     index: usize,
     stream: Arc<TcpStream>,
-    shed: AtomicBool,
+    shed: bool,
 }
 
 impl Slots {
@@ -195,12 +194,11 @@ impl Slots {
         {
             occupant.evict();
         }
-        let shed = AtomicBool::new(index >= self.regular);
         let permit = Permit {
             slots: self,
             index,
             stream,
-            shed,
+            shed: index >= self.regular,
         };
         (!self.stage.reached(Stage::Cut)).then_some(permit)
     }
@@ -514,12 +512,12 @@ impl Permit<'_> {
 
     /// Whether the connection gets one response and no more.
     pub fn is_shed(&self) -> bool {
-        self.shed.load(SeqCst)
+        self.shed
     }
 
     /// Gives the connection one response and no more.
-    pub fn shed(&self) {
-        self.shed.store(true, SeqCst);
+    pub fn shed(&mut self) {
+        self.shed = true;
     }
 
     /// A request head has begun and is not whole; `began` is when its client could begin. Later
