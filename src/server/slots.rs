@@ -862,14 +862,6 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_one_within_its_second_stays() {
-        let slots = slots(1, 1);
-        let (_a, idle) = admit_young(&slots, Phase::Idle);
-        assert!(slots.admit(connection().1).unwrap().is_shed());
-        assert!(!idle.is_evicted());
-    }
-
-    #[test]
     fn an_evicted_one_reads_what_had_arrived_and_answers() {
         let slots = slots(1, 0);
         let (mut client, idle) = admit(&slots, Phase::Idle, SECOND);
