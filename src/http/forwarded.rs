@@ -62,11 +62,7 @@ impl Network {
     /// The bits of the address that this network's prefix covers.
     fn masked(self, address: IpAddr) -> u128 {
         let host_bits = if address.is_ipv4() { 32 } else { 128 } - self.prefix;
-        bits(address)
-            .checked_shr(host_bits)
-            .unwrap_or(0)
-            .checked_shl(host_bits)
-            .unwrap_or(0)
+        bits(address) & u128::MAX.checked_shl(host_bits).unwrap_or(0)
     }
 }
 
@@ -97,6 +93,11 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
+/// Whether an address lies in one of the trusted networks.
+pub fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
+    trusted.iter().any(|network| network.contains(address))
+}
+
 /// The address of the client that `peer` speaks for, given the values of the `X-Forwarded-For`
 /// fields in the order they came.
 ///
@@ -106,10 +107,9 @@ pub fn client<'a>(
     trusted: &[Network],
     forwarded: impl DoubleEndedIterator<Item = &'a [u8]>,
 ) -> IpAddr {
-    let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
     let mut client = peer;
     let mut claims = forwarded.rev().flat_map(|value| field::list(value).rev());
-    while is_trusted(client) {
+    while is_trusted(client, trusted) {
         match claims.next().and_then(address) {
             Some(claimed) => client = claimed,
             None => break,

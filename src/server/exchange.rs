@@ -6,7 +6,6 @@
 
 use std::fmt::Write;
 use std::mem;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::app::controls::Refusal;
@@ -161,6 +160,7 @@ impl<'a> Connection<'a> {
         body: Option<Received>,
         delay: Duration,
     ) -> After {
+        let app = self.app();
         self.set_client(Some(request));
         let made_id;
         let request_id = if let Some(sent_id) = sent_id(request) {
@@ -174,7 +174,7 @@ impl<'a> Connection<'a> {
         let (output_start, received) = (self.out.position(), body.unwrap_or_default());
         let sent = {
             let exchange = Exchange {
-                app: self.app(),
+                app,
                 host: &self.machine(),
                 settings,
                 request,
@@ -183,7 +183,7 @@ impl<'a> Connection<'a> {
                 body: self.buffers.body(received),
                 client: &self.client,
                 peer: &self.peer,
-                peer_trusted: self.is_trusted(self.peer_ip),
+                peer_trusted: forwarded::is_trusted(self.peer_ip, &app.config.trusted_proxies),
                 local: &self.local,
                 request_id,
                 dates: &self.buffers.dates,
@@ -196,21 +196,18 @@ impl<'a> Connection<'a> {
             (self.server.respond)(&exchange, &decision.action, &mut self.out)
         };
         let messages = (sent.after == After::WebSocket).then(|| self.websocket());
-        self.take_note(
-            Some(request),
-            b"",
-            &Outcome {
-                decision,
-                status: sent.status,
-                log_level: settings.log_level,
-                delay,
-                request_id,
-                body: received,
-                messages,
-                output_start,
-                broken_off: self.why_broken_off(sent.after, decision),
-            },
-        );
+        let outcome = Outcome {
+            decision,
+            status: sent.status,
+            log_level: settings.log_level,
+            delay,
+            request_id,
+            body: received,
+            messages,
+            output_start,
+            broken_off: self.why_broken_off(sent.after, decision),
+        };
+        self.take_note(Some(request), b"", &outcome);
         sent.after
     }
 
@@ -390,11 +387,6 @@ impl<'a> Connection<'a> {
         if self.buffers.pending.lines.len() > limits::PENDING_LOG_BYTES {
             self.flush();
         }
-    }
-
-    fn is_trusted(&self, address: IpAddr) -> bool {
-        let trusted = &self.app().config.trusted_proxies;
-        trusted.iter().any(|network| network.contains(address))
     }
 
     /// Writes the address of the client: the peer, or the one that trusted proxies name.
