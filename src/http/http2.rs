@@ -13,7 +13,7 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// To be sent as soon as the preface is recognised, because gRPC clients wait for it before they send a request.
 pub const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 /// What the client is told.
-pub const TEXT: &str = "this server speaks HTTP/1.1, not HTTP/2 and not gRPC";
+const TEXT: &str = "this server speaks HTTP/1.1, not HTTP/2 and not gRPC";
 
 /// The length of a frame's header: a length of three bytes, a type, flags, and the number of a stream.
 const FRAME_HEADER: usize = 9;

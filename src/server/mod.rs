@@ -148,12 +148,8 @@ impl Server {
 
     /// The limit of the host that lowered the number of connections, in words.
     pub fn lowered_by(&self) -> Option<(usize, &str)> {
-        let Capacity {
-            connections,
-            lowered_by,
-            ..
-        } = &self.capacity;
-        lowered_by.as_deref().map(|limit| (*connections, limit))
+        let limit = self.capacity.lowered_by.as_deref()?;
+        Some((self.capacity.connections, limit))
     }
 
     /// Counts of connections and requests at this time.

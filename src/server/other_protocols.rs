@@ -1,7 +1,5 @@
 //! Connections that begin with another protocol: they are told so in words, and so is the log.
 
-use std::time::Instant;
-
 use crate::http::error::RequestError;
 use crate::http::http2;
 use crate::http::other_protocols::{Found, recognise};
@@ -54,7 +52,7 @@ impl Connection<'_> {
     /// Tells an HTTP/2 client in its own protocol that this server does not speak it.
     fn refuse_http2(&mut self) {
         self.out.put(http2::SETTINGS);
-        let deadline: Instant = self.started + self.app().config.header_timeout;
+        let deadline = self.started + self.app().config.header_timeout;
         let limit = self.app().config.max_head;
         loop {
             let input = self.buffers.input.unread();
