@@ -123,11 +123,12 @@ impl Controller {
             .min()
     }
 
-    /// The name of the controller in version 1, and its files for the limit and the use.
-    fn files(self) -> (&'static str, [&'static str; 2], &'static str) {
+    /// The name of the controller in version 1, its files for the limit, and the one for the use if
+    /// that counts. Memory in use does not: the cache of files is in it, which makes room by itself.
+    fn files(self) -> (&'static str, &'static [&'static str], Option<&'static str>) {
         match self {
-            Controller::Pids => ("pids", ["pids.max", "pids.max"], "pids.current"),
-            Controller::Memory => ("memory", ["memory.max", "memory.limit_in_bytes"], ""),
+            Controller::Pids => ("pids", &["pids.max"], Some("pids.current")),
+            Controller::Memory => ("memory", &["memory.max", "memory.limit_in_bytes"], None),
         }
     }
 
@@ -160,7 +161,8 @@ impl Controller {
         };
         let left = |directory: &Path| {
             let limit = limits.iter().find_map(|file| number(directory, file))?;
-            Some(limit.saturating_sub(number(directory, used).unwrap_or_default()))
+            let used = used.and_then(|file| number(directory, file));
+            Some(limit.saturating_sub(used.unwrap_or_default()))
         };
         let directory = root.join(path);
         let within = directory
