@@ -141,8 +141,6 @@ pub(super) struct Connection<'a> {
     /// When the last response ended.
     pub(super) responded: Instant,
     reader: Reader<'a>,
-    /// The end of a shed connection's time.
-    deadline: Option<Instant>,
     /// Whether more than a second passed before the last request: then the connection waits without
     /// its buffers.
     pauses: bool,
@@ -167,9 +165,9 @@ pub fn serve(
     } else {
         limits::SHED_TIME
     };
-    let deadline = permit.is_shed().then(|| now + shed_time);
+    let end = permit.is_shed().then(|| now + shed_time);
     let (app, taken) = (&server.app, &server.app.metrics.response_bytes);
-    let mut writer = Writer::new(transport, app.config.write_timeout, deadline, taken);
+    let mut writer = Writer::new(transport, app.config.write_timeout, end, taken);
     let (peer, local) = addresses;
     let peer_ip = peer.ip().to_canonical();
     let mut connection = Connection {
@@ -187,8 +185,7 @@ pub fn serve(
         idle: Duration::ZERO,
         requests: 0,
         responded: now,
-        reader: Reader::new(transport),
-        deadline,
+        reader: Reader::new(transport, end),
         pauses: false,
     };
     connection.run();
@@ -314,7 +311,7 @@ impl<'a> Connection<'a> {
         }
         let start = self.responded;
         let limit = self.app().config.idle_timeout;
-        if !self.pauses && self.deadline.is_none() {
+        if !self.pauses && !self.permit.is_shed() {
             let room = self.buffers.input.room(limits::READ_BYTES);
             match self.reader.try_read(room, limit.min(limits::KEEP_BUFFERS)) {
                 Ok(count) => {
@@ -338,7 +335,6 @@ impl<'a> Connection<'a> {
     #[inline(never)]
     fn read_into_stack(&mut self, deadline: Instant) -> io::Result<usize> {
         let mut bytes = [0; limits::SMALL_READ_BYTES];
-        let deadline = self.deadline.map_or(deadline, |end| end.min(deadline));
         let count = self.reader.read(&mut bytes, Instant::now(), deadline)?;
         self.buffers.input.room(count)[..count].copy_from_slice(&bytes[..count]);
         self.buffers.input.arrived(count);
@@ -351,7 +347,6 @@ impl<'a> Connection<'a> {
         if !self.flush() {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let deadline = self.deadline.map_or(deadline, |end| end.min(deadline));
         let room = self.buffers.input.room(least);
         let count = self.reader.read(room, Instant::now(), deadline)?;
         self.buffers.input.arrived(count);

@@ -60,20 +60,24 @@ impl TimeLimit {
 pub struct Reader<'a> {
     transport: &'a dyn Transport,
     limit: TimeLimit,
+    /// The end of all reading, for a connection that is shed.
+    end: Option<Instant>,
 }
 
 impl<'a> Reader<'a> {
     /// The reading side of a transport that has no time limit yet.
-    pub fn new(transport: &'a dyn Transport) -> Reader<'a> {
+    pub fn new(transport: &'a dyn Transport, end: Option<Instant>) -> Reader<'a> {
         Reader {
             transport,
             limit: TimeLimit(Duration::ZERO),
+            end,
         }
     }
 
     /// Reads some bytes until a deadline; `TimedOut` once it has passed. `now` is the time, as far
     /// as it is known.
     pub fn read(&mut self, room: &mut [u8], now: Instant, deadline: Instant) -> io::Result<usize> {
+        let deadline = self.end.map_or(deadline, |end| deadline.min(end));
         let mut left = deadline.saturating_duration_since(now);
         while !left.is_zero() {
             if let Some(limit) = self.limit.adjust(left) {
@@ -96,13 +100,7 @@ impl<'a> Reader<'a> {
             self.transport.set_read_timeout(within)?;
             self.limit.0 = within;
         }
-        self.transport.read(room).map_err(|error| {
-            if is_early_end(&error) {
-                ErrorKind::TimedOut.into()
-            } else {
-                error
-            }
-        })
+        self.transport.read(room).map_err(timed_out)
     }
 
     /// Tells the peer that nothing more will be written.
@@ -200,18 +198,21 @@ fn is_early_end(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
+/// The error of a call after which nothing is tried again.
+fn timed_out(error: io::Error) -> io::Error {
+    if is_early_end(&error) {
+        ErrorKind::TimedOut.into()
+    } else {
+        error
+    }
+}
+
 /// Tries once more without waiting; `TimedOut` if there is nothing to be had.
 fn at_once<T>(transport: &dyn Transport, attempt: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     transport.set_nonblocking(true)?;
     let result = attempt();
     transport.set_nonblocking(false)?;
-    result.map_err(|error| {
-        if is_early_end(&error) {
-            ErrorKind::TimedOut.into()
-        } else {
-            error
-        }
-    })
+    result.map_err(timed_out)
 }
 
 #[cfg(test)]
@@ -322,7 +323,7 @@ mod tests {
     fn read(steps: &[Step], within: Duration) -> (Result<usize, ErrorKind>, Vec<Call>) {
         let scripted = Scripted::new(steps);
         let now = Instant::now();
-        let result = Reader::new(&scripted).read(&mut [], now, now + within);
+        let result = Reader::new(&scripted, None).read(&mut [], now, now + within);
         (result.map_err(|error| error.kind()), scripted.calls())
     }
 
@@ -368,7 +369,7 @@ mod tests {
         scripted
             .steps
             .replace([Step::FrozenUntil(deadline), Step::Moved(7)].into());
-        let result = Reader::new(&scripted).read(&mut [], now, deadline);
+        let result = Reader::new(&scripted, None).read(&mut [], now, deadline);
         assert_eq!(result.unwrap(), 7);
         let limit = Call::ReadLimit(deadline - now);
         assert_eq!(scripted.calls(), [limit, WAITING, AT_ONCE]);
@@ -377,7 +378,7 @@ mod tests {
     #[test]
     fn a_limit_stays_while_it_is_near_enough() {
         let scripted = Scripted::new(&[Step::Moved(1); 4]);
-        let mut reader = Reader::new(&scripted);
+        let mut reader = Reader::new(&scripted, None);
         let now = Instant::now();
         let mut read = |within| reader.read(&mut [], now, now + within).unwrap();
         read(80 * SECOND);
@@ -402,7 +403,7 @@ mod tests {
     #[test]
     fn a_try_costs_one_call() {
         let scripted = Scripted::new(&[Step::Failed(ErrorKind::WouldBlock), Step::Moved(5)]);
-        let mut reader = Reader::new(&scripted);
+        let mut reader = Reader::new(&scripted, None);
         let error = reader.try_read(&mut [], SECOND).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(reader.try_read(&mut [], SECOND).unwrap(), 5);
