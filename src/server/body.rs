@@ -236,7 +236,7 @@ impl Connection<'_> {
             Ok(0) if self.permit.is_evicted() => Err(RequestError::BodyTimeout.into()),
             Ok(count @ 1..) => {
                 let now = Instant::now();
-                self.permit.request_begun(now);
+                self.permit.active(now);
                 pace.recent += count;
                 if pace.recent >= limits::BODY_PROGRESS_BYTES {
                     (pace.came, pace.recent) = (now, 0);

@@ -247,7 +247,7 @@ impl<'a> Connection<'a> {
             let input = &mut self.buffers.input;
             if let Some(length) = request.parse(input.unread(), max_head)? {
                 input.take(length);
-                self.permit.request_begun(self.started);
+                self.permit.active(self.started);
                 return Ok(Arrived::Request);
             }
             if !self.read_line()? {

@@ -33,12 +33,12 @@ use crate::server::shutdown::Stage;
 use crate::server::slots::Permit;
 
 /// What a handler may ask of the server.
-struct Machine<'a> {
+struct ServerHost<'a> {
     server: &'a Server,
     permit: &'a Permit<'a>,
 }
 
-impl Host for Machine<'_> {
+impl Host for ServerHost<'_> {
     fn draining(&self) -> bool {
         self.server.slots.stage().reached(Stage::Draining)
     }
@@ -63,7 +63,7 @@ impl Host for Machine<'_> {
 }
 
 /// What the log line and the metrics tell of a response besides its request.
-struct Outcome<'a> {
+struct ResponseFacts<'a> {
     decision: &'a Decision<'a>,
     status: Status,
     /// The log's level, as it was when the request came.
@@ -175,7 +175,7 @@ impl<'a> Connection<'a> {
         let sent = {
             let exchange = Exchange {
                 app,
-                host: &self.machine(),
+                host: &self.host(),
                 settings,
                 request,
                 route: decision.route,
@@ -196,7 +196,7 @@ impl<'a> Connection<'a> {
             (self.server.respond)(&exchange, &decision.action, &mut self.out)
         };
         let messages = (sent.after == After::WebSocket).then(|| self.websocket());
-        let outcome = Outcome {
+        let facts = ResponseFacts {
             decision,
             status: sent.status,
             log_level: settings.log_level,
@@ -207,7 +207,7 @@ impl<'a> Connection<'a> {
             output_start,
             broken_off: self.why_broken_off(sent.after, decision),
         };
-        self.take_note(Some(request), b"", &outcome);
+        self.take_note(Some(request), b"", &facts);
         sent.after
     }
 
@@ -224,8 +224,8 @@ impl<'a> Connection<'a> {
     }
 
     /// What a handler may ask of the server.
-    fn machine(&self) -> Machine<'a> {
-        Machine {
+    fn host(&self) -> ServerHost<'a> {
+        ServerHost {
             server: self.server,
             permit: self.permit,
         }
@@ -246,7 +246,7 @@ impl<'a> Connection<'a> {
         let Some(body) = body.filter(|_| !leaves) else {
             return true;
         };
-        if !self.permit.is_leaving() {
+        if !self.permit.closes_after_next_response() {
             return false;
         }
         let next = &self.buffers.input.unread()[body.in_input..];
@@ -311,7 +311,7 @@ impl<'a> Connection<'a> {
         }
         let mut lines = came.split(|byte| matches!(byte, b'\r' | b'\n'));
         let first_line = lines.next().unwrap_or_default();
-        let outcome = Outcome {
+        let facts = ResponseFacts {
             decision: &Decision::refuse(Route::None, "", error),
             status: error.status(),
             log_level: self.app().runtime().log_level,
@@ -323,17 +323,17 @@ impl<'a> Connection<'a> {
             broken_off: None,
         };
         let line = if shown.is_empty() { first_line } else { shown };
-        self.take_note(None, line, &outcome);
+        self.take_note(None, line, &facts);
         self.buffers.input = input;
         End::Linger
     }
 
     /// Counts and logs a response.
-    fn take_note(&mut self, request: Option<&Request>, raw: &[u8], outcome: &Outcome<'_>) {
-        let (app, decision) = (self.app(), outcome.decision);
+    fn take_note(&mut self, request: Option<&Request>, raw: &[u8], facts: &ResponseFacts<'_>) {
+        let (app, decision) = (self.app(), facts.decision);
         self.responded = Instant::now();
         let duration = self.responded.saturating_duration_since(self.started);
-        let (status, refused) = (outcome.status, decision.refused());
+        let (status, refused) = (facts.status, decision.refused());
         if let Some(error) = refused {
             app.metrics.rejected(error);
         }
@@ -347,7 +347,7 @@ impl<'a> Connection<'a> {
                 .responded(decision.route, method, status, duration);
         }
         let level = access_log::level(decision.route, status, decision.asked_for_status());
-        let logged = level <= outcome.log_level;
+        let logged = level <= facts.log_level;
         if logged {
             let entry = Entry {
                 client: &self.client,
@@ -357,13 +357,13 @@ impl<'a> Connection<'a> {
                 route: decision.route,
                 status,
                 level,
-                bytes: self.out.position() - outcome.output_start,
+                bytes: self.out.position() - facts.output_start,
                 duration,
-                delay: outcome.delay,
-                request_id: outcome.request_id,
+                delay: facts.delay,
+                request_id: facts.request_id,
                 refused,
                 faults,
-                messages: outcome.messages,
+                messages: facts.messages,
             };
             let buffers = &mut *self.buffers;
             entry.write(
@@ -376,11 +376,11 @@ impl<'a> Connection<'a> {
         self.buffers
             .pending
             .add(self.out.position(), logged, !decision.route.is_probe());
-        if let Some(why) = outcome.broken_off {
+        if let Some(why) = facts.broken_off {
             self.buffers.pending.break_off(why);
         }
         if let Some(request) = request {
-            let body = self.buffers.body_bytes(outcome.body);
+            let body = self.buffers.body_bytes(facts.body);
             app.recent
                 .remember(request, &self.client, body, status, duration);
         }

@@ -214,7 +214,7 @@ impl Slots {
                 return Some(index);
             }
             // An evicted connection that got a request instead does not leave: evict another one.
-            if !evicted.is_some_and(|index| self.is_leaving(index)) {
+            if !evicted.is_some_and(|index| self.will_free_its_slot(index)) {
                 evicted = self.evict(&mut table, kind, Instant::now());
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -229,7 +229,7 @@ impl Slots {
     }
 
     /// Whether the connection in a slot was evicted and has no request to answer before it ends.
-    fn is_leaving(&self, index: usize) -> bool {
+    fn will_free_its_slot(&self, index: usize) -> bool {
         let slot = self.slot(index);
         slot.as_ref()
             .is_some_and(|occupant| occupant.evicted && occupant.phase != Phase::Active)
@@ -533,7 +533,7 @@ impl Permit<'_> {
 
     /// A whole request head or more of a body is here; `now` is the time. An evicted connection that
     /// gets one still answers it, so the newcomer has to evict another.
-    pub fn request_begun(&self, now: Instant) {
+    pub fn active(&self, now: Instant) {
         if self.enter(Phase::Active, now) {
             let table = self.slots.table();
             self.slots.notify(&table);
@@ -595,7 +595,7 @@ impl Permit<'_> {
     }
 
     /// Whether the next response is the connection's last.
-    pub fn is_leaving(&self) -> bool {
+    pub fn closes_after_next_response(&self) -> bool {
         self.is_shed() || self.slots.stage.reached(Stage::Draining) || self.is_evicted()
     }
 
@@ -774,7 +774,7 @@ mod tests {
         let order = [&gone, &lingering, &new, &head, &body, &longest_idle, &idle];
         check_order(&slots, Kind::Regular, &order);
         assert!(order.into_iter().all(Permit::is_evicted));
-        assert!(order.into_iter().all(Permit::is_leaving));
+        assert!(order.into_iter().all(Permit::closes_after_next_response));
     }
 
     #[test]
@@ -838,12 +838,12 @@ mod tests {
             let newcomer = scope.spawn(|| slots.take(Kind::Regular, MINUTE));
             wait_until("the first is evicted", || first.is_evicted());
             assert!(!second.is_evicted());
-            first.request_begun(Instant::now());
+            first.active(Instant::now());
             wait_for_end(&second);
             drop(second);
             assert_eq!(newcomer.join().unwrap(), Some(1));
         });
-        assert!(first.is_leaving());
+        assert!(first.closes_after_next_response());
         assert_eq!(slots.snapshot().in_flight, 1);
     }
 
@@ -852,8 +852,8 @@ mod tests {
         let slots = slots(1, 1);
         let (_a, active) = admit(&slots, Phase::Active, SECOND);
         let (_b, shed) = admit_young(&slots, Phase::Active);
-        assert!(shed.is_shed() && shed.is_leaving());
-        assert!(!active.is_shed() && !active.is_leaving());
+        assert!(shed.is_shed() && shed.closes_after_next_response());
+        assert!(!active.is_shed() && !active.closes_after_next_response());
         assert!(slots.admit(connection().1).is_none());
         drop(active);
         assert!(!slots.admit(connection().1).unwrap().is_shed());
@@ -870,10 +870,10 @@ mod tests {
             stream(&idle).peek(&mut [0]).is_ok_and(|count| count == 1)
         });
         assert_eq!(evict(&slots, Kind::Regular), Some(0));
-        assert!(slots.is_leaving(0));
+        assert!(slots.will_free_its_slot(0));
         assert_eq!(stream(&idle).read(&mut [0; 9]).unwrap(), 1);
-        idle.request_begun(Instant::now());
-        assert!(!slots.is_leaving(0) && idle.is_leaving());
+        idle.active(Instant::now());
+        assert!(!slots.will_free_its_slot(0) && idle.closes_after_next_response());
         stream(&idle).write_all(b"y").unwrap();
         assert_eq!(client.read(&mut [0; 9]).unwrap(), 1);
         assert!(!idle.linger(), "an evicted one has no time to linger");
@@ -1023,9 +1023,9 @@ mod tests {
         let all = [&idle, &young, &new, &lingering, &head, &active];
         let evicted = || all.map(Permit::is_evicted);
 
-        assert!(!active.is_leaving());
+        assert!(!active.closes_after_next_response());
         slots.begin_drain();
-        assert!(all.iter().all(|permit| permit.is_leaving()));
+        assert!(all.iter().all(|permit| permit.closes_after_next_response()));
         assert!(slots.snapshot().draining);
         assert_eq!(evicted(), [false; 6]);
 
@@ -1033,7 +1033,7 @@ mod tests {
         assert_eq!(evicted(), [true, false, true, false, false, false]);
         wait_for_end(&idle);
         assert!(active.linger(), "there is time to linger");
-        active.request_begun(Instant::now());
+        active.active(Instant::now());
 
         young.idle(Instant::now());
         slots.end_idling();
@@ -1046,7 +1046,7 @@ mod tests {
 
     /// The port is closed after what waits in the kernel's queue, so some come late.
     #[test]
-    fn one_that_comes_after_that_does_not_wait_for_a_request() {
+    fn a_connection_admitted_after_end_idling_does_not_wait() {
         let slots = slots(2, 0);
         let (mut client, ours) = connection();
         client.write_all(b"x").unwrap();
@@ -1055,8 +1055,8 @@ mod tests {
         let late = slots.admit(ours).unwrap();
         assert_eq!(stream(&late).read(&mut [0; 9]).unwrap(), 1);
         wait_for_end(&late);
-        late.request_begun(Instant::now());
-        assert!(late.is_leaving());
+        late.active(Instant::now());
+        assert!(late.closes_after_next_response());
     }
 
     /// How long a connection sleeps in a thread of its own, up to `end`.
