@@ -54,7 +54,8 @@ impl Chunked {
         self.state == State::Done
     }
 
-    /// Decodes the next piece of input, hands its data on, and tells how many bytes of it belong to this body.
+    /// Decodes the next piece of input, hands its data on, and tells how many bytes of it belong to
+    /// this body.
     pub fn decode(
         &mut self,
         input: &[u8],

@@ -78,8 +78,8 @@ pub fn list_with_empty(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Whether a byte stands in bytes, usually few. Without a way out the loop takes many at once, which
-/// is three times faster here than the search of std.
+/// Whether a byte stands in bytes, usually few. The loop has no early exit, so the compiler checks
+/// many bytes at once, which is three times faster here than the search of std.
 pub fn holds(bytes: &[u8], byte: u8) -> bool {
     let found = bytes.iter().map(|other| u8::from(*other == byte));
     found.fold(0, |all, found| all | found) != 0

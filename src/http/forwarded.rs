@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::http::field;
 
-/// A network in CIDR notation, such as `10.0.0.0/8` or `fd00::/8`; a lone address is a network of one.
+/// A network in CIDR notation, such as `10.0.0.0/8` or `fd00::/8`; a lone address is a network of
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Network {
     address: IpAddr,

@@ -1,34 +1,40 @@
 //! The one thing that is said in HTTP/2 (RFC 9113): that this server does not speak it.
 //!
-//! A client that is sure of HTTP/2 starts with a fixed preface, and an HTTP/1.1 response would look like noise to it:
-//! curl then reports an empty reply. So the preface gets SETTINGS, and the first request a response with status 505 and
-//! a sentence, which curl prints. The same sentence stands in `grpc-message`, which gRPC clients print. GOAWAY follows.
+//! A client that is sure of HTTP/2 starts with a fixed preface, and an HTTP/1.1 response would look
+//! like noise to it: curl then reports an empty reply. So the preface gets SETTINGS, and the first
+//! request a response with status 505 and a sentence, which curl prints. The same sentence stands
+//! in `grpc-message`, which gRPC clients print. GOAWAY follows.
 //!
-//! A GOAWAY without a response says nothing to a person. gRPC's C library even takes such a request for unseen, and
-//! opens connection after connection until its deadline; a GOAWAY with `HTTP_1_1_REQUIRED` for a request in flight
-//! aborts its process (both seen with grpcio 1.85). A response and then `NO_ERROR` avoid both.
+//! A GOAWAY without a response says nothing to a person. gRPC's C library even takes such a request
+//! for unseen, and opens connection after connection until its deadline; a GOAWAY with
+//! `HTTP_1_1_REQUIRED` for a request in flight aborts its process (both seen with grpcio 1.85). A
+//! response and then `NO_ERROR` avoid both.
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// To be sent as soon as the preface is recognised, because gRPC clients wait for it before they send a request.
+/// To be sent as soon as the preface is recognised, because gRPC clients wait for it before they
+/// send a request.
 pub const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 /// What the client is told.
 const TEXT: &str = "this server speaks HTTP/1.1, not HTTP/2 and not gRPC";
 
-/// The length of a frame's header: a length of three bytes, a type, flags, and the number of a stream.
+/// The length of a frame's header: a length of three bytes, a type, flags, and the number of a
+/// stream.
 const FRAME_HEADER: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// The response to the first request in `received`, which starts with the preface; `None` while there is no request.
+/// The response to the first request in `received`, which starts with the preface; `None` while
+/// there is no request.
 ///
-/// GOAWAY lets the client close the connection. The server waits for that: nginx drops a response that comes together
-/// with the end of the connection.
+/// GOAWAY lets the client close the connection. The server waits for that: nginx drops a response
+/// that comes together with the end of the connection.
 pub fn refusal(received: &[u8]) -> Option<Vec<u8>> {
     let stream = first_request(received.strip_prefix(PREFACE)?)?;
-    // In HPACK (RFC 7541): names 8 and 31 of the static table with new values, and two fields that are spelled out.
+    // In HPACK (RFC 7541): names 8 and 31 of the static table with new values, and two fields that
+    // are spelled out.
     let status = b"\x08\x03505\x0f\x10\x0atext/plain";
     let names = b"\0\x0bgrpc-status\x0212\0\x0cgrpc-message";
     let grpc = [&names[..], &[TEXT.len() as u8], TEXT.as_bytes()].concat();

@@ -1,7 +1,7 @@
 //! HTTP/1.1 as bytes: no socket, no thread, no clock, so that tables test all of it.
 //!
 //! RFC 9110 and RFC 9112 are the specification. Where they leave a choice, the stricter reading is
-//! taken, because a lenient server behind a proxy is how requests get smuggled.
+//! taken, because a lenient server behind a proxy makes request smuggling possible.
 
 pub mod field;
 

@@ -1,11 +1,12 @@
 //! What arrives on the port but is not HTTP/1.x, recognised by its first bytes.
 //!
-//! TLS (RFC 8446), HTTP/2 (RFC 9113 section 3.4) and the PROXY protocol come from a wrong port, a wrong scheme or a
-//! wrong setting of a proxy. Who is told so, and with which names the client came, finds the mistake at once.
+//! TLS (RFC 8446), HTTP/2 (RFC 9113 section 3.4) and the PROXY protocol come from a wrong port, a
+//! wrong scheme or a wrong setting of a proxy. The refusal and the log line name the protocol and
+//! the names that the client asked for, so a person finds the mistake quickly.
 //!
-//! Invariant: an ordinary request is never held up. Its first byte decides, or one of the next few if it starts like
-//! one of the signatures, and no signature begins with a whole request. Strings from the wire are bounded, and only
-//! visible ASCII of them is kept.
+//! Invariant: an ordinary request is never held up. Its first byte decides, or one of the next few
+//! if it starts like one of the signatures, and no signature begins with a whole request. Strings
+//! from the wire are bounded, and only visible ASCII of them is kept.
 
 use super::http2;
 
@@ -58,8 +59,8 @@ const SIGNATURES: [(&[u8], Found); 5] = [
     (b"\r\n\r\n\0\r\nQUIT\n", Found::ProxyV2),
 ];
 
-/// Judges the first bytes of a connection; from `limit` bytes on it never asks for more. When the client sends no more,
-/// the number of its bytes is the limit.
+/// Judges the first bytes of a connection; from `limit` bytes on it never asks for more. When the
+/// client sends no more, the number of its bytes is the limit.
 pub fn recognise(bytes: &[u8], limit: usize) -> Found {
     let whole = bytes.len() >= limit;
     match bytes {
@@ -86,8 +87,8 @@ pub fn recognise(bytes: &[u8], limit: usize) -> Found {
     if whole { Found::Http } else { Found::NotYet }
 }
 
-/// The first handshake message, which may stand in several records; `None` while bytes are missing. Behind a record
-/// that is not a handshake, what was joined before has to do.
+/// The first handshake message, which may stand in several records; `None` while bytes are missing.
+/// A record of another type ends the message; then what was joined so far is returned.
 fn join_records(mut bytes: &[u8]) -> Option<Vec<u8>> {
     let mut message = Vec::new();
     loop {
@@ -119,7 +120,8 @@ fn tls(message: &[u8]) -> Found {
     Found::Tls { server_name, alpn }
 }
 
-/// The names in a `ClientHello` (RFC 8446 section 4.1.2); `None` where it is malformed or has no extensions.
+/// The names in a `ClientHello` (RFC 8446 section 4.1.2); `None` where it is malformed or has no
+/// extensions.
 fn names(message: &[u8]) -> Option<(Option<String>, Vec<String>)> {
     let mut reader = Reader(message);
     (reader.number(1)? == usize::from(CLIENT_HELLO)).then_some(())?;
@@ -199,7 +201,8 @@ mod tests {
 
     const LIMIT: usize = 32 << 10;
 
-    /// What `openssl s_client -tls1_3 -servername shop.example.com -alpn h2,http/1.1` sent, in hexadecimal.
+    /// What `openssl s_client -tls1_3 -servername shop.example.com -alpn h2,http/1.1` sent, in
+    /// hexadecimal.
     const S_CLIENT: &str = "\
         1603010107010001030303308b1a5f862d41c5c23fbb44c12d12ff7fb20f04e29215ee72b4bf0033\
         e7cf8d20062c43022e072154b092a4ea2532371a86ca683262980dc3d45f00735f3f6b7e00081302\

@@ -87,7 +87,7 @@ fn find(path: &str) -> (Route, &str) {
         None => (path, None),
     };
     let route = match (first, parameter) {
-        // With a slash at its end a probe still means the probe: the echo would stay green.
+        // `/readyz/` is the probe too. The echo would answer 200 even if the server is not ready.
         ("healthz" | "livez", None | Some("")) => Route::Healthz,
         ("readyz", None | Some("")) => Route::Readyz,
         ("metrics", None | Some("")) => Route::Metrics,

@@ -13,7 +13,7 @@ use crate::http::request::Method;
 /// In absolute form the path may be empty.
 pub fn split(method: Method, target: &str) -> Option<(Range<usize>, Range<usize>)> {
     let may_stand = |byte: u8| byte > b' ' && byte != 0x7f && byte != b'#';
-    // Without a way out the loop takes many bytes at once.
+    // The loop has no early exit, so the compiler checks many bytes at once.
     if !target.bytes().fold(true, |all, byte| all & may_stand(byte)) {
         return None;
     }

@@ -1,8 +1,9 @@
 //! One connection, from its first byte to its last.
 //!
 //! [`serve`] reads a request and answers it, again and again. Responses are pending as long as the
-//! next request is already here, so pipelined responses go out in one write. There is one rule for
-//! that: reads and sleeps flush. A kept-alive request costs one read, one write and no allocation.
+//! next request is already here, so pipelined responses go out in one write. One rule ensures this:
+//! each read and each sleep first writes what is pending. A kept-alive request costs one read, one
+//! write and no allocation.
 //!
 //! Log lines follow the write of their responses, so a line can say whether its response was taken
 //! whole. An idle connection gives its buffers back after a second.
@@ -467,7 +468,8 @@ impl<'a> Connection<'a> {
     /// Ends the writing side and reads what the client still sends, so that no reset destroys the
     /// response (RFC 9112 section 9.6).
     fn linger(&mut self) {
-        // The slot makes room for a newcomer from now on, and the client may be that newcomer.
+        // The slot is marked before the client sees the end: the client may connect again at once
+        // and need this slot.
         let may_wait = self.permit.linger();
         self.reader.end_writing();
         if may_wait {

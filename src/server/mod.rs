@@ -100,7 +100,7 @@ pub struct Drained {
 pub struct Server {
     /// What is answered.
     pub app: App,
-    /// Who may stay.
+    /// The slots: which connections are admitted.
     pub slots: Slots,
     /// Writes the responses; a test may bring its own.
     pub respond: Respond,
@@ -281,8 +281,8 @@ impl<'a> Acceptor<'a> {
                 }
                 None => server.app.metrics.connected(Outcome::Refused),
             }
-            // One that does not stay is never counted as waiting: a follower that saw the count in
-            // between would start nobody, and nobody would accept.
+            // A thread that ends is never counted as waiting. Otherwise a follower could see that
+            // count, start no thread, and no thread would accept.
             let spare = server.capacity.spare_threads;
             let wait = |waiting| (waiting < spare).then_some(waiting + 1);
             if server.waiting.fetch_update(SeqCst, SeqCst, wait).is_err() {
@@ -469,7 +469,7 @@ impl<'a> Acceptor<'a> {
     {
         let server = self.server;
         server.slots.stage().raise(Stage::Closing);
-        // Whoever pauses either has seen the stage or waits for this.
+        // A thread in `pause` has seen the new stage, or it already waits and gets this notification.
         drop(server.pausing.lock());
         server.closing.notify_all();
         let emptying = self.listener.set_nonblocking().is_ok() && self.start_thread(scope).is_ok();

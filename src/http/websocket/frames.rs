@@ -1,10 +1,11 @@
 //! WebSocket frames (RFC 6455 section 5), as a server reads and writes them.
 //!
-//! The decoder takes the client's bytes in pieces of any size. It removes the mask, joins fragments, lets control frames
-//! pass between them, and yields one event at a time. Of an error it tells the code that the close frame has to carry
-//! (section 7.4.1). A frame's length is only believed as far as bytes arrive: a message grows by what was received, so
-//! nobody reserves memory by announcing a size. Text is checked as it arrives, so a wrong byte ends the connection at
-//! once and not after the last byte of a long message.
+//! The decoder takes the client's bytes in pieces of any size. It removes the mask, joins
+//! fragments, lets control frames pass between them, and yields one event at a time. For an error
+//! it returns the close code (section 7.4.1). A frame's length is only believed as far as bytes
+//! arrive: a message grows by what was received, so nobody reserves memory by announcing a size.
+//! Text is checked as it arrives, so a wrong byte ends the connection at once and not after the
+//! last byte of a long message.
 
 use std::error::Error;
 use std::fmt;
@@ -147,7 +148,8 @@ pub struct Decoder {
     /// Whether the message that has begun is text.
     unfinished: Option<bool>,
     message: Vec<u8>,
-    /// How much of the text is known to be UTF-8; behind it stands at most the start of one character.
+    /// How much of the text is known to be UTF-8; behind it stands at most the start of one
+    /// character.
     checked: usize,
     control: Vec<u8>,
     ended: bool,
@@ -185,8 +187,9 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes from the front of `input` up to the end of the next event; `None` when all of it is taken and no
-    /// event is complete. After a close frame or a violation everything else is dropped.
+    /// Takes bytes from the front of `input` up to the end of the next event; `None` when all of it
+    /// is taken and no event is complete. After a close frame or a violation everything else is
+    /// dropped.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Event<'_>>, Violation> {
         if self.ended {
             *input = &[];
@@ -202,7 +205,8 @@ impl Decoder {
         }
     }
 
-    /// The bytes of memory that messages take at present; it grows by what arrives, at most to twice a message.
+    /// The bytes of memory that messages take at present; it grows by what arrives, at most to
+    /// twice a message.
     pub fn memory(&self) -> usize {
         self.message.capacity()
     }
@@ -322,7 +326,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Checks the text that has arrived; only the last character of an unfinished message may be incomplete.
+    /// Checks the text that has arrived; only the last character of an unfinished message may be
+    /// incomplete.
     fn check_text(&mut self, whole: bool) -> Result<(), Violation> {
         match str::from_utf8(&self.message[self.checked..]) {
             Ok(_) => self.checked = self.message.len(),
@@ -411,8 +416,8 @@ fn close(payload: &[u8]) -> Result<Event<'_>, Violation> {
     }
 }
 
-/// Whether a close frame may carry this code: those that RFC 6455 section 7.4.1 and the IANA registry define for it,
-/// and the ranges for libraries and applications (section 7.4.2).
+/// Whether a close frame may carry this code: those that RFC 6455 section 7.4.1 and the IANA
+/// registry define for it, and the ranges for libraries and applications (section 7.4.2).
 fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
@@ -472,7 +477,8 @@ mod tests {
     const PONG: u8 = 0x8a;
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-    /// A frame as a client sends it: the first byte, and a payload with its shortest length and a mask.
+    /// A frame as a client sends it: the first byte, and a payload with its shortest length and a
+    /// mask.
     fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
         let payload = payload.as_ref();
         let mut frame = FrameHeader::new(Opcode::Text, payload.len())
@@ -514,7 +520,8 @@ mod tests {
         }
     }
 
-    /// The events of an input that arrives in pieces of `size`, and how many bytes had arrived at the last of them.
+    /// The events of an input that arrives in pieces of `size`, and how many bytes had arrived at
+    /// the last of them.
     fn feed(input: &[u8], size: usize) -> (Vec<String>, usize) {
         let (mut decoder, mut events, mut arrived, mut at) = (Decoder::new(MAX), Vec::new(), 0, 0);
         for mut piece in input.chunks(size) {

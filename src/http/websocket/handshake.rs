@@ -1,10 +1,12 @@
 //! The opening handshake of a WebSocket (RFC 6455 section 4.2).
 //!
-//! A request asks for a WebSocket by `Upgrade: websocket` and `Connection: upgrade`. Where a proxy has removed one of
-//! them, it is an ordinary request (RFC 9110 section 7.8), and the echo shows what has arrived.
+//! A request asks for a WebSocket by `Upgrade: websocket` and `Connection: upgrade`. Where a proxy
+//! has removed one of them, it is an ordinary request (RFC 9110 section 7.8), and the echo shows
+//! what has arrived.
 //!
-//! The response proves that this server understood the request: it repeats the key, hashed together with a fixed text.
-//! SHA-1 protects nothing in this place: the key is public, and nobody gains by finding another key with the same hash.
+//! The response proves that this server understood the request: it repeats the key, hashed together
+//! with a fixed text. SHA-1 protects nothing in this place: the key is public, and nobody gains by
+//! finding another key with the same hash.
 
 use crate::http::base64;
 use crate::http::field;
@@ -53,8 +55,8 @@ fn only<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Whether this is the base64 of 16 bytes. The four bits that stand for no byte may be anything (RFC 4648 section 3.5
-/// leaves it open): people type keys by hand.
+/// Whether this is the base64 of 16 bytes. The four bits that stand for no byte may be anything
+/// (RFC 4648 section 3.5 leaves it open): people type keys by hand.
 fn is_key(value: &[u8]) -> bool {
     let digits = value.strip_suffix(b"==").unwrap_or_default();
     digits.len() == 22 && digits.iter().all(|digit| base64::ALPHABET.contains(digit))
