@@ -26,6 +26,7 @@ pub(super) const ROWS: &[Row] = &[
     // RFC 9112 9.3 and C.2.2: persistence in 1.0.
     ("9112-9.3 1.0 closes", b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", "200 close"),
     ("9112-9.3 1.0 closes after a probe", b"GET /healthz HTTP/1.0\r\n\r\n", "200 close"),
+    ("9112-9.3 1.0 with another option", b"GET / HTTP/1.0\r\nConnection: x\r\n\r\n", "200 close"),
     ("9112-9.3 1.0 asks for close", b"GET / HTTP/1.0\r\nConnection: close\r\n\r\n", "200 close"),
     ("9112-C.2.2 1.0 Proxy-Connection means nothing", b"GET / HTTP/1.0\r\nProxy-Connection: keep-alive\r\n\r\n", "200 close"),
     ("9112-C.2.2 1.0 Keep-Alive alone means nothing", b"GET / HTTP/1.0\r\nKeep-Alive: timeout=5\r\n\r\n", "200 close"),

@@ -32,6 +32,7 @@ pub(super) const ROWS: &[Row] = &[
     ("9110-10.1.1 100-continue without a body", b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", "200 keep"),
     ("9110-10.1.1 100-continue and a length of zero", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n", "200 keep"),
     ("9110-10.1.1 100-continue in 1.0 is ignored", b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", "200 close"),
+    ("9110-10.1.1 another expectation in 1.0 is ignored", b"GET / HTTP/1.0\r\nExpect: x\r\n\r\n", "200 close"),
     ("9110-10.1.1 another expectation", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 5\r\n\r\nhello", "417/expectation close"),
     ("9110-10.1.1 another expectation without a body", b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", "417/expectation close"),
     ("9110-10.1.1 100-continue and another", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue, x\r\nContent-Length: 5\r\n\r\nhello", "417/expectation close"),
