@@ -324,8 +324,12 @@ mod tests {
         });
         assert_eq!(target.ask(kept()).kind, Kind::Ok);
         close.send(()).unwrap();
-        // On loopback the close is here as soon as it has been sent.
         let listener = server.join().unwrap();
+        let start = Instant::now();
+        while lock(&target.pool).idle[0].is_reusable() {
+            assert!(start.elapsed() < Duration::from_secs(60), "no close");
+            thread::yield_now();
+        }
         let server = thread::spawn(move || {
             let mut stream = BufReader::new(listener.accept().unwrap().0);
             read_request(&mut stream).unwrap();

@@ -727,10 +727,20 @@ mod tests {
         &permit.stream
     }
 
+    /// Reads. On a machine that was frozen meanwhile a read with a time limit is interrupted.
+    fn read(mut stream: &TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match stream.read(bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Waits until the connection's thread is woken by the end of its input.
     fn wait_for_end(permit: &Permit<'_>) {
         stream(permit).set_read_timeout(Some(MINUTE)).unwrap();
-        assert_eq!(stream(permit).read(&mut [0]).unwrap(), 0);
+        assert_eq!(read(stream(permit), &mut [0]).unwrap(), 0);
     }
 
     fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -875,7 +885,7 @@ mod tests {
         idle.active(Instant::now());
         assert!(!slots.will_free_its_slot(0) && idle.closes_after_next_response());
         stream(&idle).write_all(b"y").unwrap();
-        assert_eq!(client.read(&mut [0; 9]).unwrap(), 1);
+        assert_eq!(read(&client, &mut [0; 9]).unwrap(), 1);
         assert!(!idle.linger(), "an evicted one has no time to linger");
     }
 
@@ -887,7 +897,7 @@ mod tests {
         let wait = Duration::from_millis(30);
         stream(&delayed).set_read_timeout(Some(wait)).unwrap();
         let start = Instant::now();
-        stream(&delayed).read(&mut [0]).unwrap_err();
+        read(stream(&delayed), &mut [0]).unwrap_err();
         assert!(start.elapsed() >= wait, "the socket does not block");
     }
 
@@ -935,8 +945,9 @@ mod tests {
         let delayed: Vec<_> = (0..=limits::GONE_CHECKS)
             .map(|_| admit(&slots, Phase::Delayed, SECOND))
             .collect();
-        let (last, _) = delayed.last().unwrap();
-        last.shutdown(Shutdown::Both).unwrap();
+        let (client, last) = delayed.last().unwrap();
+        client.shutdown(Shutdown::Both).unwrap();
+        wait_until("its end arrives", || has_gone(last));
         assert_eq!(evict(&slots, Kind::Regular), None);
         assert_eq!(evict(&slots, Kind::Regular), Some(limits::GONE_CHECKS));
     }
@@ -1098,9 +1109,9 @@ mod tests {
     #[test]
     fn the_cut_ends_everything() {
         let slots = slots(2, 0);
-        let (mut client, active) = admit(&slots, Phase::Active, Duration::ZERO);
+        let (client, active) = admit(&slots, Phase::Active, Duration::ZERO);
         assert!(slept(&slots, MINUTE, SleepEnds::AtDrainLimit, || slots.cut()) < MINUTE);
-        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        assert_eq!(read(&client, &mut [0]).unwrap(), 0);
         stream(&active).write_all(b"x").unwrap_err();
         assert!(slots.admit(connection().1).is_none());
         assert_eq!(slots.snapshot().open, 1, "its slot is free again");
