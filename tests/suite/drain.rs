@@ -252,7 +252,7 @@ fn ends_at_the_drain_limit(flags: &[&str], target: &str) -> bool {
     server.wait_in_flight(1);
     let since = drain(&server, "TERM");
     let Ok(response) = client.try_response(false) else {
-        println!("{target}: cut, the machine was busy for 500 ms");
+        host::again(target, "cut, the machine was busy for 500 ms");
         return false;
     };
     assert!(response.status == 200 && response.closes(), "{response}");

@@ -12,6 +12,11 @@ pub(crate) fn not_run(what: &str, why: &str) {
     let _ = writeln!(io::stderr(), "NOT RUN: {what}: {why}");
 }
 
+/// Prints, in the same way, that a test begins anew because the machine was too slow for it.
+pub(crate) fn again(what: &str, why: &str) {
+    let _ = writeln!(io::stderr(), "AGAIN: {what}: {why}");
+}
+
 /// Whether a program can be started.
 pub(crate) fn have(program: &str) -> bool {
     let mut probe = Command::new(program);
