@@ -283,14 +283,17 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Refuses what could not be parsed; an HTTP/2 client has its response already. The log shows
-    /// `shown`, or the first line as it came.
+    /// Refuses what could not be parsed. The log shows `shown`, or the first line as it came.
     pub(super) fn refuse_head(&mut self, error: RequestError, shown: &[u8]) -> End {
         self.requests += 1;
         self.set_client(None);
         let request_id = decimal::hex64(self.random.u64(..));
         self.buffers.dates.set(unix_now());
         let output_start = self.out.position();
+        let is_http2 = error == RequestError::Http2;
+        if is_http2 {
+            self.refuse_http2();
+        }
         // The input is used together with the rest of the connection.
         let input = mem::take(&mut self.buffers.input);
         let length = input.unread().len() as u64;
@@ -305,7 +308,7 @@ impl<'a> Connection<'a> {
             head_only: came.starts_with(b"HEAD "),
             close: true,
         };
-        if error != RequestError::Http2 {
+        if !is_http2 {
             let head = Head::new(&mut self.out, error.status(), &preamble);
             handlers::refuse(head, &Refusal::from(error), "");
         }

@@ -38,7 +38,6 @@ impl Connection<'_> {
                 self.refuse_head(RequestError::Tls, text.as_bytes())
             }
             Found::Http2 => {
-                self.refuse_http2();
                 self.refuse_head(RequestError::Http2, b"HTTP/2 connection preface");
                 // nginx drops a response that comes together with the end of the connection.
                 End::Stall
@@ -50,7 +49,7 @@ impl Connection<'_> {
     }
 
     /// Tells an HTTP/2 client in its own protocol that this server does not speak it.
-    fn refuse_http2(&mut self) {
+    pub(super) fn refuse_http2(&mut self) {
         self.out.put(http2::SETTINGS);
         let deadline = self.started + self.app().config.header_timeout;
         let limit = self.app().config.max_head;

@@ -75,6 +75,8 @@ fn http_2_gets_505_and_a_goaway_with_words() {
         end.rest.escape_ascii()
     );
     server.wait_count(&rejected("http2"), |count| count == 1);
+    let line = server.line("HTTP/2 connection preface");
+    assert_eq!(line.field("bytes"), end.rest.len().to_string(), "{line:?}");
 }
 
 #[test]
