@@ -516,8 +516,9 @@ impl Prober {
 }
 
 impl Probes {
-    /// Asserts that every probe was answered 200, half of them within 100 ms on a machine with time
-    /// to spare, and all within a kubelet's second many times over.
+    /// Asserts that every probe was answered 200, half of them within a second, and none after so
+    /// long that a kubelet would count several failures. On a starved machine one in hundreds takes
+    /// seconds, because the threads of those who have to make room do not run.
     #[track_caller]
     pub(crate) fn assert_green(mut self) {
         self.took.sort();
@@ -531,7 +532,7 @@ impl Probes {
         assert!(self.failed.is_empty(), "failed probes: {:?}", self.failed);
         assert!(self.took.len() >= 5, "too few probes: {self:?}");
         assert!(median < Some(Duration::from_secs(1)), "slow: {median:?}");
-        assert!(longest < Some(Duration::from_secs(5)), "slow: {longest:?}");
+        assert!(longest < Some(Duration::from_secs(20)), "slow: {longest:?}");
     }
 }
 
