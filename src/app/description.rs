@@ -86,6 +86,9 @@ pub(super) fn strings<'a>(exchange: &'a Exchange<'_>) -> [(&'static str, &'a str
 }
 
 /// Puts out the description as one JSON object.
+///
+/// Inlined, it would stand in the program once for each of its callers, as `page::html` would.
+#[inline(never)]
 pub fn json(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<'_>) {
     let request = exchange.request;
     let mut separator: &[u8] = b"{\"";

@@ -61,6 +61,7 @@ time.</p>
 <script>"#;
 
 /// Puts out the description as an HTML document.
+#[inline(never)]
 pub fn html(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<'_>) {
     let mut page = Page { put };
     let (method, target) = (exchange.request.method_text(), exchange.request.target());
