@@ -243,6 +243,40 @@ fn each_note_stands_where_it_is_deserved_and_nowhere_else() {
     }
 }
 
+/// The manual has a table with a request for each note.
+#[test]
+fn the_manual_shows_each_note() {
+    let manual = include_str!("../proxies/README.md");
+    let servers = [&[][..], &["--trusted-proxies", "127.0.0.0/8"]].map(Server::start);
+    let (_, section) = manual.split_once("\n## Notes\n").expect("it has a section");
+    let (section, _) = section.split_once("\n## ").expect("another one follows");
+    let mut notes = 0;
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let mut cells = row.split(" | ");
+        let (arrives, note) = (cells.next().unwrap(), cells.next().unwrap());
+        let pieces: Vec<&str> = arrives.split('`').skip(1).step_by(2).collect();
+        let (line, fields) = match pieces.split_first() {
+            Some((line, fields)) if line.starts_with("GET ") => (*line, fields),
+            _ => (GET, &pieces[..]),
+        };
+        // Each field ends with a line end.
+        let fields = [fields, &[""]].concat().join("\r\n");
+        let server = &servers[usize::from(!note.contains("trusted-proxies"))];
+        let mut client = Client::new(server);
+        let peer = client.stream.local_addr().expect("it is connected");
+        let response = client.call_raw(format!("{line}\r\nHost: test\r\n{fields}\r\n"));
+        let text = response.text();
+        let found: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("note: "))
+            .collect();
+        let expected = note.replace("10.0.0.5:43800", &peer.to_string());
+        assert_eq!(found, [expected], "{arrives}");
+        notes += 1;
+    }
+    assert_eq!(notes, 10, "a row for each note");
+}
+
 #[test]
 fn a_value_cannot_break_out_of_its_note() {
     let server = Server::start(&[]);
