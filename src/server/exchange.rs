@@ -290,28 +290,27 @@ impl<'a> Connection<'a> {
         let request_id = decimal::hex64(self.random.u64(..));
         self.buffers.dates.set(unix_now());
         let output_start = self.out.position();
-        let is_http2 = error == RequestError::Http2;
-        if is_http2 {
+        if error == RequestError::Http2 {
             self.refuse_http2();
+        } else {
+            let came = self.buffers.input.unread().trim_ascii_start();
+            let preamble = Preamble {
+                common: &self.app().identity.common_fields,
+                date: self.buffers.dates.http(),
+                request_id: &request_id,
+                keep_alive: b"",
+                version: Version::Http11,
+                head_only: came.starts_with(b"HEAD "),
+                close: true,
+            };
+            let head = Head::new(&mut self.out, error.status(), &preamble);
+            handlers::refuse(head, &Refusal::from(error), "");
         }
         // The input is used together with the rest of the connection.
         let input = mem::take(&mut self.buffers.input);
         let length = input.unread().len() as u64;
         self.app().metrics.request_bytes.inc_by(length);
         let came = input.unread().trim_ascii_start();
-        let preamble = Preamble {
-            common: &self.app().identity.common_fields,
-            date: self.buffers.dates.http(),
-            request_id: &request_id,
-            keep_alive: b"",
-            version: Version::Http11,
-            head_only: came.starts_with(b"HEAD "),
-            close: true,
-        };
-        if !is_http2 {
-            let head = Head::new(&mut self.out, error.status(), &preamble);
-            handlers::refuse(head, &Refusal::from(error), "");
-        }
         let mut lines = came.split(|byte| matches!(byte, b'\r' | b'\n'));
         let first_line = lines.next().unwrap_or_default();
         let facts = ResponseFacts {
