@@ -1,7 +1,7 @@
 //! Base64 (RFC 4648 section 4), encoding only.
 //!
-//! The WebSocket handshake needs it for 20 bytes, and JSON for a body that is not UTF-8. An
-//! iterator, so that the caller decides where the characters go and nothing is allocated here.
+//! The WebSocket handshake needs it for 20 bytes, and JSON for a body that is not UTF-8. The
+//! characters come from an iterator, so nothing is allocated here.
 
 /// The 64 characters, in the order of their values.
 pub(super) const ALPHABET: &[u8; 64] =

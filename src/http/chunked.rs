@@ -12,15 +12,18 @@ use crate::limits;
 #[derive(Debug)]
 pub struct Chunked {
     state: State,
+    /// Bytes of data that are left of the present chunk.
     left: u64,
+    /// Bytes of data that the chunks to come may have.
     allowed: u64,
-    has_digits: bool,
+    /// Bytes besides the data that may still come.
     overhead: usize,
     trailers: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
+    SizeStart,
     Size,
     SpaceAfterSize,
     Extension,
@@ -40,11 +43,10 @@ impl Chunked {
     /// A decoder at the start of a body of at most so many bytes.
     pub fn new(max: u64) -> Chunked {
         Chunked {
-            state: State::Size,
+            state: State::SizeStart,
             left: 0,
             allowed: max,
-            has_digits: false,
-            overhead: 0,
+            overhead: limits::CHUNK_OVERHEAD_BYTES,
             trailers: Vec::new(),
         }
     }
@@ -65,9 +67,7 @@ impl Chunked {
         while at < input.len() && !self.done() {
             if self.state == State::Data {
                 let rest = &input[at..];
-                let run = rest
-                    .len()
-                    .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+                let run = self.left.min(rest.len() as u64) as usize;
                 data(&rest[..run])?;
                 self.left -= run as u64;
                 at += run;
@@ -86,28 +86,21 @@ impl Chunked {
     fn step(&mut self, byte: u8) -> Result<State, RequestError> {
         let in_value = is_value_byte(byte);
         Ok(match (self.state, byte) {
-            (State::Size, _) if byte.is_ascii_hexdigit() => self.digit(byte)?,
-            (State::Size | State::SpaceAfterSize, b';') if self.has_digits => State::Extension,
-            (State::Size | State::SpaceAfterSize, b' ' | b'\t') if self.has_digits => {
+            (State::SizeStart | State::Size, _) if byte.is_ascii_hexdigit() => self.digit(byte)?,
+            (State::Size | State::SpaceAfterSize, b';') => State::Extension,
+            (State::Size | State::SpaceAfterSize, b' ' | b'\t') => {
                 self.overhead(State::SpaceAfterSize)?
             }
-            (State::Size, b'\r') if self.has_digits => State::SizeLf,
-            (State::Extension, b'\r') => State::SizeLf,
+            (State::Size | State::Extension, b'\r') => State::SizeLf,
             (State::Extension, _) if in_value => self.overhead(State::Extension)?,
+            (State::SizeLf, b'\n') if self.left == 0 => State::TrailerStart,
             (State::SizeLf, b'\n') => {
-                self.has_digits = false;
-                self.allowed = self
-                    .allowed
-                    .checked_sub(self.left)
-                    .ok_or(RequestError::BodyTooLarge)?;
-                if self.left == 0 {
-                    State::TrailerStart
-                } else {
-                    State::Data
-                }
+                let allowed = self.allowed.checked_sub(self.left);
+                self.allowed = allowed.ok_or(RequestError::BodyTooLarge)?;
+                State::Data
             }
             (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size,
+            (State::DataLf, b'\n') => State::SizeStart,
             (State::TrailerStart, b'\r') => State::LastLf,
             (State::TrailerName, b':') => self.trailer(byte, State::TrailerValue)?,
             (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => {
@@ -122,24 +115,20 @@ impl Chunked {
     }
 
     fn digit(&mut self, digit: u8) -> Result<State, RequestError> {
-        if self.has_digits && self.left == 0 {
+        // A leading zero.
+        if self.state == State::Size && self.left == 0 {
             self.overhead(State::Size)?;
         }
         let value = (digit as char).to_digit(16).unwrap_or_default();
         self.left = self.left.checked_mul(16).ok_or(RequestError::Chunk)? + u64::from(value);
-        self.has_digits = true;
         Ok(State::Size)
     }
 
     /// Counts a byte that is no data, and goes on in `state`.
     fn overhead(&mut self, state: State) -> Result<State, RequestError> {
-        self.overhead += 1;
-        let allowed = self.overhead <= limits::CHUNK_OVERHEAD_BYTES;
-        if allowed {
-            Ok(state)
-        } else {
-            Err(RequestError::Chunk)
-        }
+        let left = self.overhead.checked_sub(1);
+        self.overhead = left.ok_or(RequestError::Chunk)?;
+        Ok(state)
     }
 
     /// Keeps a byte of a trailer, and goes on in `state`.

@@ -88,7 +88,7 @@ impl FieldNames {
         self.0 & other.0 != 0
     }
 
-    /// The first name of the set, by the alphabet.
+    /// The first name of the set, in alphabetical order.
     pub fn first(self) -> Option<FieldName> {
         FieldName::ALL
             .get(self.0.trailing_zeros() as usize)

@@ -1,4 +1,4 @@
-//! The one thing that is said in HTTP/2 (RFC 9113): that this server does not speak it.
+//! The refusal of HTTP/2 (RFC 9113), in HTTP/2.
 //!
 //! A client that is sure of HTTP/2 starts with a fixed preface, and an HTTP/1.1 response would look
 //! like noise to it: curl then reports an empty reply. So the preface gets SETTINGS, and the first
@@ -23,6 +23,7 @@ const TEXT: &str = "this server speaks HTTP/1.1, not HTTP/2 and not gRPC";
 const FRAME_HEADER: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -38,23 +39,17 @@ pub fn refusal(received: &[u8]) -> Option<Vec<u8>> {
     let status = b"\x08\x03505\x0f\x10\x0atext/plain";
     let names = b"\0\x0bgrpc-status\x0212\0\x0cgrpc-message";
     let grpc = [&names[..], &[TEXT.len() as u8], TEXT.as_bytes()].concat();
-    let no_error = [0; 4];
+    // The last stream, `NO_ERROR`, and a text.
+    let goaway = [&stream[..], &[0; 4], TEXT.as_bytes()].concat();
     let acknowledge = b"\0\0\0\x04\x01\0\0\0\0";
-    Some(
-        [
-            acknowledge.to_vec(),
-            frame(HEADERS, END_HEADERS, stream, &[status, &*grpc].concat()),
-            frame(DATA, 0, stream, format!("{TEXT}\n").as_bytes()),
-            frame(HEADERS, END_HEADERS | END_STREAM, stream, &grpc),
-            frame(
-                7,
-                0,
-                [0; 4],
-                &[&stream, &no_error, TEXT.as_bytes()].concat(),
-            ),
-        ]
-        .concat(),
-    )
+    let frames = [
+        acknowledge.to_vec(),
+        frame(HEADERS, END_HEADERS, stream, &[status, &*grpc].concat()),
+        frame(DATA, 0, stream, format!("{TEXT}\n").as_bytes()),
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, &grpc),
+        frame(GOAWAY, 0, [0; 4], &goaway),
+    ];
+    Some(frames.concat())
 }
 
 /// The stream of the first HEADERS frame.

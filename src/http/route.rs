@@ -52,73 +52,56 @@ pub struct Routes {
     pub admin: bool,
     /// Whether `/burn` exists.
     pub burn: bool,
-    /// A prefix below which every route answers too, such as `/app`; empty without one.
+    /// A prefix below which every route stands too, such as `/app`; empty without one.
     pub prefix: String,
 }
 
 impl Routes {
     /// The route of a path without its query, and the parameter after the route's own path.
     pub fn find<'p>(&self, path: &'p str) -> (Route, &'p str) {
-        let below = path
-            .strip_prefix(self.prefix.as_str())
-            .filter(|rest| rest.starts_with('/'));
-        let (route, parameter) = find(below.unwrap_or(path));
-        let exists = match route {
-            Route::Admin => self.admin,
-            Route::Burn => self.burn,
-            _ => true,
-        };
-        if exists {
-            (route, parameter)
-        } else {
-            (Route::Echo, "")
+        let below = path.strip_prefix(self.prefix.as_str());
+        let path = below.filter(|rest| rest.starts_with('/')).unwrap_or(path);
+        if path == "*" {
+            return (Route::Asterisk, "");
         }
+        // The authority of CONNECT has no slash and goes to the echo.
+        let path = path.strip_prefix('/').unwrap_or_default();
+        let (first, parameter) = match path.split_once('/') {
+            Some((first, parameter)) => (first, Some(parameter)),
+            None => (path, None),
+        };
+        let route = match (first, parameter) {
+            // `/readyz/` is the probe too: the echo would respond 200 even if the server is not
+            // ready.
+            ("healthz" | "livez", None | Some("")) => Route::Healthz,
+            ("readyz", None | Some("")) => Route::Readyz,
+            ("metrics", None | Some("")) => Route::Metrics,
+            ("version", None | Some("")) => Route::Version,
+            ("upload", None | Some("")) => Route::Upload,
+            ("events", None | Some("")) => Route::Events,
+            ("favicon.ico", None) => Route::Favicon,
+            ("status", Some(_)) => Route::Status,
+            ("delay", Some(_)) => Route::Delay,
+            ("bytes", Some(_)) => Route::Bytes,
+            ("burn", Some(_)) if self.burn => Route::Burn,
+            ("admin", _) if self.admin => Route::Admin,
+            _ => return (Route::Echo, ""),
+        };
+        (route, parameter.unwrap_or_default())
     }
-}
-
-fn find(path: &str) -> (Route, &str) {
-    let path = match path.strip_prefix('/') {
-        Some(path) => path,
-        None if path == "*" => return (Route::Asterisk, ""),
-        None => return (Route::Echo, ""),
-    };
-    let (first, parameter) = match path.split_once('/') {
-        Some((first, parameter)) => (first, Some(parameter)),
-        None => (path, None),
-    };
-    let route = match (first, parameter) {
-        // `/readyz/` is the probe too. The echo would answer 200 even if the server is not ready.
-        ("healthz" | "livez", None | Some("")) => Route::Healthz,
-        ("readyz", None | Some("")) => Route::Readyz,
-        ("metrics", None | Some("")) => Route::Metrics,
-        ("version", None | Some("")) => Route::Version,
-        ("upload", None | Some("")) => Route::Upload,
-        ("events", None | Some("")) => Route::Events,
-        ("favicon.ico", None) => Route::Favicon,
-        ("status", Some(_)) => Route::Status,
-        ("delay", Some(_)) => Route::Delay,
-        ("bytes", Some(_)) => Route::Bytes,
-        ("burn", Some(_)) => Route::Burn,
-        ("admin", _) => Route::Admin,
-        _ => return (Route::Echo, ""),
-    };
-    (route, parameter.unwrap_or_default())
 }
 
 impl Route {
     /// The methods that the route takes, as the value of an `Allow` field.
     pub fn allow(self, parameter: &str) -> &'static str {
         match self {
-            Route::Healthz | Route::Readyz | Route::Metrics | Route::Version | Route::Bytes => {
-                "GET, HEAD, OPTIONS"
-            }
-            Route::Favicon => "GET, HEAD, OPTIONS",
-            Route::Events | Route::WebSocket => "GET, OPTIONS",
             Route::Admin if parameter.starts_with("settings/") => "PUT, OPTIONS",
-            Route::Admin => "GET, HEAD, OPTIONS",
+            Route::Healthz | Route::Readyz | Route::Metrics | Route::Version => READ,
+            Route::Bytes | Route::Favicon | Route::Admin => READ,
+            Route::Events | Route::WebSocket => "GET, OPTIONS",
             Route::Asterisk => "OPTIONS",
-            Route::Echo | Route::Status | Route::Delay | Route::Burn | Route::Upload => ANY,
-            Route::None => ANY,
+            Route::Echo | Route::Status | Route::Delay | Route::Burn => ANY,
+            Route::Upload | Route::None => ANY,
         }
     }
 
@@ -138,6 +121,7 @@ impl Route {
     }
 }
 
+const READ: &str = "GET, HEAD, OPTIONS";
 const ANY: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
 #[cfg(test)]
