@@ -11,13 +11,13 @@ use crate::app::description::{Numbers, Sink, numbers};
 use crate::app::negotiation::{self, Form};
 use crate::app::notes::Notes;
 use crate::app::{Exchange, description, notes, page};
-use crate::http::field::{self, FieldValue};
+use crate::http::field;
 use crate::http::field_name::{FieldName, FieldNames};
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Method, Request};
 use crate::http::response::{HTML, Head, JSON, Sent, TEXT};
 use crate::http::status::Status;
-use crate::http::websocket::frames::{FrameHeader, Opcode};
+use crate::http::websocket::frames::{Opcode, frame_header};
 use crate::http::websocket::handshake::Accept;
 
 /// Whether a field with this name, in lower case, is copied into the response.
@@ -230,14 +230,13 @@ fn form(request: &Request) -> Form {
 /// answers the key.
 pub fn websocket(exchange: &Exchange<'_>, accept: &Accept, out: &mut OutputBuffer<'_>) -> Sent {
     let head = exchange.head(Status::SWITCHING_PROTOCOLS, out);
-    let accept = FieldValue::new(accept).unwrap_or("".into());
     let sent = head.server_timing(exchange.delay).websocket(accept);
     let mut message = Vec::new();
     let numbers = numbers(exchange);
     description::json(exchange, &numbers, notes::find(exchange), &mut |bytes| {
         message.extend_from_slice(bytes);
     });
-    out.put(FrameHeader::new(Opcode::Text, message.len()).as_bytes());
+    out.put(&frame_header(Opcode::Text, message.len()));
     out.put(&message);
     sent
 }
@@ -246,7 +245,7 @@ pub fn websocket(exchange: &Exchange<'_>, accept: &Accept, out: &mut OutputBuffe
 fn with_fields<'o, 'w>(exchange: &Exchange<'_>, mut head: Head<'o, 'w>) -> Head<'o, 'w> {
     let request = exchange.request;
     let copied = exchange.app.copied_names;
-    copied_runs(request, copied, |run| head.lines(request.lines(run)));
+    copied_runs(request, copied, |run| head.lines(request, run));
     if request.method == Method::Options {
         head = head.field("Allow", exchange.route.allow(exchange.parameter));
     }
@@ -264,7 +263,7 @@ mod tests {
         assert!(request.parse(head.as_bytes(), 1 << 20).unwrap().is_some());
         let mut lines = Vec::new();
         copied_runs(&request, copied_names(), |run| {
-            lines.extend_from_slice(request.lines(run).bytes());
+            lines.extend_from_slice(request.lines(run));
         });
         assert_eq!(String::from_utf8(lines).unwrap(), copied);
     }

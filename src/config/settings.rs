@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::config::arguments::{ArgumentError, Arguments};
 use crate::config::level::Level;
 use crate::config::units;
-use crate::http::field::FieldValue;
+use crate::http::field::is_value_byte;
 use crate::http::forwarded::Network;
 
 /// The port of the default address.
@@ -477,7 +477,7 @@ fn listen(text: &str) -> Result<Vec<SocketAddr>, Expected> {
 }
 
 fn version(text: &str) -> Result<String, Expected> {
-    let valid = text.trim() == text && FieldValue::new(text.as_bytes()).is_some();
+    let valid = text.trim() == text && text.bytes().all(is_value_byte);
     let expected = "a text without control characters and without white space at its ends";
     valid
         .then(|| text.to_owned())

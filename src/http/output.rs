@@ -4,7 +4,6 @@
 
 use std::io::{self, Write};
 
-use crate::http::decimal;
 use crate::limits;
 
 /// The bytes of responses that wait for the next write.
@@ -60,11 +59,6 @@ impl<'w> OutputBuffer<'w> {
         } else {
             self.write(bytes);
         }
-    }
-
-    /// Adds a number in decimal.
-    pub fn number(&mut self, number: u64) {
-        self.put(&decimal::decimal(number));
     }
 
     /// Writes what is pending, and tells the writer that nothing more follows for now.

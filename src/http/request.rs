@@ -9,8 +9,10 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use httparse::Error::{HeaderName, HeaderValue, TooManyHeaders};
+
 use crate::http::error::RequestError;
-use crate::http::field::{self, FieldLines};
+use crate::http::field;
 use crate::http::field_name::{FieldName, FieldNames};
 use crate::http::target;
 use crate::labelled::labelled;
@@ -19,6 +21,7 @@ use crate::limits;
 labelled! {
     /// A request method. Methods are case-sensitive; those without a role here are `Other`.
     #[allow(missing_docs, reason = "RFC 9110 section 9.3 says what each is")]
+    #[derive(Default)]
     Method {
         Get "GET",
         Head "HEAD",
@@ -29,6 +32,7 @@ labelled! {
         Patch "PATCH",
         Trace "TRACE",
         Connect "CONNECT",
+        #[default]
         Other "other",
     }
 }
@@ -36,18 +40,21 @@ labelled! {
 labelled! {
     /// The version of a request.
     #[allow(missing_docs, reason = "the label says what each is")]
+    #[derive(Default)]
     Version {
+        #[default]
         Http11 "HTTP/1.1",
         Http10 "HTTP/1.0",
     }
 }
 
 /// How the length of a request's body is told (RFC 9112 section 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body.
+    #[default]
     None,
-    /// The body has this many bytes, more than none.
+    /// The body has this many bytes, more than zero.
     Length(u64),
     /// The body is a sequence of chunks up to a last one.
     Chunked,
@@ -74,8 +81,8 @@ impl Place {
     }
 }
 
-/// A request whose head is valid.
-#[derive(Debug)]
+/// A request whose head is valid, or one that was not parsed yet.
+#[derive(Debug, Default)]
 pub struct Request {
     /// The method.
     pub method: Method,
@@ -99,49 +106,9 @@ pub struct Request {
     spans: Vec<Span>,
     /// The names of all fields in lower case, one after the other.
     names: String,
+    /// The names that fields have, and those that more than one has.
     present: FieldNames,
     repeated: FieldNames,
-    /// Which field is the first with a name, if one has it.
-    first: [u8; FieldName::ALL.len()],
-}
-
-const _: () = assert!(limits::FIELDS <= u8::MAX as usize);
-
-impl Default for Request {
-    /// A request that was not parsed yet.
-    fn default() -> Self {
-        Request {
-            method: Method::Other,
-            version: Version::Http11,
-            framing: Framing::None,
-            keep_alive: false,
-            expects_continue: false,
-            names_fields: false,
-            head: Vec::new(),
-            line: String::new(),
-            method_length: 0,
-            path: 0..0,
-            query: 0..0,
-            spans: Vec::new(),
-            names: String::new(),
-            present: FieldNames::default(),
-            repeated: FieldNames::default(),
-            first: [0; FieldName::ALL.len()],
-        }
-    }
-}
-
-/// What the fields say of framing and persistence, gathered one by one.
-#[derive(Default)]
-struct Gathered {
-    expects_continue: bool,
-    length: u64,
-    codings: usize,
-    last_is_chunked: bool,
-    options: usize,
-    close: bool,
-    keep_alive: bool,
-    names_fields: bool,
 }
 
 impl Request {
@@ -152,22 +119,19 @@ impl Request {
         let skipped = empty_lines(input)?;
         let bytes = &input[skipped..];
         let parsed = match self.parse_fields::<{ limits::USUAL_FIELDS }>(bytes) {
-            Err(httparse::Error::TooManyHeaders) => self.parse_fields::<{ limits::FIELDS }>(bytes),
+            Err(TooManyHeaders) => self.parse_fields::<{ limits::FIELDS }>(bytes),
             parsed => parsed,
         };
         let length = match parsed {
             Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) => {
-                return check_partial(bytes, max_head).map(|()| None);
-            }
+            Ok(httparse::Status::Partial) => return check_partial(bytes, max_head),
             // Only a whole request line tells what is wrong with it.
-            Err(_) if may_be_request_line(bytes) => {
-                return check_partial(bytes, max_head).map(|()| None);
-            }
+            Err(_) if may_be_request_line(bytes) => return check_partial(bytes, max_head),
             Err(error) => return Err(explain(error, bytes)),
         };
         self.check_lines(max_head)?;
-        self.read_target()?;
+        let parts = target::split(self.method, self.target());
+        (self.path, self.query) = parts.ok_or(RequestError::Target)?;
         self.read_fields()?;
         Ok(Some(skipped + length))
     }
@@ -247,56 +211,78 @@ impl Request {
         }
     }
 
-    fn read_target(&mut self) -> Result<(), RequestError> {
-        let parts = target::split(self.method, self.target());
-        (self.path, self.query) = parts.ok_or(RequestError::Target)?;
-        Ok(())
-    }
-
-    /// Finds the names and the fields that have a meaning here.
+    /// Finds the names that have a meaning here, and reads the fields that every request needs.
     fn read_fields(&mut self) -> Result<(), RequestError> {
-        let mut gathered = Gathered::default();
         let mut names = self.names.as_str();
-        for (place, span) in self.spans.iter_mut().enumerate() {
+        for span in &mut self.spans {
             span.known = FieldName::from_label(next_name(&mut names, span));
             let Some(name) = span.known else { continue };
             if self.present.insert(name) {
                 self.repeated.insert(name);
-            } else {
-                self.first[name as usize] = place as u8;
             }
-            gathered.read(name, &self.head[span.value.range()], self.version)?;
         }
-        self.settle(&gathered)
-    }
-
-    /// Decides what only all the fields together can tell.
-    fn settle(&mut self, gathered: &Gathered) -> Result<(), RequestError> {
         let is_10 = self.version == Version::Http10;
-        self.expects_continue = gathered.expects_continue;
-        self.names_fields = gathered.names_fields;
-        if self.repeated.contains(FieldName::Host) || !(is_10 || self.has(FieldName::Host)) {
+        let may_lack_host = is_10 && !self.has(FieldName::Host);
+        if !may_lack_host && !self.only(FieldName::Host).is_some_and(target::is_host) {
             return Err(RequestError::Host);
         }
-        // Each option is looked up among the fields, so their number needs a bound.
-        if gathered.options > limits::FIELDS {
+        self.expects_continue = !is_10 && self.has(FieldName::Expect);
+        let is_known = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
+        if self.expects_continue && !self.values(FieldName::Expect).all(is_known) {
+            return Err(RequestError::Expectation);
+        }
+        self.read_connection()?;
+        self.framing = self.framing()?;
+        Ok(())
+    }
+
+    /// Reads the options of `Connection`.
+    fn read_connection(&mut self) -> Result<(), RequestError> {
+        let (mut close, mut keep_alive) = (false, self.version == Version::Http11);
+        let (mut names_fields, mut count) = (false, 0);
+        let values = self.values(FieldName::Connection);
+        for option in values.flat_map(field::list_with_empty) {
+            count += 1;
+            match option {
+                b"" => {}
+                _ if option.eq_ignore_ascii_case(b"close") => close = true,
+                _ if option.eq_ignore_ascii_case(b"keep-alive") => keep_alive = true,
+                _ => names_fields = true,
+            }
+        }
+        // Every option may name a field, and is compared with the names of all fields.
+        if count > limits::FIELDS {
             return Err(RequestError::HeadTooLarge);
         }
-        let has_length = self.has(FieldName::ContentLength);
-        self.framing = match gathered.codings {
-            1.. if is_10 || has_length || !gathered.last_is_chunked => {
+        (self.keep_alive, self.names_fields) = (keep_alive && !close, names_fields);
+        Ok(())
+    }
+
+    /// Decides how the length of the body is told. RFC 9112 section 6.1: `chunked` stands last and
+    /// once; this server knows no coding that is empty or has parameters.
+    fn framing(&self) -> Result<Framing, RequestError> {
+        let (mut codings, mut last_is_chunked) = (0usize, false);
+        let values = self.values(FieldName::TransferEncoding);
+        for coding in values.flat_map(field::list_with_empty) {
+            if last_is_chunked || !field::is_token(coding) {
                 return Err(RequestError::Framing);
             }
-            2.. => return Err(RequestError::CodingUnsupported),
-            1 => Framing::Chunked,
-            0 if self.repeated.contains(FieldName::ContentLength) => {
-                return Err(RequestError::ContentLength);
-            }
-            0 if gathered.length == 0 => Framing::None,
-            0 => Framing::Length(gathered.length),
-        };
-        self.keep_alive = !gathered.close && (gathered.keep_alive || !is_10);
-        Ok(())
+            codings += 1;
+            last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+        }
+        let is_10 = self.version == Version::Http10;
+        let has_length = self.has(FieldName::ContentLength);
+        match codings {
+            1.. if is_10 || has_length || !last_is_chunked => Err(RequestError::Framing),
+            2.. => Err(RequestError::CodingUnsupported),
+            1 => Ok(Framing::Chunked),
+            0 if !has_length => Ok(Framing::None),
+            0 => match self.only(FieldName::ContentLength).and_then(parse_length) {
+                Some(0) => Ok(Framing::None),
+                Some(length) => Ok(Framing::Length(length)),
+                None => Err(RequestError::ContentLength),
+            },
+        }
     }
 
     /// The head as it arrived, from the request line to the empty line.
@@ -366,11 +352,7 @@ impl Request {
 
     /// The values of all fields of a name, in the order they came.
     pub fn values(&self, name: FieldName) -> impl DoubleEndedIterator<Item = &[u8]> {
-        let spans = if self.has(name) {
-            &self.spans[self.first[name as usize].into()..]
-        } else {
-            &[]
-        };
+        let spans = if self.has(name) { &self.spans[..] } else { &[] };
         let same = spans.iter().filter(move |span| span.known == Some(name));
         same.map(|span| &self.head[span.value.range()])
     }
@@ -380,9 +362,15 @@ impl Request {
         self.values(name).next().unwrap_or_default()
     }
 
+    /// The value of the field of a name that stands exactly once.
+    pub fn only(&self, name: FieldName) -> Option<&[u8]> {
+        let value = self.values(name).next();
+        value.filter(|_| !self.repeated.contains(name))
+    }
+
     /// The lines of a range of fields.
-    pub fn lines(&self, fields: Range<usize>) -> FieldLines<'_> {
-        FieldLines::checked(&self.head[self.line_start(fields.start)..self.line_start(fields.end)])
+    pub fn lines(&self, fields: Range<usize>) -> &[u8] {
+        &self.head[self.line_start(fields.start)..self.line_start(fields.end)]
     }
 
     /// Where the line of a field begins in the head; after the last field, where they end.
@@ -390,67 +378,6 @@ impl Request {
         self.spans
             .get(field)
             .map_or(self.head.len() - 2, |span| span.name.start as usize)
-    }
-
-    /// How many bytes of memory the buffers take.
-    pub fn capacity(&self) -> usize {
-        let texts = self.head.capacity() + self.line.capacity() + self.names.capacity();
-        texts + self.spans.capacity() * size_of::<Span>()
-    }
-}
-
-impl Gathered {
-    /// Reads a field that has a meaning here.
-    fn read(
-        &mut self,
-        name: FieldName,
-        value: &[u8],
-        version: Version,
-    ) -> Result<(), RequestError> {
-        match name {
-            FieldName::Host if !target::is_host(value) => Err(RequestError::Host),
-            FieldName::Expect if version == Version::Http11 => {
-                self.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
-                let understood = self.expects_continue.then_some(());
-                understood.ok_or(RequestError::Expectation)
-            }
-            FieldName::Connection => {
-                self.read_connection(value);
-                Ok(())
-            }
-            FieldName::ContentLength => {
-                self.length = parse_length(value).ok_or(RequestError::ContentLength)?;
-                Ok(())
-            }
-            FieldName::TransferEncoding => self.read_codings(value),
-            _ => Ok(()),
-        }
-    }
-
-    /// Reads the options of a `Connection` field.
-    fn read_connection(&mut self, value: &[u8]) {
-        for option in field::list_with_empty(value) {
-            self.options += 1;
-            match option {
-                b"" => {}
-                _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
-                _ if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
-                _ => self.names_fields = true,
-            }
-        }
-    }
-
-    /// RFC 9112 section 6.1: `chunked` stands last and once; this server knows no coding that is
-    /// empty or has parameters.
-    fn read_codings(&mut self, value: &[u8]) -> Result<(), RequestError> {
-        for coding in field::list_with_empty(value) {
-            if self.last_is_chunked || !field::is_token(coding) {
-                return Err(RequestError::Framing);
-            }
-            self.codings += 1;
-            self.last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");
-        }
-        Ok(())
     }
 }
 
@@ -485,7 +412,7 @@ fn is_too_long(line: &[u8]) -> bool {
 }
 
 /// Refuses a head that has not ended and can never be right.
-fn check_partial(bytes: &[u8], max_head: usize) -> Result<(), RequestError> {
+fn check_partial(bytes: &[u8], max_head: usize) -> Result<Option<usize>, RequestError> {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let line = lines.next().unwrap_or_default();
     if is_too_long(line) {
@@ -495,7 +422,7 @@ fn check_partial(bytes: &[u8], max_head: usize) -> Result<(), RequestError> {
     } else if bytes.len() > max_head {
         Err(RequestError::HeadTooLarge)
     } else {
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -507,14 +434,9 @@ fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
     let text = line.iter().take_while(|byte| !byte.is_ascii_control());
     match error {
         _ if text.count() > limits::REQUEST_LINE_BYTES => RequestError::TargetTooLong,
-        httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => {
-            if has_bare_line_end(bytes) {
-                RequestError::LineEnd
-            } else {
-                RequestError::Field
-            }
-        }
+        TooManyHeaders => RequestError::HeadTooLarge,
+        HeaderName | HeaderValue if has_bare_line_end(bytes) => RequestError::LineEnd,
+        HeaderName | HeaderValue => RequestError::Field,
         _ => explain_request_line(error, line, rest),
     }
 }
@@ -525,20 +447,16 @@ fn explain_request_line(error: httparse::Error, line: &[u8], rest: &[u8]) -> Req
     let version = version.and_then(|version| version.strip_prefix(b"HTTP/"));
     let visible = |target: &[u8]| !target.is_empty() && !target.iter().any(u8::is_ascii_control);
     let complete = method.is_some_and(field::is_token) && target.is_some_and(visible);
+    let ended = error != httparse::Error::NewLine && rest.starts_with(b"\r\n");
     match version {
-        Some(version) if complete && words.next().is_none() => match version {
-            [b'1', b'.', b'0' | b'1']
-                if error == httparse::Error::NewLine || !rest.starts_with(b"\r\n") =>
-            {
-                RequestError::LineEnd
-            }
-            [b'1', b'.', b'0' | b'1'] => RequestError::Target,
-            [a, b'.', b] if a.is_ascii_digit() && b.is_ascii_digit() => {
-                RequestError::VersionUnsupported
-            }
-            _ => RequestError::Version,
-        },
-        _ => RequestError::RequestLine,
+        Some(_) if !complete || words.next().is_some() => RequestError::RequestLine,
+        Some([b'1', b'.', b'0' | b'1']) if ended => RequestError::Target,
+        Some([b'1', b'.', b'0' | b'1']) => RequestError::LineEnd,
+        Some([a, b'.', b]) if a.is_ascii_digit() && b.is_ascii_digit() => {
+            RequestError::VersionUnsupported
+        }
+        Some(_) => RequestError::Version,
+        None => RequestError::RequestLine,
     }
 }
 
@@ -648,7 +566,7 @@ mod tests {
         assert_eq!(names, ["host", "via", "via"]);
         let known = request.lower_names().filter_map(|(known, _)| known);
         assert!(known.eq([FieldName::Host, FieldName::Via, FieldName::Via]));
-        assert_eq!(request.lines(1..3).bytes(), b"Via: 1\r\nvia: 2\r\n");
+        assert_eq!(request.lines(1..3), b"Via: 1\r\nvia: 2\r\n");
         assert_eq!(request.head(), &head[2..head.len() - 4]);
     }
 

@@ -1,17 +1,18 @@
 //! The response builder: a head that only a body can end.
 //!
 //! [`Head`] is consumed by its body, so a response without framing does not compile. Its fields are
-//! static text, numbers, and [`FieldValue`]s, which cannot end a line. Statuses without a body (RFC
-//! 9110 sections 15.3.5, 15.3.6 and 15.4.5) and HEAD are decided here, so no handler can send what
-//! its status forbids.
+//! static text, numbers, and whole field lines of a request that was parsed, so no client can end a
+//! line early and add a field. Statuses without a body (RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5)
+//! and HEAD are decided here, so no handler can send what its status forbids.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::http::decimal;
-use crate::http::field::{FieldLines, FieldValue};
 use crate::http::output::OutputBuffer;
-use crate::http::request::Version;
+use crate::http::request::{Request, Version};
 use crate::http::status::Status;
+use crate::http::websocket::handshake::Accept;
 
 /// The content type of plain text.
 pub const TEXT: &str = "text/plain; charset=utf-8";
@@ -44,7 +45,8 @@ pub struct Head<'o, 'w> {
     out: &'o mut OutputBuffer<'w>,
     status: Status,
     body_wanted: bool,
-    version: Version,
+    /// Whether the client knows the chunked coding.
+    may_chunk: bool,
     close: bool,
 }
 
@@ -57,7 +59,7 @@ pub enum After {
     Close,
     /// The response is not whole, and the connection closes at once.
     Abort,
-    /// The response is not whole, and the connection waits for the client to leave.
+    /// The response is not whole, and the connection waits for the client to close it.
     Stall,
     /// The connection speaks WebSocket from here on.
     WebSocket,
@@ -74,60 +76,47 @@ pub struct Sent {
 
 impl<'o, 'w> Head<'o, 'w> {
     /// Begins a response: status line, the common fields, `Date`, `X-Request-Id`, `Connection`.
-    pub fn new(
-        out: &'o mut OutputBuffer<'w>,
-        status: Status,
-        preamble: &Preamble<'_>,
-    ) -> Head<'o, 'w> {
-        let Preamble {
-            common,
-            date,
-            request_id,
-            keep_alive,
-            version,
-            head_only,
-            close,
-        } = *preamble;
+    pub fn new(out: &'o mut OutputBuffer<'w>, status: Status, preamble: &Preamble<'_>) -> Self {
         out.put(b"HTTP/1.1 ");
         out.put(&decimal::three_digits(status.code().into()));
         out.put(b" ");
         out.put(status.reason().as_bytes());
         out.put(b"\r\n");
-        out.put(common);
+        out.put(preamble.common);
         out.put(b"Date: ");
-        out.put(date);
+        out.put(preamble.date);
         out.put(b"\r\nX-Request-Id: ");
-        out.put(request_id);
-        out.put(match (status, close, version) {
+        out.put(preamble.request_id);
+        out.put(match (status, preamble.close, preamble.version) {
             (Status::SWITCHING_PROTOCOLS, ..) => b"\r\n",
             (_, true, _) => b"\r\nConnection: close\r\n",
             (_, false, Version::Http10) => b"\r\nConnection: keep-alive\r\n",
             (_, false, Version::Http11) => b"\r\n",
         });
-        if !close && status != Status::SWITCHING_PROTOCOLS {
-            out.put(keep_alive);
+        if !preamble.close && status != Status::SWITCHING_PROTOCOLS {
+            out.put(preamble.keep_alive);
         }
         Head {
             out,
             status,
-            body_wanted: !head_only,
-            version,
-            close,
+            body_wanted: !preamble.head_only,
+            may_chunk: preamble.version == Version::Http11,
+            close: preamble.close,
         }
     }
 
     /// Adds a field.
-    pub fn field<'v>(self, name: &'static str, value: impl Into<FieldValue<'v>>) -> Self {
+    pub fn field(self, name: &'static str, value: &'static str) -> Self {
         self.out.put(name.as_bytes());
         self.out.put(b": ");
-        self.out.put(value.into().bytes());
+        self.out.put(value.as_bytes());
         self.out.put(b"\r\n");
         self
     }
 
-    /// Adds whole field lines.
-    pub fn lines(&mut self, lines: FieldLines<'_>) {
-        self.out.put(lines.bytes());
+    /// Adds the lines of a range of a request's fields.
+    pub fn lines(&mut self, request: &Request, fields: Range<usize>) {
+        self.out.put(request.lines(fields));
     }
 
     /// Adds the injected delay as `Server-Timing`, in milliseconds.
@@ -161,8 +150,8 @@ impl<'o, 'w> Head<'o, 'w> {
         write: impl FnOnce(&mut OutputBuffer<'w>),
     ) -> Sent {
         let stream = self.stream(content_type, Some(length));
-        if stream.body_wanted {
-            write(stream.out);
+        if stream.head.body_wanted {
+            write(stream.head.out);
         }
         stream.end()
     }
@@ -170,68 +159,49 @@ impl<'o, 'w> Head<'o, 'w> {
     /// Ends the head; the body follows in pieces. Without a length it goes out in the chunked
     /// coding (RFC 9112 section 7.1), and to a client of HTTP/1.0 up to the end of the connection,
     /// which then must close.
-    pub fn stream(self, content_type: &'static str, length: Option<u64>) -> Stream<'o, 'w> {
-        let Head {
-            out,
-            status,
-            version,
-            close,
-            ..
-        } = self;
-        let has_body = has_body(status);
-        let chunked = has_body && length.is_none() && version == Version::Http11;
+    pub fn stream(mut self, content_type: &'static str, length: Option<u64>) -> Stream<'o, 'w> {
+        // Statuses without a body: RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
+        let has_body = !matches!(self.status.code(), 204 | 205 | 304);
+        let chunked = has_body && length.is_none() && self.may_chunk;
         if has_body {
-            out.put(b"Content-Type: ");
-            out.put(content_type.as_bytes());
-            out.put(b"\r\n");
+            self = self.field("Content-Type", content_type);
         }
-        match (status.code(), length) {
+        match (self.status.code(), length) {
             // A 304 would have to tell the length of the 200 that it stands for.
             (204 | 304, _) => {}
-            (205, _) => out.put(b"Content-Length: 0\r\n"),
+            (205, _) => self.out.put(b"Content-Length: 0\r\n"),
             (_, Some(length)) => {
-                out.put(b"Content-Length: ");
-                out.number(length);
-                out.put(b"\r\n");
+                self.out.put(b"Content-Length: ");
+                self.out.put(&decimal::decimal(length));
+                self.out.put(b"\r\n");
             }
-            (_, None) if chunked => out.put(b"Transfer-Encoding: chunked\r\n"),
+            (_, None) if chunked => self.out.put(b"Transfer-Encoding: chunked\r\n"),
             (_, None) => {}
         }
-        out.put(b"\r\n");
-        let body_wanted = self.body_wanted && has_body;
+        self.out.put(b"\r\n");
+        self.body_wanted &= has_body;
         Stream {
-            out,
-            status,
-            body_wanted,
-            chunked: chunked && body_wanted,
-            close,
+            chunked: chunked && self.body_wanted,
+            head: self,
         }
     }
 
     /// Ends the response to a HEAD whose GET would have a body of another length.
-    pub fn no_body(self, content_type: &'static str) -> Sent {
-        if !has_body(self.status) {
-            return self.stream(content_type, None).end();
-        }
-        let Head {
-            out, status, close, ..
-        } = self.field("Content-Type", content_type);
-        out.put(b"\r\n");
-        Sent {
-            status,
-            after: after(close),
-        }
+    pub fn no_body(mut self, content_type: &'static str) -> Sent {
+        self.may_chunk = false;
+        self.stream(content_type, None).end()
     }
 
-    /// Ends a 101 response (RFC 6455 section 4.2.2); `accept` is the key's answer.
-    pub fn websocket(self, accept: FieldValue<'_>) -> Sent {
+    /// Ends a 101 response (RFC 6455 section 4.2.2).
+    pub fn websocket(self, accept: &Accept) -> Sent {
         let head = self
             .field("Upgrade", "websocket")
             .field("Connection", "Upgrade");
-        let Head { out, status, .. } = head.field("Sec-WebSocket-Accept", accept);
-        out.put(b"\r\n");
+        head.out.put(b"Sec-WebSocket-Accept: ");
+        head.out.put(accept);
+        head.out.put(b"\r\n\r\n");
         Sent {
-            status,
+            status: head.status,
             after: After::WebSocket,
         }
     }
@@ -239,35 +209,33 @@ impl<'o, 'w> Head<'o, 'w> {
 
 /// A response whose body is being written.
 pub struct Stream<'o, 'w> {
-    out: &'o mut OutputBuffer<'w>,
-    status: Status,
-    body_wanted: bool,
+    head: Head<'o, 'w>,
     chunked: bool,
-    close: bool,
 }
 
 impl Stream<'_, '_> {
     /// Adds a piece of the body.
     pub fn write(&mut self, piece: &[u8]) {
-        if !self.body_wanted || piece.is_empty() {
+        if !self.head.body_wanted || piece.is_empty() {
             return;
         }
+        let out = &mut *self.head.out;
         if self.chunked {
             let size = decimal::hex64(piece.len() as u64);
             let zeros = size.iter().take_while(|digit| **digit == b'0').count();
-            self.out.put(&size[zeros..]);
-            self.out.put(b"\r\n");
+            out.put(&size[zeros..]);
+            out.put(b"\r\n");
         }
-        self.out.put(piece);
+        out.put(piece);
         if self.chunked {
-            self.out.put(b"\r\n");
+            out.put(b"\r\n");
         }
     }
 
     /// Adds `length` bytes made of one block again and again, as long as the client takes them.
     pub fn repeat(&mut self, block: &[u8], length: u64) {
-        let mut left = if self.body_wanted { length } else { 0 };
-        while left > 0 && self.out.failed().is_none() {
+        let mut left = if self.head.body_wanted { length } else { 0 };
+        while left > 0 && self.head.out.failed().is_none() {
             let size = usize::try_from(left).map_or(block.len(), |left| left.min(block.len()));
             self.write(&block[..size]);
             left -= size as u64;
@@ -276,39 +244,31 @@ impl Stream<'_, '_> {
 
     /// Writes what is pending; whether the client still takes it.
     pub fn flush(&mut self) -> bool {
-        self.out.flush();
-        self.out.failed().is_none()
+        self.head.out.flush();
+        self.head.out.failed().is_none()
     }
 
     /// Whether the response has a body: not to HEAD, and not with a 204.
     pub fn is_body_wanted(&self) -> bool {
-        self.body_wanted
+        self.head.body_wanted
     }
 
     /// Ends the body.
     pub fn end(self) -> Sent {
         if self.chunked {
-            self.out.put(b"0\r\n\r\n");
+            self.head.out.put(b"0\r\n\r\n");
         }
-        self.sent(after(self.close))
+        let after = after(self.head.close);
+        self.break_off(after)
     }
 
     /// Leaves the body unfinished, and ends or stalls the connection.
     pub fn break_off(self, after: After) -> Sent {
-        self.sent(after)
-    }
-
-    fn sent(&self, after: After) -> Sent {
         Sent {
-            status: self.status,
+            status: self.head.status,
             after,
         }
     }
-}
-
-/// Whether a response with this status has a body, if its request is not HEAD.
-fn has_body(status: Status) -> bool {
-    !matches!(status.code(), 204 | 205 | 304)
 }
 
 fn after(close: bool) -> After {

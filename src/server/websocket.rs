@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::http::websocket::frames::{
-    Decoder, Event, FrameHeader, GOING_AWAY, Opcode, TRY_AGAIN_LATER, close_frame,
+    Decoder, Event, GOING_AWAY, Opcode, TRY_AGAIN_LATER, close_frame, frame_header,
 };
 use crate::limits;
 use crate::observe::metrics::Direction;
@@ -119,12 +119,12 @@ impl Connection<'_> {
                     }
                 }
                 Ok(Some(Event::Pong)) => {}
-                Ok(Some(Event::Close { code, .. })) => {
+                Ok(Some(Event::Close(code))) => {
                     self.send_close(lock, code, "");
                     return false;
                 }
                 Err(violation) => {
-                    self.send_close(lock, Some(violation.code()), violation.reason());
+                    self.send_close(lock, Some(violation.code()), violation.label());
                     return false;
                 }
             }
@@ -136,8 +136,7 @@ impl Connection<'_> {
     fn send(&mut self, lock: &WriteLock, frame: Option<(Opcode, &[u8])>) -> bool {
         let close_sent = locked(lock);
         if !*close_sent && let Some((opcode, payload)) = frame {
-            self.out
-                .put(FrameHeader::new(opcode, payload.len()).as_bytes());
+            self.out.put(&frame_header(opcode, payload.len()));
             self.out.put(payload);
         }
         self.out.flush();

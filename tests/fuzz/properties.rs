@@ -24,7 +24,7 @@ use httpserver::http::http2;
 use httpserver::http::other_protocols::{Found, recognise};
 use httpserver::http::request::{Framing, Request, Version};
 use httpserver::http::status::Status;
-use httpserver::http::websocket::frames::{Decoder, Event, FrameHeader, Opcode};
+use httpserver::http::websocket::frames::{Decoder, Event, Opcode, frame_header};
 use httpserver::limits;
 use httpserver::observe::diagnostics::Diagnostics;
 use httpserver::observe::escape;
@@ -375,7 +375,7 @@ pub fn websocket(data: &[u8]) {
     );
 }
 
-/// Opcodes and payloads; those of pongs are not handed on.
+/// Opcodes and payloads; those of pongs and the reasons of closes are not handed on.
 type Events = Vec<(u8, Vec<u8>)>;
 
 /// The events, and the close code of the violation that ended them.
@@ -390,12 +390,10 @@ fn events(data: &[u8], ends: impl IntoIterator<Item = usize>) -> (Events, Option
                 Ok(Some(Event::Message { text, payload })) => {
                     (if text { 1 } else { 2 }, payload.to_vec())
                 }
-                Ok(Some(Event::Close { code, reason })) => {
-                    let code = code.map(u16::to_be_bytes);
-                    (
-                        8,
-                        code.map_or(Vec::new(), |code| [&code, reason.as_bytes()].concat()),
-                    )
+                Ok(Some(Event::Close(code))) => {
+                    let code = code.map_or(Vec::new(), |code| code.to_be_bytes().to_vec());
+                    events.push((8, code));
+                    return (events, None);
                 }
                 Ok(Some(Event::Ping(payload))) => (9, payload.to_vec()),
                 Ok(Some(Event::Pong)) => (10, Vec::new()),
@@ -420,6 +418,7 @@ fn simple_events(mut data: &[u8]) -> Events {
         match opcode {
             0 => message.1.extend(payload),
             1 | 2 => message = (opcode, payload),
+            8 => events.push((8, payload.into_iter().take(2).collect())),
             10 => events.push((10, Vec::new())),
             _ => events.push((opcode, payload)),
         }
@@ -460,7 +459,7 @@ fn simple_frame(data: &[u8]) -> Option<(u8, bool, Vec<u8>, &[u8])> {
         .map(|(at, byte)| byte ^ mask[at % 4])
         .collect();
     if short < 126 {
-        assert_eq!(FrameHeader::new(Opcode::Ping, length).as_bytes()[1], short);
+        assert_eq!(frame_header(Opcode::Ping, length)[1], short);
     }
     Some((
         first & 0x0f,

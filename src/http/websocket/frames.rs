@@ -7,14 +7,12 @@
 //! Text is checked as it arrives, so a wrong byte ends the connection at once and not after the
 //! last byte of a long message.
 
-use std::error::Error;
 use std::fmt;
-use std::str;
+
+use crate::labelled::labelled;
 
 /// The largest payload of a control frame, in bytes (RFC 6455 section 5.5).
 const CONTROL_PAYLOAD: usize = 125;
-/// The longest header of a frame from a client, in bytes: two, a length of eight, a mask of four.
-const CLIENT_HEADER: usize = 14;
 
 /// The close code of a server that shuts down.
 pub const GOING_AWAY: u16 = 1001;
@@ -60,46 +58,32 @@ pub enum Event<'a> {
         /// Its bytes, of all fragments together.
         payload: &'a [u8],
     },
-    /// A ping, to be answered by a pong with this payload.
+    /// A ping, which asks for a pong with this payload.
     Ping(&'a [u8]),
     /// A pong; a server may ignore it.
     Pong,
-    /// The client sends no more; to be answered by a close frame, if none was sent before.
-    Close {
-        /// Why, as a number, if it told.
-        code: Option<u16>,
-        /// Why, in words, often empty.
-        reason: &'a str,
-    },
+    /// The client sends no more, and expects a close frame if none was sent before; the code says
+    /// why, if it told.
+    Close(Option<u16>),
 }
 
-/// What a client did wrong, which ends the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// A frame without a mask.
-    Unmasked,
-    /// One of the three bits that belong to extensions.
-    ReservedBits,
-    /// An opcode without a meaning.
-    ReservedOpcode,
-    /// A control frame that is only a fragment.
-    FragmentedControl,
-    /// A control frame with more than 125 bytes.
-    LongControl,
-    /// A continuation without a message to continue.
-    NothingToContinue,
-    /// A new message before the last fragment of the one before.
-    UnfinishedMessage,
-    /// A length in more bytes than it needs, or above 63 bits.
-    Length,
-    /// A close frame with half of a code.
-    ShortClose,
-    /// A close frame with a code that nobody may send.
-    CloseCode,
-    /// Text or a close reason that is not UTF-8.
-    NotUtf8,
-    /// A message above the limit.
-    TooLarge,
+labelled! {
+    /// What a client did wrong, which ends the connection; the label fits into a close frame.
+    #[allow(missing_docs, reason = "the label says what each is")]
+    Violation {
+        Unmasked "a frame without a mask",
+        ReservedBits "a reserved bit is set",
+        ReservedOpcode "a reserved opcode",
+        FragmentedControl "a fragmented control frame",
+        LongControl "a control frame with more than 125 bytes",
+        NothingToContinue "a continuation without a message",
+        UnfinishedMessage "a new message before the end of the last one",
+        Length "a length that is not in its shortest form",
+        ShortClose "a close frame with one byte",
+        CloseCode "a close code that may not be sent",
+        NotUtf8 "text that is not UTF-8",
+        TooLarge "a message above the limit",
+    }
 }
 
 impl Violation {
@@ -111,39 +95,22 @@ impl Violation {
             _ => 1002,
         }
     }
-
-    /// What is wrong, in words that fit into a close frame.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Violation::Unmasked => "a frame without a mask",
-            Violation::ReservedBits => "a reserved bit is set",
-            Violation::ReservedOpcode => "a reserved opcode",
-            Violation::FragmentedControl => "a fragmented control frame",
-            Violation::LongControl => "a control frame with more than 125 bytes",
-            Violation::NothingToContinue => "a continuation without a message",
-            Violation::UnfinishedMessage => "a new message before the end of the last one",
-            Violation::Length => "a length that is not in its shortest form",
-            Violation::ShortClose => "a close frame with one byte",
-            Violation::CloseCode => "a close code that may not be sent",
-            Violation::NotUtf8 => "text that is not UTF-8",
-            Violation::TooLarge => "a message above the limit",
-        }
-    }
 }
 
 impl fmt::Display for Violation {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.reason())
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
     }
 }
 
-impl Error for Violation {}
+impl std::error::Error for Violation {}
 
 /// Reads the frames of one client.
 #[derive(Debug)]
 pub struct Decoder {
     max_message: usize,
-    header: Header,
+    /// The header of the next frame, as far as it has arrived.
+    header: Vec<u8>,
     frame: Option<Frame>,
     /// Whether the message that has begun is text.
     unfinished: Option<bool>,
@@ -151,15 +118,8 @@ pub struct Decoder {
     /// How much of the text is known to be UTF-8; behind it stands at most the start of one
     /// character.
     checked: usize,
+    /// The payload of the control frame that came last.
     control: Vec<u8>,
-    ended: bool,
-}
-
-/// The bytes of a header, as far as they have arrived.
-#[derive(Debug, Default)]
-struct Header {
-    bytes: [u8; CLIENT_HEADER],
-    length: usize,
 }
 
 /// A frame whose payload is being read.
@@ -177,30 +137,33 @@ impl Decoder {
     pub fn new(max_message: usize) -> Decoder {
         Decoder {
             max_message,
-            header: Header::default(),
+            header: Vec::new(),
             frame: None,
             unfinished: None,
             message: Vec::new(),
             checked: 0,
             control: Vec::new(),
-            ended: false,
         }
     }
 
     /// Takes bytes from the front of `input` up to the end of the next event; `None` when all of it
-    /// is taken and no event is complete. After a close frame or a violation everything else is
-    /// dropped.
+    /// is taken and no event is complete. What follows a close frame or a violation has no meaning,
+    /// so nothing more is decoded then.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Event<'_>>, Violation> {
-        if self.ended {
-            *input = &[];
-            return Ok(None);
-        }
-        match self.next_frame(input) {
-            Ok(Some(opcode)) => self.event(opcode).map(Some),
-            Ok(None) => Ok(None),
-            Err(violation) => {
-                self.ended = true;
-                Err(violation)
+        loop {
+            if self.frame.is_none() {
+                self.frame = self.read_header(input)?;
+            }
+            let Some(mut frame) = self.frame else {
+                return Ok(None);
+            };
+            self.read_payload(&mut frame, input)?;
+            self.frame = (frame.left > 0).then_some(frame);
+            if self.frame.is_some() {
+                return Ok(None);
+            }
+            if frame.last {
+                return self.event(frame.opcode).map(Some);
             }
         }
     }
@@ -218,47 +181,39 @@ impl Decoder {
         }
     }
 
-    /// Reads to the end of a frame that completes an event.
-    fn next_frame(&mut self, input: &mut &[u8]) -> Result<Option<Opcode>, Violation> {
-        loop {
-            let mut frame = match self.frame {
-                Some(frame) => frame,
-                None => match self.read_header(input)? {
-                    Some(frame) => frame,
-                    None => return Ok(None),
-                },
-            };
-            self.read_payload(&mut frame, input)?;
-            self.frame = (frame.left > 0).then_some(frame);
-            if self.frame.is_some() {
-                return Ok(None);
-            }
-            if frame.last {
-                return Ok(Some(frame.opcode));
-            }
-        }
-    }
-
     /// Reads to the end of a header.
     fn read_header(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, Violation> {
-        while !self.header.is_whole() {
-            let Some((byte, rest)) = input.split_first() else {
-                return Ok(None);
+        while let Some(byte) = input.split_off_first() {
+            self.header.push(*byte);
+            let [first, second, rest @ ..] = &*self.header else {
+                continue;
             };
-            *input = rest;
-            self.header.bytes[self.header.length] = *byte;
-            self.header.length += 1;
-            if self.header.length == 2 {
-                self.check_start()?;
+            let opcode = self.check_start(*first, *second)?;
+            let short = second & 0x7f;
+            let extended_bytes = match short {
+                126 => 2,
+                127 => 8,
+                _ => 0,
+            };
+            if let Some((extended, mask)) = rest.split_last_chunk()
+                && extended.len() == extended_bytes
+            {
+                let frame = Frame {
+                    opcode,
+                    last: first & 0x80 != 0,
+                    mask: *mask,
+                    left: payload_length(short, extended).ok_or(Violation::Length)?,
+                };
+                self.header.clear();
+                self.start(&frame)?;
+                return Ok(Some(frame));
             }
         }
-        let header = std::mem::take(&mut self.header);
-        self.start_frame(&header).map(Some)
+        Ok(None)
     }
 
     /// What the first two bytes of a frame have to keep.
-    fn check_start(&self) -> Result<(), Violation> {
-        let [first, second, ..] = self.header.bytes;
+    fn check_start(&self, first: u8, second: u8) -> Result<Opcode, Violation> {
         let opcode = Opcode::from_bits(first & 0x0f).ok_or(Violation::ReservedOpcode)?;
         let control = opcode.is_control();
         let fragment = first & 0x80 == 0;
@@ -278,31 +233,26 @@ impl Decoder {
         ];
         match rules.into_iter().find(|(broken, _)| *broken) {
             Some((_, violation)) => Err(violation),
-            None => Ok(()),
+            None => Ok(opcode),
         }
     }
 
-    fn start_frame(&mut self, header: &Header) -> Result<Frame, Violation> {
-        let opcode = Opcode::from_bits(header.bytes[0] & 0x0f).ok_or(Violation::ReservedOpcode)?;
-        let (left, mask) = header.length_and_mask().ok_or(Violation::Length)?;
-        match opcode {
+    /// Makes room for the payload of a frame.
+    fn start(&mut self, frame: &Frame) -> Result<(), Violation> {
+        match frame.opcode {
             Opcode::Text | Opcode::Binary => {
-                self.unfinished = Some(opcode == Opcode::Text);
+                self.unfinished = Some(frame.opcode == Opcode::Text);
                 self.message.clear();
                 self.checked = 0;
             }
             Opcode::Continuation => {}
             Opcode::Close | Opcode::Ping | Opcode::Pong => self.control.clear(),
         }
-        if !opcode.is_control() && left > (self.max_message - self.message.len()) as u64 {
+        let room = (self.max_message - self.message.len()) as u64;
+        if !frame.opcode.is_control() && frame.left > room {
             return Err(Violation::TooLarge);
         }
-        Ok(Frame {
-            opcode,
-            last: header.bytes[0] & 0x80 != 0,
-            mask,
-            left,
-        })
+        Ok(())
     }
 
     /// Reads what has arrived of a frame's payload.
@@ -344,10 +294,7 @@ impl Decoder {
         Ok(match opcode {
             Opcode::Ping => Event::Ping(&self.control),
             Opcode::Pong => Event::Pong,
-            Opcode::Close => {
-                self.ended = true;
-                return close(&self.control);
-            }
+            Opcode::Close => Event::Close(close_code(&self.control)?),
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {
                 let text = self.unfinished.take() == Some(true);
                 Event::Message {
@@ -359,28 +306,14 @@ impl Decoder {
     }
 }
 
-impl Header {
-    fn is_whole(&self) -> bool {
-        let whole = match self.bytes[1] & 0x7f {
-            126 => 8,
-            127 => CLIENT_HEADER,
-            _ => 6,
-        };
-        self.length >= 2 && self.length == whole
-    }
-
-    /// The length of the payload, unless it is written in more bytes than needed, and the mask.
-    fn length_and_mask(&self) -> Option<(u64, [u8; 4])> {
-        let (extended, mask) = self.bytes[2..self.length].split_last_chunk()?;
-        let number = extended
-            .iter()
-            .fold(0, |number, byte| number << 8 | u64::from(*byte));
-        let (length, needs_all_its_bytes) = match extended.len() {
-            0 => (u64::from(self.bytes[1] & 0x7f), true),
-            2 => (number, number > 125),
-            _ => (number, (1 << 16..1 << 63).contains(&number)),
-        };
-        needs_all_its_bytes.then_some((length, *mask))
+/// The length of a payload, unless it is written in more bytes than needed or above 63 bits.
+fn payload_length(short: u8, extended: &[u8]) -> Option<u64> {
+    let bytes = extended.iter();
+    let number = bytes.fold(0, |number, byte| number << 8 | u64::from(*byte));
+    match extended.len() {
+        0 => Some(short.into()),
+        2 => Some(number).filter(|number| *number > 125),
+        _ => Some(number).filter(|number| (1 << 16..1 << 63).contains(number)),
     }
 }
 
@@ -394,24 +327,18 @@ fn unmask(payload: &mut [u8], mask: &mut [u8; 4]) {
     mask.rotate_left(payload.len() % 4);
 }
 
-/// What a close frame says.
-fn close(payload: &[u8]) -> Result<Event<'_>, Violation> {
+/// The code in the payload of a close frame, if there is one.
+fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
     match payload {
-        [] => Ok(Event::Close {
-            code: None,
-            reason: "",
-        }),
+        [] => Ok(None),
         [_] => Err(Violation::ShortClose),
         [high, low, reason @ ..] => {
             let code = u16::from_be_bytes([*high, *low]);
             if !may_be_sent(code) {
                 return Err(Violation::CloseCode);
             }
-            let reason = str::from_utf8(reason).map_err(|_| Violation::NotUtf8)?;
-            Ok(Event::Close {
-                code: Some(code),
-                reason,
-            })
+            str::from_utf8(reason).map_err(|_| Violation::NotUtf8)?;
+            Ok(Some(code))
         }
     }
 }
@@ -422,48 +349,22 @@ fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// The header of a frame from a server, which has no mask.
-#[derive(Clone, Copy, Debug)]
-pub struct FrameHeader {
-    bytes: [u8; 10],
-    length: usize,
+/// The header of an unfragmented frame with so many bytes of payload. A server sends no mask.
+pub fn frame_header(opcode: Opcode, payload: usize) -> Vec<u8> {
+    let length = (payload as u64).to_be_bytes();
+    let (short, extended) = match payload {
+        0..=125 => (length[7], &[][..]),
+        126..=0xffff => (126, &length[6..]),
+        _ => (127, &length[..]),
+    };
+    [&[0x80 | opcode as u8, short], extended].concat()
 }
 
-impl FrameHeader {
-    /// The header of an unfragmented frame with so many bytes of payload.
-    pub fn new(opcode: Opcode, payload: usize) -> FrameHeader {
-        let number = (payload as u64).to_be_bytes();
-        let (short, extended) = match payload {
-            0..=125 => (number[7], &[][..]),
-            126..=0xffff => (126, &number[6..]),
-            _ => (127, &number[..]),
-        };
-        let mut bytes = [0; 10];
-        bytes[..2].copy_from_slice(&[0x80 | opcode as u8, short]);
-        let length = 2 + extended.len();
-        bytes[2..length].copy_from_slice(extended);
-        FrameHeader { bytes, length }
-    }
-
-    /// Its bytes on the wire.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-/// A close frame; a reason that does not fit is cut.
+/// A close frame; the reason has at most 123 bytes.
 pub fn close_frame(code: Option<u16>, reason: &str) -> Vec<u8> {
-    let fits = |end: &usize| *end <= CONTROL_PAYLOAD - 2 && reason.is_char_boundary(*end);
-    let end = (0..=reason.len()).rev().find(fits).unwrap_or(0);
     let code = code.map(u16::to_be_bytes);
-    let payload = code.map_or(Vec::new(), |code| {
-        [&code, &reason.as_bytes()[..end]].concat()
-    });
-    [
-        FrameHeader::new(Opcode::Close, payload.len()).as_bytes(),
-        &payload,
-    ]
-    .concat()
+    let payload = code.map_or(Vec::new(), |code| [&code, reason.as_bytes()].concat());
+    [frame_header(Opcode::Close, payload.len()), payload].concat()
 }
 
 #[cfg(test)]
@@ -481,9 +382,7 @@ mod tests {
     /// mask.
     fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
         let payload = payload.as_ref();
-        let mut frame = FrameHeader::new(Opcode::Text, payload.len())
-            .as_bytes()
-            .to_vec();
+        let mut frame = frame_header(Opcode::Text, payload.len());
         frame[0] = first;
         frame[1] |= 0x80;
         frame.extend_from_slice(&MASK);
@@ -524,10 +423,12 @@ mod tests {
     /// the last of them.
     fn feed(input: &[u8], size: usize) -> (Vec<String>, usize) {
         let (mut decoder, mut events, mut arrived, mut at) = (Decoder::new(MAX), Vec::new(), 0, 0);
-        for mut piece in input.chunks(size) {
+        'input: for mut piece in input.chunks(size) {
             arrived += piece.len();
             loop {
-                let event = match decoder.decode(&mut piece) {
+                let result = decoder.decode(&mut piece);
+                let ends = matches!(result, Ok(Some(Event::Close(_))) | Err(_));
+                let event = match result {
                     Ok(None) => break,
                     Ok(Some(Event::Message {
                         text: true,
@@ -536,15 +437,15 @@ mod tests {
                     Ok(Some(Event::Message { payload, .. })) => format!("binary {}", show(payload)),
                     Ok(Some(Event::Ping(payload))) => format!("ping {}", show(payload)),
                     Ok(Some(Event::Pong)) => "pong".to_owned(),
-                    Ok(Some(Event::Close { code: None, reason })) => format!("close {reason}"),
-                    Ok(Some(Event::Close {
-                        code: Some(code),
-                        reason,
-                    })) => format!("close {code} {}", show(reason.as_bytes())),
+                    Ok(Some(Event::Close(None))) => "close".to_owned(),
+                    Ok(Some(Event::Close(Some(code)))) => format!("close {code}"),
                     Err(violation) => format!("fail {} {violation:?}", violation.code()),
                 };
                 events.push(event);
                 at = arrived;
+                if ends {
+                    break 'input;
+                }
             }
             assert!(piece.is_empty(), "it takes all of its input");
             assert!(
@@ -678,7 +579,7 @@ mod tests {
             ),
             (
                 &[(1, b"a"), (CLOSE, b"\x03\xe8"), (FIN, b"b")],
-                &["close 1000 "],
+                &["close 1000"],
             ),
             (
                 &[(1, b"a"), (FIN, b"b"), (2, b"c"), (FIN, b"d")],
@@ -784,28 +685,17 @@ mod tests {
     fn closes() {
         let long = "r".repeat(123);
         let table: &[(Vec<u8>, &str)] = &[
-            (frame(CLOSE, ""), "close "),
+            (frame(CLOSE, ""), "close"),
             (frame(CLOSE, "x"), "fail 1002 ShortClose"),
-            (closing(1000, ""), "close 1000 "),
-            (closing(1001, "bye"), "close 1001 bye"),
-            (closing(1000, &long), "close 1000 123"),
+            (closing(1000, ""), "close 1000"),
+            (closing(1001, "bye"), "close 1001"),
+            (closing(1000, &long), "close 1000"),
             (closing(1000, long + "r"), "fail 1002 LongControl"),
             (closing(1000, b"\xce\xba\xed\xa0\x80"), "fail 1007 NotUtf8"),
             (closing(1000, b"\xce"), "fail 1007 NotUtf8"),
         ];
         for (input, expected) in table {
             check(input, &[expected]);
-            // What follows a close frame or an error is dropped.
-            check(
-                &[
-                    &input[..],
-                    &text("late"),
-                    &frame(PING, ""),
-                    &frame(0xf7, ""),
-                ]
-                .concat(),
-                &[expected],
-            );
         }
     }
 
@@ -815,7 +705,7 @@ mod tests {
             1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999,
             4000, 4999,
         ] {
-            check(&closing(code, ""), &[&format!("close {code} ")]);
+            check(&closing(code, ""), &[&format!("close {code}")]);
         }
         for code in [
             0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535,
@@ -896,7 +786,7 @@ mod tests {
         ];
         for (opcode, length, expected) in table {
             assert_eq!(
-                FrameHeader::new(opcode, length).as_bytes(),
+                frame_header(opcode, length),
                 expected,
                 "{opcode:?} {length}"
             );
@@ -907,18 +797,9 @@ mod tests {
     fn close_frames_of_a_server() {
         assert_eq!(close_frame(None, "ignored"), b"\x88\x00");
         assert_eq!(close_frame(Some(GOING_AWAY), "bye"), b"\x88\x05\x03\xe9bye");
-        assert_eq!(close_frame(Some(1000), &"r".repeat(200)).len(), 127);
-        let cut = close_frame(Some(1000), &"\u{e9}".repeat(100));
-        assert_eq!(
-            (cut.len(), cut[1], str::from_utf8(&cut[4..]).is_ok()),
-            (126, 124, true)
-        );
-        for violation in [
-            Violation::LongControl,
-            Violation::NotUtf8,
-            Violation::TooLarge,
-        ] {
-            let frame = close_frame(Some(violation.code()), violation.reason());
+        for violation in Violation::ALL {
+            let frame = close_frame(Some(violation.code()), violation.label());
+            assert!(frame.len() <= 2 + CONTROL_PAYLOAD, "{violation}");
             assert!(frame.ends_with(violation.to_string().as_bytes()));
         }
     }
