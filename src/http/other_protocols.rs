@@ -4,23 +4,17 @@
 //! wrong scheme or a wrong setting of a proxy. The refusal and the log line name the protocol and
 //! the names that the client asked for, so a person finds the mistake quickly.
 //!
-//! Invariant: an ordinary request is never held up. Its first byte decides, or one of the next few
-//! if it starts like one of the signatures, and no signature begins with a whole request. Strings
-//! from the wire are bounded, and only visible ASCII of them is kept.
+//! Invariant: an ordinary request is never delayed. Its first byte decides, or one of the next few
+//! if it starts like one of the signatures, and no signature begins with a whole request. Only
+//! visible ASCII of strings from the wire is kept; the limit of a head and of a log line bound them.
 
-use super::http2;
-
-/// The longest server name that is kept, in bytes: above the 253 of the longest DNS name.
-const SERVER_NAME: usize = 255;
-/// How many ALPN names are kept: clients offer two or three.
-const ALPN_NAMES: usize = 8;
-/// The longest ALPN name that is kept, in bytes: more than any registered one has.
-const ALPN_NAME: usize = 32;
+use crate::http::error::RequestError::{self, Http2, ProxyProtocol, Tls};
+use crate::http::http2;
 
 /// The type of a TLS record that carries a handshake.
 const HANDSHAKE: u8 = 0x16;
 /// The type of a handshake message with which a client begins.
-const CLIENT_HELLO: u8 = 1;
+const CLIENT_HELLO: usize = 1;
 /// The largest payload of a TLS record, in bytes (RFC 8446 section 5.1).
 const RECORD: usize = 1 << 14;
 /// The number of the extension that names the server (RFC 6066 section 3).
@@ -35,56 +29,39 @@ pub enum Found {
     NotYet,
     /// HTTP/1.x, or nothing that is known.
     Http,
-    /// TLS, with what its `ClientHello` asks for, as far as it can be read.
-    Tls {
-        /// The server name.
-        server_name: Option<String>,
-        /// The protocols inside TLS, the preferred one first.
-        alpn: Vec<String>,
-    },
-    /// The preface of HTTP/2.
-    Http2,
-    /// Version 1 of the PROXY protocol, in text.
-    ProxyV1,
-    /// Version 2 of the PROXY protocol, in bytes.
-    ProxyV2,
+    /// Another protocol: why it is refused, and what the log shows instead of a request line.
+    Other(RequestError, String),
 }
 
 /// Fixed first bytes; `UNKNOWN` may be followed by the line's end.
-const SIGNATURES: [(&[u8], Found); 5] = [
-    (http2::PREFACE, Found::Http2),
-    (b"PROXY TCP4 ", Found::ProxyV1),
-    (b"PROXY TCP6 ", Found::ProxyV1),
-    (b"PROXY UNKNOWN", Found::ProxyV1),
-    (b"\r\n\r\n\0\r\nQUIT\n", Found::ProxyV2),
+const SIGNATURES: [(&[u8], RequestError, &str); 5] = [
+    (http2::PREFACE, Http2, "HTTP/2 connection preface"),
+    (b"PROXY TCP4 ", ProxyProtocol, "PROXY protocol v1"),
+    (b"PROXY TCP6 ", ProxyProtocol, "PROXY protocol v1"),
+    (b"PROXY UNKNOWN", ProxyProtocol, "PROXY protocol v1"),
+    (b"\r\n\r\n\0\r\nQUIT\n", ProxyProtocol, "PROXY protocol v2"),
 ];
 
 /// Judges the first bytes of a connection; from `limit` bytes on it never asks for more. When the
 /// client sends no more, the number of its bytes is the limit.
 pub fn recognise(bytes: &[u8], limit: usize) -> Found {
     let whole = bytes.len() >= limit;
-    match bytes {
-        [] | [HANDSHAKE] => {}
-        [HANDSHAKE, 3, ..] => {
-            return match join_records(bytes) {
-                None if !whole => Found::NotYet,
-                message => tls(&message.unwrap_or_default()),
-            };
-        }
-        [b'P' | b'\r', ..] => {
-            if let Some((_, found)) = SIGNATURES
-                .iter()
-                .find(|(known, _)| bytes.starts_with(known))
-            {
-                return found.clone();
-            }
-            if !SIGNATURES.iter().any(|(known, _)| known.starts_with(bytes)) {
-                return Found::Http;
-            }
-        }
-        _ => return Found::Http,
+    if let [HANDSHAKE, 3, ..] = bytes {
+        return match join_records(bytes) {
+            None if !whole => Found::NotYet,
+            message => tls(&message.unwrap_or_default()),
+        };
     }
-    if whole { Found::Http } else { Found::NotYet }
+    let mut known = SIGNATURES.iter();
+    if let Some((_, error, shown)) = known.find(|(known, ..)| bytes.starts_with(known)) {
+        return Found::Other(*error, (*shown).to_owned());
+    }
+    let mut known = SIGNATURES.iter();
+    let undecided = bytes == [HANDSHAKE] || known.any(|(known, ..)| known.starts_with(bytes));
+    if whole || !undecided {
+        return Found::Http;
+    }
+    Found::NotYet
 }
 
 /// The first handshake message, which may stand in several records; `None` while bytes are missing.
@@ -107,36 +84,35 @@ fn join_records(mut bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// Whether no further record belongs to this message.
 fn is_whole(message: &[u8]) -> bool {
-    match message {
-        [CLIENT_HELLO, a, b, c, body @ ..] => {
-            body.len() >= u32::from_be_bytes([0, *a, *b, *c]) as usize
-        }
-        _ => message.first() != Some(&CLIENT_HELLO),
-    }
+    let mut reader = Reader(message);
+    reader.number(1) != Some(CLIENT_HELLO) || reader.vector(3).is_some()
 }
 
 fn tls(message: &[u8]) -> Found {
     let (server_name, alpn) = names(message).unwrap_or_default();
-    Found::Tls { server_name, alpn }
+    let or_dash = |text: String| if text.is_empty() { "-".into() } else { text };
+    let (name, alpn) = (or_dash(server_name), or_dash(alpn.join(",")));
+    let shown = format!("TLS ClientHello server_name={name} alpn={alpn}");
+    Found::Other(Tls, shown)
 }
 
 /// The names in a `ClientHello` (RFC 8446 section 4.1.2); `None` where it is malformed or has no
 /// extensions.
-fn names(message: &[u8]) -> Option<(Option<String>, Vec<String>)> {
+fn names(message: &[u8]) -> Option<(String, Vec<String>)> {
     let mut reader = Reader(message);
-    (reader.number(1)? == usize::from(CLIENT_HELLO)).then_some(())?;
+    (reader.number(1)? == CLIENT_HELLO).then_some(())?;
     let mut hello = reader.vector(3)?;
     let _version_and_random = hello.take(2 + 32)?;
     let _session = hello.vector(1)?;
     let _cipher_suites = hello.vector(2)?;
     let _compression = hello.vector(1)?;
     let mut extensions = hello.vector(2)?;
-    let (mut server_name, mut alpn) = (None, Vec::new());
+    let (mut server_name, mut alpn) = (String::new(), Vec::new());
     while !extensions.0.is_empty() {
         let number = extensions.number(2)?;
         let data = extensions.vector(2)?;
         match number {
-            SERVER_NAME_EXTENSION => server_name = read_server_name(data),
+            SERVER_NAME_EXTENSION => server_name = read_server_name(data).unwrap_or_default(),
             ALPN_EXTENSION => alpn = read_alpn(data).unwrap_or_default(),
             _ => {}
         }
@@ -147,26 +123,23 @@ fn names(message: &[u8]) -> Option<(Option<String>, Vec<String>)> {
 fn read_server_name(mut data: Reader<'_>) -> Option<String> {
     let mut list = data.vector(2)?;
     let is_host_name = list.number(1)? == 0;
-    let name = visible(list.vector(2)?.0, SERVER_NAME);
-    (is_host_name && !name.is_empty()).then_some(name)
+    let name = visible(list.vector(2)?.0);
+    is_host_name.then_some(name)
 }
 
 fn read_alpn(mut data: Reader<'_>) -> Option<Vec<String>> {
     let (mut list, mut names) = (data.vector(2)?, Vec::new());
-    while !list.0.is_empty() && names.len() < ALPN_NAMES {
-        names.push(visible(list.vector(1)?.0, ALPN_NAME));
+    while !list.0.is_empty() {
+        names.push(visible(list.vector(1)?.0));
     }
     names.retain(|name| !name.is_empty());
     Some(names)
 }
 
-/// The visible ASCII characters, at most so many of them.
-fn visible(bytes: &[u8], limit: usize) -> String {
-    let kept = bytes
-        .iter()
-        .filter(|byte| byte.is_ascii_graphic())
-        .take(limit);
-    kept.map(|&byte| char::from(byte)).collect()
+/// The visible ASCII characters.
+fn visible(bytes: &[u8]) -> String {
+    let chars = bytes.iter().map(|byte| char::from(*byte));
+    chars.filter(char::is_ascii_graphic).collect()
 }
 
 /// Reads TLS's way of writing numbers and vectors (RFC 8446 section 3) from the front.
@@ -181,11 +154,8 @@ impl<'a> Reader<'a> {
 
     /// A number of so many bytes.
     fn number(&mut self, bytes: usize) -> Option<usize> {
-        Some(
-            self.take(bytes)?
-                .iter()
-                .fold(0, |number, byte| number << 8 | usize::from(*byte)),
-        )
+        let bytes = self.take(bytes)?.iter();
+        Some(bytes.fold(0, |number, byte| number << 8 | usize::from(*byte)))
     }
 
     /// A vector behind a length of so many bytes.
@@ -219,16 +189,13 @@ mod tests {
             .collect()
     }
 
-    fn tls(server_name: Option<&str>, alpn: &[&str]) -> Found {
-        let alpn = alpn.iter().map(|&name| name.to_owned()).collect();
-        Found::Tls {
-            server_name: server_name.map(str::to_owned),
-            alpn,
-        }
+    fn tls(server_name: &str, alpn: &str) -> Found {
+        let shown = format!("TLS ClientHello server_name={server_name} alpn={alpn}");
+        Found::Other(Tls, shown)
     }
 
     fn no_names() -> Found {
-        tls(None, &[])
+        tls("-", "-")
     }
 
     /// Numbers and data.
@@ -245,7 +212,7 @@ mod tests {
         let fixed = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1], &[1, 0]].concat();
         let body = [&fixed[..], &(listed.len() as u16).to_be_bytes(), &listed].concat();
         let [_, length @ ..] = (body.len() as u32).to_be_bytes();
-        let message = [&[CLIENT_HELLO][..], &length, &body].concat();
+        let message = [&[CLIENT_HELLO as u8][..], &length, &body].concat();
         let records = message.chunks(record);
         records
             .flat_map(|part| {
@@ -302,23 +269,19 @@ mod tests {
 
     #[test]
     fn fixed_signatures() {
-        check(
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04",
-            &Found::Http2,
-            24,
-        );
-        check(
-            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 80\r\nGET /",
-            &Found::ProxyV1,
-            11,
-        );
-        check(b"PROXY TCP6 ::1 ::1 1 80\r\n", &Found::ProxyV1, 11);
-        check(b"PROXY UNKNOWN\r\n", &Found::ProxyV1, 13);
-        check(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", &Found::ProxyV2, 12);
+        let proxy =
+            |version: &str| Found::Other(ProxyProtocol, format!("PROXY protocol {version}"));
+        let (v1, v2) = (proxy("v1"), proxy("v2"));
+        let http2 = Found::Other(Http2, "HTTP/2 connection preface".to_owned());
+        check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", &http2, 24);
+        check(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 80\r\nGET /", &v1, 11);
+        check(b"PROXY TCP6 ::1 ::1 1 80\r\n", &v1, 11);
+        check(b"PROXY UNKNOWN\r\n", &v1, 13);
+        check(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", &v2, 12);
     }
 
     #[test]
-    fn requests_are_not_held_up() {
+    fn requests_are_not_delayed() {
         let table: &[(&[u8], usize)] = &[
             (b"GET / HTTP/1.1\r\n", 1),
             (b"HEAD / HTTP/1.1\r\n", 1),
@@ -360,7 +323,7 @@ mod tests {
         check(&[HANDSHAKE, 3, 1, 0x40, 1, 1], &no_names(), 5);
         check(&[HANDSHAKE, 3, 1, 0, 2, 2, 0, 0], &no_names(), 7);
         check(
-            &[HANDSHAKE, 3, 1, 0, 1, CLIENT_HELLO, b'G', 3, 1, 0, 1],
+            &[HANDSHAKE, 3, 1, 0, 1, CLIENT_HELLO as u8, b'G', 3, 1, 0, 1],
             &no_names(),
             11,
         );
@@ -369,17 +332,10 @@ mod tests {
     #[test]
     fn a_real_client_hello() {
         let bytes = s_client();
-        check(
-            &bytes,
-            &tls(Some("shop.example.com"), &["h2", "http/1.1"]),
-            bytes.len(),
-        );
+        let told = tls("shop.example.com", "h2,http/1.1");
+        check(&bytes, &told, bytes.len());
         let behind = [&bytes[..], b"more"].concat();
-        check(
-            &behind,
-            &tls(Some("shop.example.com"), &["h2", "http/1.1"]),
-            bytes.len(),
-        );
+        check(&behind, &told, bytes.len());
     }
 
     #[test]
@@ -387,35 +343,24 @@ mod tests {
         let shop = server_name(0, b"shop");
         let table: &[(Extensions<'_>, Found)] = &[
             (&[], no_names()),
-            (&[(0, &shop)], tls(Some("shop"), &[])),
+            (&[(0, &shop)], tls("shop", "-")),
             (
                 &[(16, &alpn(&[b"h2", b"\x0a\x0a", b"x y"]))],
-                tls(None, &["h2", "xy"]),
+                tls("-", "h2,xy"),
             ),
             (
                 &[(13, b"x"), (0, &shop), (16, &alpn(&[b"a"]))],
-                tls(Some("shop"), &["a"]),
+                tls("shop", "a"),
             ),
             (
                 &[(0, &server_name(1, b"shop")), (16, &alpn(&[b"a"]))],
-                tls(None, &["a"]),
+                tls("-", "a"),
             ),
             (
                 &[(0, &server_name(0, b"\n\xff")), (16, &alpn(&[b"a"]))],
-                tls(None, &["a"]),
+                tls("-", "a"),
             ),
-            (
-                &[(0, &server_name(0, b"a\r\nb c\x1b"))],
-                tls(Some("abc"), &[]),
-            ),
-            (
-                &[(0, &server_name(0, &[b'a'; SERVER_NAME + 1]))],
-                tls(Some(&"a".repeat(SERVER_NAME)), &[]),
-            ),
-            (
-                &[(16, &alpn(&[&[b'a'; ALPN_NAME + 1][..]; ALPN_NAMES + 1]))],
-                tls(None, &[&*"a".repeat(ALPN_NAME); ALPN_NAMES]),
-            ),
+            (&[(0, &server_name(0, b"a\r\nb c\x1b"))], tls("abc", "-")),
             (&[(0, &shop[1..]), (16, b"\0\x09")], no_names()),
         ];
         for (extensions, expected) in table {
@@ -442,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn mutations_never_panic_and_stay_bounded() {
+    fn mutations_never_panic_and_stay_visible() {
         let seeds: [&[u8]; 4] = [
             &s_client(),
             &hello(&[(0, &[]), (16, &alpn(&[b"h2"]))], 9),
@@ -463,13 +408,9 @@ mod tests {
                 found == at_its_end || found == Found::NotYet,
                 "seed {seed}: {found:?}, {at_its_end:?}"
             );
-            if let Found::Tls { server_name, alpn } = at_its_end {
-                assert!(alpn.len() <= ALPN_NAMES, "seed {seed}");
-                let mut names = alpn.iter().chain(&server_name);
-                assert!(
-                    names.all(|name| name.len() <= SERVER_NAME
-                        && name.bytes().all(|b| b.is_ascii_graphic()))
-                );
+            if let Found::Other(_, shown) = at_its_end {
+                let visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+                assert!(shown.bytes().all(visible), "seed {seed}: {shown:?}");
             }
         }
     }

@@ -38,19 +38,8 @@ pub(super) enum End {
     Close,
     /// The client may still be sending, so its input is read for a while.
     Linger,
-    /// The client gets no more, and the connection waits for it to leave.
+    /// The client gets no more, and the connection waits for it to close.
     Stall,
-}
-
-/// What arrived on a connection.
-#[derive(Debug)]
-enum Arrived {
-    /// A whole request head.
-    Request,
-    /// Another protocol.
-    OtherProtocol(Found),
-    /// The connection ended before a request.
-    Nothing,
 }
 
 /// What a thread keeps from one connection to the next, so that a short one costs few allocations.
@@ -206,17 +195,12 @@ impl<'a> Connection<'a> {
         // A request is used together with the rest of the connection.
         let mut request = mem::take(&mut self.buffers.request);
         let end = loop {
-            let end = match self.next_request(&mut request) {
-                Ok(Arrived::Request) => {
-                    // At once, because a line in growing pieces costs seven allocations.
-                    self.buffers.pending.lines.reserve(limits::LINE_BYTES);
-                    self.exchange(&request)
-                }
-                Ok(Arrived::OtherProtocol(found)) => Some(self.refuse_protocol(found)),
-                Ok(Arrived::Nothing) => Some(End::Close),
-                Err(error) => Some(self.refuse_head(error, b"")),
-            };
-            if let Some(end) = end {
+            if let Err(end) = self.next_request(&mut request) {
+                break end;
+            }
+            // At once, because a line in growing pieces costs seven allocations.
+            self.buffers.pending.lines.reserve(limits::LINE_BYTES);
+            if let Some(end) = self.exchange(&request) {
                 break end;
             }
         };
@@ -230,36 +214,36 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Waits for a whole request head and parses it.
-    fn next_request(&mut self, request: &mut Request) -> Result<Arrived, RequestError> {
+    /// Waits for a whole request head and parses it; how the connection ends, if none comes.
+    fn next_request(&mut self, request: &mut Request) -> Result<(), End> {
         if self.buffers.input.unread().is_empty() && !self.wait_for_first_bytes(request) {
-            return Ok(Arrived::Nothing);
+            return Err(End::Close);
         }
         self.started = Instant::now();
         self.idle = self.started.saturating_duration_since(self.responded);
-        if self.requests == 0 {
-            let found = self.recognise();
-            if found != Found::Http {
-                return Ok(Arrived::OtherProtocol(found));
-            }
+        if self.requests == 0
+            && let Found::Other(error, shown) = self.recognise()
+        {
+            return Err(self.refuse_head(error, shown.as_bytes()));
         }
         loop {
             let max_head = self.app().config.max_head;
             let input = &mut self.buffers.input;
-            if let Some(length) = request.parse(input.unread(), max_head)? {
-                input.take(length);
-                self.permit.active(self.started);
-                return Ok(Arrived::Request);
-            }
-            if !self.read_line()? {
-                return Ok(Arrived::Nothing);
+            match request.parse(input.unread(), max_head) {
+                Ok(Some(length)) => {
+                    input.take(length);
+                    self.permit.active(self.started);
+                    return Ok(());
+                }
+                Ok(None) => self.read_line()?,
+                Err(error) => return Err(self.refuse_head(error, b"")),
             }
         }
     }
 
     /// Reads until another line of the head has ended, which may be its last one, or has a fault
-    /// that can be seen already; false if the connection ended.
-    fn read_line(&mut self) -> Result<bool, RequestError> {
+    /// that can be seen already; how the connection ends, if that does not come.
+    fn read_line(&mut self) -> Result<(), End> {
         let deadline = self.started + self.app().config.header_timeout;
         let mut before = self.buffers.input.unread().len();
         let begun = |input: &Input| {
@@ -277,13 +261,13 @@ impl<'a> Connection<'a> {
             match self.read(limits::READ_BYTES, deadline) {
                 Ok(1..) => {}
                 // Empty lines alone are no request yet.
-                _ if !begun(&self.buffers.input) => return Ok(false),
+                _ if !begun(&self.buffers.input) => return Err(End::Close),
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    return Err(RequestError::HeaderTimeout);
+                    return Err(self.refuse_head(RequestError::HeaderTimeout, b""));
                 }
                 _ => {
                     self.app().metrics.aborted(self.why_aborted());
-                    return Ok(false);
+                    return Err(End::Close);
                 }
             }
             let input = self.buffers.input.unread();
@@ -295,7 +279,7 @@ impl<'a> Connection<'a> {
             let mut new = input[before..].iter();
             let control = new.any(|byte| *byte < b' ' && *byte != b'\t');
             if control || after_cr || too_long || too_large {
-                return Ok(true);
+                return Ok(());
             }
             before = input.len();
         }

@@ -283,15 +283,19 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Refuses what could not be parsed. The log shows `shown`, or the first line as it came.
+    /// Refuses what could not be parsed; how the connection ends. The log shows `shown`, or the first
+    /// line as it came. Inlined, its variables would lie in the stack of every idle connection.
+    #[inline(never)]
     pub(super) fn refuse_head(&mut self, error: RequestError, shown: &[u8]) -> End {
         self.requests += 1;
         self.set_client(None);
         let request_id = decimal::hex64(self.random.u64(..));
         self.buffers.dates.set(unix_now());
         let output_start = self.out.position();
-        if error == RequestError::Http2 {
+        let end = if error == RequestError::Http2 {
             self.refuse_http2();
+            // nginx drops a response that comes together with the end of the connection.
+            End::Stall
         } else {
             let came = self.buffers.input.unread().trim_ascii_start();
             let preamble = Preamble {
@@ -305,7 +309,8 @@ impl<'a> Connection<'a> {
             };
             let head = Head::new(&mut self.out, error.status(), &preamble);
             handlers::refuse(head, &Refusal::from(error), "");
-        }
+            End::Linger
+        };
         // The input is used together with the rest of the connection.
         let input = mem::take(&mut self.buffers.input);
         let length = input.unread().len() as u64;
@@ -327,7 +332,7 @@ impl<'a> Connection<'a> {
         let line = if shown.is_empty() { first_line } else { shown };
         self.take_note(None, line, &facts);
         self.buffers.input = input;
-        End::Linger
+        end
     }
 
     /// Counts and logs a response.

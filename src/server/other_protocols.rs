@@ -1,10 +1,9 @@
 //! Connections that begin with another protocol: they are told so in words, and so is the log.
 
-use crate::http::error::RequestError;
 use crate::http::http2;
 use crate::http::other_protocols::{Found, recognise};
 use crate::limits;
-use crate::server::connection::{Connection, End};
+use crate::server::connection::Connection;
 
 impl Connection<'_> {
     /// Waits until the first bytes of the connection tell its protocol. Ordinary requests are told
@@ -21,30 +20,6 @@ impl Connection<'_> {
                 let input = self.buffers.input.unread();
                 return recognise(input, input.len());
             }
-        }
-    }
-
-    /// Refuses a connection that speaks another protocol.
-    pub(super) fn refuse_protocol(&mut self, found: Found) -> End {
-        match found {
-            Found::Tls { server_name, alpn } => {
-                let name = server_name.as_deref().unwrap_or("-");
-                let alpn = if alpn.is_empty() {
-                    "-".to_owned()
-                } else {
-                    alpn.join(",")
-                };
-                let text = format!("TLS ClientHello server_name={name} alpn={alpn}");
-                self.refuse_head(RequestError::Tls, text.as_bytes())
-            }
-            Found::Http2 => {
-                self.refuse_head(RequestError::Http2, b"HTTP/2 connection preface");
-                // nginx drops a response that comes together with the end of the connection.
-                End::Stall
-            }
-            Found::ProxyV1 => self.refuse_head(RequestError::ProxyProtocol, b"PROXY protocol v1"),
-            Found::ProxyV2 => self.refuse_head(RequestError::ProxyProtocol, b"PROXY protocol v2"),
-            Found::Http | Found::NotYet => self.refuse_head(RequestError::RequestLine, b""),
         }
     }
 

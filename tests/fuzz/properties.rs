@@ -494,7 +494,7 @@ pub fn door(data: &[u8]) {
         decided = found;
         let answer = http2::refusal(bytes);
         assert!(refusal.is_none() || answer == refusal);
-        assert!(answer.is_none() || decided == Found::Http2);
+        assert!(answer.is_none() || matches!(decided, Found::Other(RequestError::Http2, _)));
         refusal = answer;
     }
 }
@@ -514,16 +514,24 @@ fn second_opinion(bytes: &[u8], found: &Found) {
         Found::Http => {
             !(starts(&["\x16\x03"]) || starts(&http2) || starts(&proxy_v1) || starts(&proxy_v2))
         }
-        Found::Http2 => starts(&http2),
-        Found::ProxyV1 => starts(&proxy_v1),
-        Found::ProxyV2 => starts(&proxy_v2),
-        Found::Tls { server_name, alpn } => {
-            // The characters of a name stand in the bytes in their order, maybe with the header of a record between.
-            let stands = |name: &String| {
-                let mut rest = bytes.iter();
-                name.bytes().all(|wanted| rest.any(|byte| *byte == wanted))
+        Found::Other(RequestError::Http2, _) => starts(&http2),
+        Found::Other(RequestError::ProxyProtocol, shown) => {
+            let signatures: &[&str] = if shown.ends_with("v2") {
+                &proxy_v2
+            } else {
+                &proxy_v1
             };
-            starts(&["\x16\x03"]) && alpn.iter().chain(server_name).all(stands)
+            starts(signatures)
+        }
+        Found::Other(_, shown) => {
+            // The characters of the names stand in the bytes in their order, maybe with the header of a record between.
+            let names = shown.strip_prefix("TLS ClientHello server_name=");
+            let (server_name, alpn) = names.and_then(|names| names.split_once(" alpn=")).unwrap();
+            let stands = |name: &str| {
+                let mut rest = bytes.iter();
+                name == "-" || name.bytes().all(|wanted| rest.any(|byte| *byte == wanted))
+            };
+            starts(&["\x16\x03"]) && stands(server_name) && alpn.split(',').all(stands)
         }
     };
     assert!(holds, "{found:?} of {}", bytes.escape_ascii());
