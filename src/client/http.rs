@@ -460,9 +460,10 @@ impl Connection {
         let framing = head.framing()?;
         let body = self.read_body(framing, deadline)?;
         self.keeps = head.keeps_connection() && framing != Framing::UntilClose;
-        self.usable_until = head
-            .idle_timeout()
-            .map(|timeout| Instant::now() + timeout.saturating_sub(BEFORE_CLOSE.min(timeout / 2)));
+        let usable = |timeout: Duration| timeout.saturating_sub(BEFORE_CLOSE.min(timeout / 2));
+        let time = head.idle_timeout().map(usable);
+        // A server may announce more time than the clock can count: then there is no end.
+        self.usable_until = time.and_then(|time| Instant::now().checked_add(time));
         Ok(Response { head, body })
     }
 
@@ -856,6 +857,7 @@ mod tests {
             ("", true),
             ("Keep-Alive: timeout=75\r\n", true),
             ("Keep-Alive: max=9, Timeout=\"60\"\r\n", true),
+            ("Keep-Alive: timeout=18446744073709551615\r\n", true),
             ("Connection: close\r\n", false),
             ("Keep-Alive: timeout=0\r\n", false),
         ] {
