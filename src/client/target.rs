@@ -16,10 +16,10 @@ use super::json;
 use super::options::Options;
 use super::tally::{Kind, Outcome};
 
-/// Addresses of a name are looked up again after this time, when a connection is opened.
+/// Addresses are looked up again after this time, when a connection is opened.
 const LOOKUP_EVERY: Duration = Duration::from_secs(5);
 /// How long one lookup may take.
-pub const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
+const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 /// Characters of a version or pod that are shown: a pod's name can have 253, the usual ones have
 /// 40.
 const NAME_SHOWN: usize = 64;
@@ -33,7 +33,8 @@ pub struct Target {
     new_request: Vec<u8>,
     timeout: Duration,
     pool: Mutex<Pool>,
-    addresses: Arc<Addresses>,
+    url: Url,
+    lookup: Arc<Mutex<Lookup>>,
 }
 
 /// A request to send: its connection's kind, and when it is due.
@@ -46,28 +47,25 @@ pub struct Request {
 }
 
 impl Target {
-    /// The target of these options, at these addresses for now.
-    pub fn new(options: &Options, addresses: Vec<SocketAddr>) -> Target {
+    /// The target of these options. Its first lookup is waited for.
+    pub fn new(options: &Options) -> Result<Target, Error> {
         let pool = Pool {
             idle: VecDeque::new(),
             open: 0,
             limit: options.connections,
         };
         let lookup = Lookup {
-            addresses,
+            addresses: options.url.resolve(Deadline::after(LOOKUP_LIMIT))?,
             at: Instant::now(),
-            running: false,
         };
-        Target {
+        Ok(Target {
             kept_request: options.url.get(FIELDS),
             new_request: options.url.get(&format!("{FIELDS}Connection: close\r\n")),
             timeout: options.timeout,
             pool: Mutex::new(pool),
-            addresses: Arc::new(Addresses {
-                url: options.url.clone(),
-                lookup: Mutex::new(lookup),
-            }),
-        }
+            url: options.url.clone(),
+            lookup: Arc::new(Mutex::new(lookup)),
+        })
     }
 
     /// Sends a request and waits for its outcome, at most until its time-out.
@@ -110,9 +108,26 @@ impl Target {
     }
 
     fn open(&self, deadline: Deadline, outcome: &mut Outcome) -> Result<Connection, Error> {
-        let connection = Connection::open(&self.addresses.current(), deadline)?;
+        let connection = Connection::open(&self.addresses(), deadline)?;
         outcome.opened = true;
         Ok(connection)
+    }
+
+    /// The addresses as last seen; where they are old, a new lookup begins, for which nobody waits.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let mut lookup = lock(&self.lookup);
+        if lookup.at.elapsed() > LOOKUP_EVERY {
+            lookup.at = Instant::now();
+            let (url, shared) = (self.url.clone(), Arc::clone(&self.lookup));
+            let refresh = move || {
+                if let Ok(addresses) = url.resolve(Deadline::after(LOOKUP_LIMIT)) {
+                    lock(&shared).addresses = addresses;
+                }
+            };
+            // Without a thread, or where the lookup fails, the addresses stay as they are.
+            let _ = thread::Builder::new().spawn(refresh);
+        }
+        lookup.addresses.clone()
     }
 }
 
@@ -194,43 +209,10 @@ impl Pool {
 
 /// The addresses of the host.
 #[derive(Debug)]
-struct Addresses {
-    url: Url,
-    lookup: Mutex<Lookup>,
-}
-
-#[derive(Debug)]
 struct Lookup {
     addresses: Vec<SocketAddr>,
     /// When the latest lookup began.
     at: Instant,
-    running: bool,
-}
-
-impl Addresses {
-    /// The addresses as last seen; where they are old, a new lookup begins, for which nobody waits.
-    fn current(self: &Arc<Addresses>) -> Vec<SocketAddr> {
-        let mut lookup = lock(&self.lookup);
-        if self.url.has_name() && !lookup.running && lookup.at.elapsed() > LOOKUP_EVERY {
-            lookup.at = Instant::now();
-            let addresses = Arc::clone(self);
-            let thread = thread::Builder::new()
-                .name("refresh".into())
-                .spawn(move || addresses.refresh());
-            lookup.running = thread.is_ok();
-        }
-        lookup.addresses.clone()
-    }
-
-    /// Looks the name up; after a failure the addresses stay as they are, as in every cache.
-    fn refresh(&self) {
-        let found = self.url.resolve(Deadline::after(LOOKUP_LIMIT));
-        let mut lookup = lock(&self.lookup);
-        lookup.running = false;
-        if let Ok(addresses) = found {
-            lookup.addresses = addresses;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -243,7 +225,7 @@ mod tests {
         let line = format!("{flags} http://{address}/");
         let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let options = Options::parse(&arguments).unwrap();
-        Target::new(&options, vec![address])
+        Target::new(&options).unwrap()
     }
 
     fn kept() -> Request {

@@ -19,11 +19,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::http::{self, Deadline};
+use super::http;
 use super::options::Options;
 use super::report::{self, Run};
 use super::tally::{Gap, Kind, Outcome, Tally};
-use super::target::{LOOKUP_LIMIT, Request, Target};
+use super::target::{Request, Target};
 
 /// Stack of a request's thread, in bytes of address space; it touches about 12 KiB of it.
 const STACK: usize = 128 << 10;
@@ -81,12 +81,8 @@ enum Event {
 pub fn run(options: Options) -> Result<Verdict, Error> {
     let (sender, events) = mpsc::channel();
     bring_signals(sender.clone()).map_err(|error| Error::System("signal handlers", error))?;
-    let addresses = options
-        .url
-        .resolve(Deadline::after(LOOKUP_LIMIT))
-        .map_err(Error::Lookup)?;
+    let target = Arc::new(Target::new(&options).map_err(Error::Lookup)?);
     let output = Output::start(sender.clone()).map_err(|error| Error::System("thread", error))?;
-    let target = Arc::new(Target::new(&options, addresses));
     Watch::new(options, target, output, sender, events).run()
 }
 
