@@ -8,9 +8,9 @@
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::http::{Connection, Deadline, Error, Url, UrlError};
+use super::http::{Connection, Error, Url, UrlError};
 
 /// How long the whole check may take: below the 5 s and more that probes and container runtimes are
 /// given.
@@ -84,7 +84,7 @@ impl Check {
 
     /// Asks; the error tells why this is not healthy.
     pub fn run(&self) -> Result<(), Unhealthy> {
-        let deadline = Deadline::after(LIMIT);
+        let deadline = Instant::now() + LIMIT;
         let mut result = Err(Unhealthy::Nothing);
         for url in &self.0 {
             result = match ask(url, deadline) {
@@ -102,7 +102,7 @@ impl Check {
     }
 }
 
-fn ask(url: &Url, deadline: Deadline) -> Result<u16, Error> {
+fn ask(url: &Url, deadline: Instant) -> Result<u16, Error> {
     let mut connection = Connection::open(&url.resolve(deadline)?, deadline)?;
     let request = url.get("User-Agent: httpserver-healthcheck\r\nConnection: close\r\n");
     connection.send(&request, deadline)?;

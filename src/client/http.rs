@@ -3,8 +3,8 @@
 //! It speaks plain TCP, follows no redirect, sends no body and never retries. A response is framed
 //! as RFC 9112 section 6.3 says: no body for 1xx, 204 and 304, else chunked, else by
 //! Content-Length, else up to the close; a response with contradictory framing is not HTTP. Every
-//! call takes a [`Deadline`], a point in time, so that a server that sends a byte now and then
-//! cannot extend it. An [`Error`] says how far the exchange had come.
+//! call takes a deadline, a point in time, so that a server that sends a byte now and then cannot
+//! extend it. An [`Error`] says how far the exchange had come.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,44 +14,29 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::http::chunked::Chunked;
+use crate::limits;
+use crate::server::input::Input;
 
 /// A response head and each interim head, in bytes: an echo of a large request head has to fit.
 const HEAD: usize = 128 << 10;
 /// The fields of a response head: an echo of the most fields that a request may have has to fit.
 const FIELDS: usize = 128;
-/// What one read asks for, in bytes.
-const READ: usize = 16 << 10;
 /// What is kept of a response's body, in bytes; the rest is read and dropped.
 const BODY_KEPT: usize = 16 << 10;
 /// The shortest time-out that a socket gets: std refuses zero.
 const SHORTEST: Duration = Duration::from_millis(1);
-/// A kept connection is used no more when the server closes it within this time, or within half of
-/// its time limit if that is less: a request that meets the close is lost.
+/// A request that is sent while the server closes the connection is lost. So a kept connection is
+/// not used in the last second before the announced close, or in the second half of the announced
+/// time if that is shorter.
 const BEFORE_CLOSE: Duration = Duration::from_secs(1);
-/// `EMFILE` and `ENFILE`, the same on every Linux: no descriptor is left. std has no `ErrorKind`
-/// for them.
-const NO_DESCRIPTOR: [i32; 2] = [24, 23];
+/// No descriptor is left in the system (`ENFILE`) or in this process (`EMFILE`). The numbers are
+/// the same on every Linux; std has no `ErrorKind` for them.
+const NO_DESCRIPTOR: [i32; 2] = [23, 24];
 
-/// The point in time at which a call gives up.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadline(Instant);
-
-impl Deadline {
-    /// The deadline at this time.
-    pub fn at(time: Instant) -> Deadline {
-        Deadline(time)
-    }
-
-    /// The deadline after this time from now.
-    pub fn after(time: Duration) -> Deadline {
-        Deadline(Instant::now() + time)
-    }
-
-    /// The time that is left; `None` when it has passed.
-    fn left(self) -> Option<Duration> {
-        let left = self.0.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then(|| left.max(SHORTEST))
-    }
+/// The time until a deadline, as a time-out for a socket; `None` when the deadline has passed.
+fn left(deadline: Instant) -> Option<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    (!left.is_zero()).then(|| left.max(SHORTEST))
 }
 
 /// An `http://` URL, taken apart.
@@ -81,12 +66,10 @@ impl fmt::Display for UrlError {
                  of the Service or of a pod (kubectl port-forward), or a sidecar or proxy that \
                  adds TLS (stunnel, socat)"
             ),
-            UrlError::Invalid(url) => {
-                write!(
-                    f,
-                    "{url:?} is not a URL such as http://127.0.0.1:8080/healthz"
-                )
-            }
+            UrlError::Invalid(url) => write!(
+                f,
+                "{url:?} is not a URL such as http://127.0.0.1:8080/healthz"
+            ),
         }
     }
 }
@@ -136,39 +119,21 @@ impl Url {
         format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\n{fields}\r\n").into_bytes()
     }
 
-    /// Whether the host is a name, whose addresses may change.
-    pub fn has_name(&self) -> bool {
-        self.host.parse::<std::net::IpAddr>().is_err()
-    }
-
     /// Looks up the addresses. The lookup of a name cannot be interrupted, so it gets a thread that
     /// nobody waits for longer than the deadline.
-    pub fn resolve(&self, deadline: Deadline) -> Result<Vec<SocketAddr>, Error> {
-        let key = (self.host.clone(), self.port);
-        let unresolved = |error| Error::Unresolved(self.host.clone(), error);
-        let lookup = move || key.to_socket_addrs().map(Vec::from_iter);
-        let result = if self.has_name() {
-            let (sender, receiver) = mpsc::channel();
-            // Nobody may wait any more when the lookup ends.
-            let task = move || drop(sender.send(lookup()));
-            thread::Builder::new()
-                .name("lookup".into())
-                .spawn(task)
-                .map_err(Error::Local)?;
-            receiver.recv_timeout(deadline.left().unwrap_or(SHORTEST))
-        } else {
-            Ok(lookup())
-        };
-        let addresses = result
-            .map_err(|_| Error::Timeout(Stage::Lookup))?
-            .map_err(unresolved)?;
-        if addresses.is_empty() {
-            return Err(unresolved(io::Error::new(
-                ErrorKind::NotFound,
-                "it has no address",
-            )));
+    pub fn resolve(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Error> {
+        if let Ok(address) = self.host.parse() {
+            return Ok(vec![SocketAddr::new(address, self.port)]);
         }
-        Ok(addresses)
+        let name = (self.host.clone(), self.port);
+        let (sender, receiver) = mpsc::channel();
+        // Nobody may wait any more when the lookup ends.
+        let look_up = move || drop(sender.send(name.to_socket_addrs().map(Vec::from_iter)));
+        let thread = thread::Builder::new().name("lookup".into());
+        thread.spawn(look_up).map_err(Error::Local)?;
+        let result = receiver.recv_timeout(left(deadline).unwrap_or_default());
+        let addresses = result.map_err(|_| Error::Timeout(Stage::Lookup))?;
+        addresses.map_err(|error| Error::Unresolved(self.host.clone(), error))
     }
 }
 
@@ -246,14 +211,12 @@ impl std::error::Error for Error {}
 
 impl Error {
     fn of_connect(error: io::Error) -> Error {
-        let no_descriptor = error
-            .raw_os_error()
-            .is_some_and(|code| NO_DESCRIPTOR.contains(&code));
+        let code = error.raw_os_error();
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Timeout(Stage::Connecting),
             ErrorKind::ConnectionReset => Error::Reset(Stage::Connecting),
             ErrorKind::AddrNotAvailable | ErrorKind::OutOfMemory => Error::Local(error),
-            _ if no_descriptor => Error::Local(error),
+            _ if code.is_some_and(|code| NO_DESCRIPTOR.contains(&code)) => Error::Local(error),
             _ => Error::Refused(error),
         }
     }
@@ -298,28 +261,16 @@ impl Head {
             Err(httparse::Error::Version) => {
                 return Err(Error::NotHttp("it does not begin with HTTP/1."));
             }
-            Err(httparse::Error::TooManyHeaders) => {
-                return Err(Error::NotHttp("a head of too many fields"));
-            }
             Err(_) => return Err(Error::NotHttp("a malformed head")),
         };
-        let (status, http10) = (
-            response.code.unwrap_or_default(),
-            response.version == Some(0),
-        );
-        let text = |value| String::from_utf8_lossy(value).into_owned();
-        let fields = response.headers.iter();
-        let fields = fields
-            .map(|field| (field.name.to_owned(), text(field.value)))
-            .collect();
-        Ok(Some((
-            Head {
-                status,
-                fields,
-                http10,
-            },
-            length,
-        )))
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let owned = |field: &httparse::Header<'_>| (field.name.to_owned(), text(field.value));
+        let head = Head {
+            status: response.code.unwrap_or_default(),
+            fields: response.headers.iter().map(owned).collect(),
+            http10: response.version == Some(0),
+        };
+        Ok(Some((head, length)))
     }
 
     /// The value of the first field of this name.
@@ -329,18 +280,14 @@ impl Head {
 
     fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let named = move |(key, _): &&(String, String)| key.eq_ignore_ascii_case(name);
-        self.fields
-            .iter()
-            .filter(named)
-            .map(|(_, value)| value.as_str())
+        let fields = self.fields.iter().filter(named);
+        fields.map(|(_, value)| value.as_str())
     }
 
     /// The members of a field that is a comma-separated list.
     fn list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.values(name)
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
+        let members = self.values(name).flat_map(|value| value.split(','));
+        members.map(str::trim).filter(|part| !part.is_empty())
     }
 
     fn framing(&self) -> Result<Framing, Error> {
@@ -358,9 +305,8 @@ impl Head {
             (None, Some(length)) => {
                 let digits = length.bytes().all(|byte| byte.is_ascii_digit());
                 let length = length.parse().ok().filter(|_| digits);
-                length
-                    .map(Framing::Length)
-                    .ok_or(Error::NotHttp("a length that is not a number"))
+                let length = length.ok_or(Error::NotHttp("a length that is not a number"))?;
+                Ok(Framing::Length(length))
             }
             (_, None) => Ok(Framing::UntilClose),
         }
@@ -381,16 +327,11 @@ impl Head {
         let seconds = |part: &str| {
             let (name, value) = part.split_once('=')?;
             let named = name.trim().eq_ignore_ascii_case("timeout");
-            value
-                .trim()
-                .trim_matches('"')
-                .parse()
-                .ok()
-                .filter(|_| named)
+            let value = value.trim().trim_matches('"').parse().ok();
+            value.filter(|_| named)
         };
-        self.list("keep-alive")
-            .find_map(seconds)
-            .map(Duration::from_secs)
+        let seconds = self.list("keep-alive").find_map(seconds);
+        seconds.map(Duration::from_secs)
     }
 }
 
@@ -408,9 +349,7 @@ pub struct Response {
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    /// What has been read; `input[at..]` is what has not been used yet.
-    input: Vec<u8>,
-    at: usize,
+    input: Input,
     stage: Stage,
     /// Until when the connection may be used again.
     usable_until: Option<Instant>,
@@ -420,15 +359,14 @@ pub struct Connection {
 impl Connection {
     /// Connects to the first of these addresses that accepts; each gets an equal share of the time
     /// that is left.
-    pub fn open(addresses: &[SocketAddr], deadline: Deadline) -> Result<Connection, Error> {
+    pub fn open(addresses: &[SocketAddr], deadline: Instant) -> Result<Connection, Error> {
         let mut failure = Error::Timeout(Stage::Connecting);
         for (tried, address) in addresses.iter().enumerate() {
-            let Some(left) = deadline.left() else { break };
+            let Some(left) = left(deadline) else { break };
             let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-            match TcpStream::connect_timeout(address, share.max(SHORTEST))
-                .map_err(Error::of_connect)
-            {
-                Ok(stream) => return Connection::of_stream(stream),
+            let stream = TcpStream::connect_timeout(address, share.max(SHORTEST));
+            match stream.map_err(Error::of_connect) {
+                Ok(stream) => return Ok(Connection::of_stream(stream)),
                 // A missing IPv6 of this host says less than what another address says.
                 Err(Error::Local(_)) if tried > 0 => {}
                 Err(error) => failure = error,
@@ -437,23 +375,20 @@ impl Connection {
         Err(failure)
     }
 
-    fn of_stream(stream: TcpStream) -> Result<Connection, Error> {
-        stream
-            .set_nodelay(true)
-            .map_err(|error| Error::of_transfer(&error, Stage::Connecting))?;
-        let (input, stage) = (Vec::new(), Stage::Waiting);
-        Ok(Connection {
+    fn of_stream(stream: TcpStream) -> Connection {
+        // Without the option a request is sent all the same, at worst later.
+        let _ = stream.set_nodelay(true);
+        Connection {
             stream,
-            input,
-            at: 0,
-            stage,
+            input: Input::default(),
+            stage: Stage::Waiting,
             usable_until: None,
             keeps: false,
-        })
+        }
     }
 
     /// Sends a request and reads its whole response.
-    pub fn exchange(&mut self, request: &[u8], deadline: Deadline) -> Result<Response, Error> {
+    pub fn exchange(&mut self, request: &[u8], deadline: Instant) -> Result<Response, Error> {
         self.keeps = false;
         self.send(request, deadline)?;
         let head = self.read_head(deadline)?;
@@ -468,10 +403,10 @@ impl Connection {
     }
 
     /// Sends a request.
-    pub fn send(&mut self, request: &[u8], deadline: Deadline) -> Result<(), Error> {
+    pub fn send(&mut self, request: &[u8], deadline: Instant) -> Result<(), Error> {
         self.stage = Stage::Waiting;
         let failed = |error: io::Error| Error::of_transfer(&error, Stage::Waiting);
-        let left = deadline.left().ok_or(Error::Timeout(Stage::Waiting))?;
+        let left = left(deadline).ok_or(Error::Timeout(Stage::Waiting))?;
         self.stream.set_write_timeout(Some(left)).map_err(failed)?;
         // A GET fits in an empty send buffer, so one time-out is enough.
         self.stream.write_all(request).map_err(failed)
@@ -482,7 +417,7 @@ impl Connection {
     pub fn is_reusable(&self) -> bool {
         let in_time = self.usable_until.is_none_or(|until| Instant::now() < until);
         // Bytes that nobody asked for are a response to nothing, such as a 408 before the close.
-        self.keeps && in_time && self.input.len() == self.at && self.is_quiet().unwrap_or(false)
+        self.keeps && in_time && self.input.unread().is_empty() && self.is_quiet().unwrap_or(false)
     }
 
     /// Whether neither a byte nor an end has come.
@@ -494,17 +429,17 @@ impl Connection {
     }
 
     /// Reads the head of the final response; interim ones are skipped.
-    pub fn read_head(&mut self, deadline: Deadline) -> Result<Head, Error> {
+    pub fn read_head(&mut self, deadline: Instant) -> Result<Head, Error> {
         loop {
-            let unused = &self.input[self.at..];
-            let Some((head, length)) = Head::parse(unused)? else {
-                if unused.len() > HEAD {
+            let unread = self.input.unread();
+            let Some((head, length)) = Head::parse(unread)? else {
+                if unread.len() > HEAD {
                     return Err(Error::NotHttp("a head that is too long"));
                 }
                 self.fill(deadline)?;
                 continue;
             };
-            self.at += length;
+            self.input.take(length);
             match head.status {
                 101 => return Err(Error::NotHttp("an upgrade that nobody asked for")),
                 100..200 => {}
@@ -514,80 +449,54 @@ impl Connection {
     }
 
     /// Reads a body to its end and gives its beginning.
-    fn read_body(&mut self, framing: Framing, deadline: Deadline) -> Result<Vec<u8>, Error> {
-        let mut body = Vec::new();
-        match framing {
-            Framing::Length(length) => self.take(length, &mut body, deadline)?,
-            Framing::Chunked => self.read_chunks(&mut body, deadline)?,
-            Framing::UntilClose => match self.take(u64::MAX, &mut body, deadline) {
-                Err(Error::Closed(_)) | Ok(()) => {}
-                Err(error) => return Err(error),
-            },
-        }
-        Ok(body)
-    }
-
-    fn read_chunks(&mut self, body: &mut Vec<u8>, deadline: Deadline) -> Result<(), Error> {
-        let mut chunked = Chunked::new(u64::MAX);
+    fn read_body(&mut self, framing: Framing, deadline: Instant) -> Result<Vec<u8>, Error> {
+        let (mut body, mut chunked) = (Vec::new(), Chunked::new(u64::MAX));
+        let mut left = match framing {
+            Framing::Length(length) => length,
+            Framing::Chunked | Framing::UntilClose => u64::MAX,
+        };
         loop {
-            let decoded = chunked.decode(&self.input[self.at..], |data| {
-                keep(body, data);
-                Ok(())
-            });
-            self.at += decoded.map_err(|_| Error::NotHttp("a malformed chunk"))?;
-            if chunked.done() {
-                return Ok(());
+            let unread = self.input.unread();
+            let used = if framing == Framing::Chunked {
+                let decoded = chunked.decode(unread, |data| {
+                    keep(&mut body, data);
+                    Ok(())
+                });
+                decoded.map_err(|_| Error::NotHttp("a malformed chunk"))?
+            } else {
+                let part = left.min(unread.len() as u64) as usize;
+                keep(&mut body, &unread[..part]);
+                left -= part as u64;
+                part
+            };
+            self.input.take(used);
+            if left == 0 || chunked.done() {
+                return Ok(body);
             }
-            self.fill(deadline)?;
-        }
-    }
-
-    /// Uses this many bytes of the input and keeps the first of them.
-    fn take(
-        &mut self,
-        mut count: u64,
-        kept: &mut Vec<u8>,
-        deadline: Deadline,
-    ) -> Result<(), Error> {
-        while count > 0 {
-            let unused = &self.input[self.at..];
-            let part = usize::try_from(count)
-                .unwrap_or(usize::MAX)
-                .min(unused.len());
-            keep(kept, &unused[..part]);
-            self.at += part;
-            count -= part as u64;
-            if count > 0 {
-                self.fill(deadline)?;
+            match self.fill(deadline) {
+                Err(Error::Closed(_)) if framing == Framing::UntilClose => return Ok(body),
+                result => result?,
             }
         }
-        Ok(())
     }
 
     /// Reads more input; the end of the stream is an error.
-    fn fill(&mut self, deadline: Deadline) -> Result<(), Error> {
-        self.input.drain(..self.at);
-        self.at = 0;
-        let filled = self.input.len();
-        self.input.resize(filled + READ, 0);
-        let result = self.read_some(filled, deadline);
-        self.input
-            .truncate(filled + result.as_ref().copied().unwrap_or(0));
-        if result? == 0 {
-            return Err(Error::Closed(self.stage));
-        }
-        self.stage = Stage::Reading;
-        Ok(())
-    }
-
-    fn read_some(&mut self, filled: usize, deadline: Deadline) -> Result<usize, Error> {
-        let failed = |error: io::Error| Error::of_transfer(&error, self.stage);
+    fn fill(&mut self, deadline: Instant) -> Result<(), Error> {
+        let stage = self.stage;
+        let failed = |error: io::Error| Error::of_transfer(&error, stage);
         loop {
-            let left = deadline.left().ok_or(Error::Timeout(self.stage))?;
+            let left = left(deadline).ok_or(Error::Timeout(stage))?;
             self.stream.set_read_timeout(Some(left)).map_err(failed)?;
-            match self.stream.read(&mut self.input[filled..]) {
+            let room = self.input.room(limits::LARGE_READ_BYTES);
+            match self.stream.read(room) {
+                Ok(0) => return Err(Error::Closed(stage)),
+                Ok(count) => {
+                    self.input.arrived(count);
+                    self.stage = Stage::Reading;
+                    return Ok(());
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result.map_err(failed),
+                Err(error) => return Err(failed(error)),
             }
         }
     }
@@ -603,6 +512,11 @@ fn keep(kept: &mut Vec<u8>, data: &[u8]) {
 mod tests {
     use super::*;
     use std::net::{Shutdown, TcpListener};
+
+    /// Long enough for everything that a test waits for.
+    fn patience() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
 
     #[test]
     fn urls() {
@@ -636,8 +550,6 @@ mod tests {
                 })
             );
         }
-        let name = Url::parse("http://localhost/").unwrap();
-        assert!(name.has_name() && !Url::parse("http://[::1]/").unwrap().has_name());
     }
 
     #[test]
@@ -666,18 +578,14 @@ mod tests {
     #[test]
     fn a_name_is_looked_up() {
         let url = Url::parse("http://localhost:81/").unwrap();
-        let addresses = url
-            .resolve(Deadline::after(Duration::from_secs(20)))
-            .unwrap();
+        let addresses = url.resolve(patience()).unwrap();
         assert!(
             addresses
                 .iter()
                 .all(|address| address.ip().is_loopback() && address.port() == 81)
         );
         let url = Url::parse("http://no-such-host.invalid/").unwrap();
-        let error = url
-            .resolve(Deadline::after(Duration::from_secs(20)))
-            .unwrap_err();
+        let error = url.resolve(patience()).unwrap_err();
         assert!(
             matches!(error, Error::Unresolved(..) | Error::Timeout(Stage::Lookup)),
             "{error}"
@@ -689,7 +597,7 @@ mod tests {
     fn read(response: &str) -> Result<(Response, bool), Error> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let deadline = Deadline::after(Duration::from_secs(20));
+        let deadline = patience();
         let mut connection = Connection::open(&[address], deadline).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         peer.write_all(response.as_bytes()).unwrap();
@@ -829,7 +737,7 @@ mod tests {
     fn used(fields: &str) -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let deadline = Deadline::after(Duration::from_secs(20));
+        let deadline = patience();
         let mut connection = Connection::open(&[address], deadline).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         write!(peer, "HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n").unwrap();
@@ -895,7 +803,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let start = Instant::now();
-        let deadline = Deadline::after(Duration::from_millis(300));
+        let deadline = start + Duration::from_millis(300);
         let mut connection = Connection::open(&[address], deadline).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         let dribble = thread::spawn(move || {
@@ -929,7 +837,7 @@ mod tests {
             .local_addr()
             .unwrap();
         let open = taken.local_addr().unwrap();
-        let deadline = Deadline::after(Duration::from_secs(20));
+        let deadline = patience();
         assert!(Connection::open(&[closed, open], deadline).is_ok());
         assert!(matches!(
             Connection::open(&[closed], deadline),

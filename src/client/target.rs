@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::http::{Connection, Deadline, Error, Response, Url};
+use super::http::{Connection, Error, Response, Url};
 use super::json;
 use super::options::Options;
 use super::tally::{Kind, Outcome};
@@ -55,7 +55,7 @@ impl Target {
             limit: options.connections,
         };
         let lookup = Lookup {
-            addresses: options.url.resolve(Deadline::after(LOOKUP_LIMIT))?,
+            addresses: options.url.resolve(Instant::now() + LOOKUP_LIMIT)?,
             at: Instant::now(),
         };
         Ok(Target {
@@ -71,7 +71,7 @@ impl Target {
     /// Sends a request and waits for its outcome, at most until its time-out.
     pub fn ask(&self, request: Request) -> Outcome {
         let started = Instant::now();
-        let deadline = Deadline::at(request.due + self.timeout);
+        let deadline = request.due + self.timeout;
         let mut outcome = Outcome::of_request(request);
         outcome.late = started.saturating_duration_since(request.due);
         let result = if request.kept {
@@ -91,7 +91,7 @@ impl Target {
         outcome
     }
 
-    fn ask_kept(&self, deadline: Deadline, outcome: &mut Outcome) -> Result<Response, Error> {
+    fn ask_kept(&self, deadline: Instant, outcome: &mut Outcome) -> Result<Response, Error> {
         let (idle, ended) = lock(&self.pool).take();
         outcome.ended_idle = ended;
         let connection = idle.map_or_else(|| self.open(deadline, outcome), Ok);
@@ -107,7 +107,7 @@ impl Target {
         response
     }
 
-    fn open(&self, deadline: Deadline, outcome: &mut Outcome) -> Result<Connection, Error> {
+    fn open(&self, deadline: Instant, outcome: &mut Outcome) -> Result<Connection, Error> {
         let connection = Connection::open(&self.addresses(), deadline)?;
         outcome.opened = true;
         Ok(connection)
@@ -120,7 +120,7 @@ impl Target {
             lookup.at = Instant::now();
             let (url, shared) = (self.url.clone(), Arc::clone(&self.lookup));
             let refresh = move || {
-                if let Ok(addresses) = url.resolve(Deadline::after(LOOKUP_LIMIT)) {
+                if let Ok(addresses) = url.resolve(Instant::now() + LOOKUP_LIMIT) {
                     lock(&shared).addresses = addresses;
                 }
             };
