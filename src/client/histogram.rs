@@ -1,53 +1,34 @@
-//! A histogram of latencies with fixed buckets: bounded memory, whatever the length of a run.
+//! A histogram of latencies: bounded memory, whatever the length of a run.
 //!
-//! Each bucket is 3 % wide, or 1 us where that is more, from 1 us to above the longest time-out. A
-//! percentile is the upper bound of its bucket, so it is at most 3 % too high and never too low.
+//! A bucket is 1 us wide, or at most 1/32 of its latencies, so the latencies up to ten minutes have
+//! about 800. A percentile is the upper bound of its bucket, so it is at most 1/32 too high and
+//! never too low.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::http::decimal::micros;
 
-/// With 640 buckets the last one is above 17 minutes; a histogram takes 5 KiB.
-const BUCKETS: usize = 640;
-/// The upper bounds of the buckets in microseconds, both ends included.
-const BOUNDS: [u64; BUCKETS] = bounds();
-
-const fn bounds() -> [u64; BUCKETS] {
-    let mut bounds = [1; BUCKETS];
-    let mut at = 1;
-    while at < BUCKETS {
-        let last = bounds[at - 1];
-        let wider = last * 103 / 100;
-        bounds[at] = if wider > last { wider } else { last + 1 };
-        at += 1;
-    }
-    bounds
-}
-
 /// Counts of latencies.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Histogram {
-    counts: Box<[u64; BUCKETS]>,
+    /// The count of each bucket, by its upper bound in microseconds.
+    counts: BTreeMap<u64, u64>,
     count: u64,
     max: Duration,
 }
 
-impl Default for Histogram {
-    fn default() -> Histogram {
-        Histogram {
-            counts: Box::new([0; BUCKETS]),
-            count: 0,
-            max: Duration::ZERO,
-        }
-    }
+/// The upper bound of a latency's bucket, in microseconds: its first six binary digits, rounded up.
+fn upper_bound(micros: u64) -> u64 {
+    let width = 1 << micros.max(1).ilog2().saturating_sub(5);
+    micros.next_multiple_of(width)
 }
 
 impl Histogram {
     /// Counts one latency.
     pub fn add(&mut self, latency: Duration) {
-        let micros = micros(latency);
-        let bucket = BOUNDS.partition_point(|bound| *bound < micros);
-        self.counts[bucket.min(BUCKETS - 1)] += 1;
+        let bound = upper_bound(micros(latency));
+        *self.counts.entry(bound).or_default() += 1;
         self.count += 1;
         self.max = self.max.max(latency);
     }
@@ -56,7 +37,7 @@ impl Histogram {
     pub fn per_mille(&self, per_mille: u64) -> Option<Duration> {
         let rank = (self.count * per_mille).div_ceil(1000).max(1);
         let mut seen = 0;
-        for (bound, count) in BOUNDS.iter().zip(self.counts.iter()) {
+        for (bound, count) in &self.counts {
             seen += count;
             if seen >= rank {
                 return Some(Duration::from_micros(*bound).min(self.max));
@@ -76,23 +57,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_are_three_percent_wide() {
-        for pair in BOUNDS.windows(2) {
-            let width = pair[1] - pair[0];
-            assert!(
-                width == 1 || (width * 100 <= pair[0] * 3 && width * 100 > pair[0]),
-                "{pair:?}"
-            );
+    fn buckets() {
+        for (micros, bound) in [
+            (0, 0),
+            (1, 1),
+            (63, 63),
+            (64, 64),
+            (65, 66),
+            (127, 128),
+            (129, 132),
+            (600_000_000, 603_979_776),
+        ] {
+            assert_eq!(upper_bound(micros), bound, "{micros}");
         }
-        assert!(
-            BOUNDS[BUCKETS - 1] > 17 * 60 * 1_000_000,
-            "{}",
-            BOUNDS[BUCKETS - 1]
-        );
     }
 
     #[test]
-    fn percentiles_are_at_most_three_percent_too_high() {
+    fn percentiles_are_at_most_a_bucket_too_high() {
         let mut histogram = Histogram::default();
         // In another order than they are sorted: 7,919 is a prime.
         for step in 1..=10_000u64 {
@@ -100,14 +81,14 @@ mod tests {
         }
         for (per_mille, exact) in [
             (1, 1_000),
-            (500, 500_350),
-            (900, 900_630),
-            (990, 990_693),
-            (999, 999_700),
+            (500, 500_400),
+            (900, 900_600),
+            (990, 990_600),
+            (999, 999_600),
         ] {
             let shown = histogram.per_mille(per_mille).unwrap().as_micros();
             assert!(
-                shown * 100 >= exact * 99 && shown * 100 <= exact * 104,
+                shown >= exact && shown <= exact + exact / 32,
                 "{per_mille}: {shown} of {exact}"
             );
         }
@@ -124,8 +105,9 @@ mod tests {
             (histogram.per_mille(500), histogram.max()),
             (Some(Duration::ZERO), Some(Duration::ZERO))
         );
-        histogram.add(Duration::MAX);
-        assert_eq!(histogram.per_mille(500), Some(Duration::from_micros(1)));
-        assert!(histogram.per_mille(1000).unwrap() > Duration::from_secs(17 * 60));
+        let longest = Duration::from_secs(600);
+        histogram.add(longest);
+        assert_eq!(histogram.per_mille(500), Some(Duration::ZERO));
+        assert_eq!(histogram.per_mille(1000), Some(longest));
     }
 }

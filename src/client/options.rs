@@ -21,7 +21,7 @@ const MAX_RATE: u32 = 1000;
 const MAX_IN_FLIGHT: usize = 10_000;
 /// The most kept connections.
 const MAX_CONNECTIONS: usize = 1000;
-/// The longest time-out: the histogram's buckets reach further.
+/// The longest time-out, and so about the highest latency that is counted.
 const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What to ask, how, and for how long.

@@ -1,8 +1,8 @@
 //! What `watch` counts: the outcome of each request by kind, connection, status, version and pod.
 //!
 //! The same type counts one second and the whole run. Its memory is bounded: kinds are a closed
-//! set, latencies go into a histogram of fixed size, and of the names that a server can choose only
-//! so many are told apart.
+//! set, latencies go into a histogram, and of the names that a server can choose only so many are
+//! told apart.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
