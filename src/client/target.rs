@@ -12,7 +12,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::http::{Connection, Error, Response, Url};
-use super::json;
 use super::options::Options;
 use super::tally::{Kind, Outcome};
 
@@ -135,25 +134,25 @@ impl Target {
 fn describe(response: &Response, outcome: &mut Outcome) {
     let head = &response.head;
     outcome.status = Some(head.status);
-    outcome.kind = if (200..400).contains(&head.status) {
-        Kind::Ok
-    } else {
-        Kind::Status
+    outcome.kind = match head.status {
+        200..400 => Kind::Ok,
+        _ => Kind::Status,
     };
     outcome.version = head.field("version").map(shown);
-    let is_ours = head
-        .field("server")
-        .is_some_and(|server| server.starts_with("httpserver"));
-    let is_json = head
-        .field("content-type")
-        .is_some_and(|of| of.starts_with("application/json"));
-    if is_ours && is_json {
-        let pod = json::member(&response.body, "pod");
-        outcome.pod = pod
-            .or_else(|| json::member(&response.body, "hostname"))
-            .as_deref()
-            .map(shown);
+    let server = head.field("server").unwrap_or_default();
+    if server.starts_with("httpserver") {
+        let body = String::from_utf8_lossy(&response.body);
+        let name = member(&body, "pod").or_else(|| member(&body, "hostname"));
+        outcome.pod = name.map(shown);
     }
+}
+
+/// A member of an httpserver's JSON. Its fields and trailers are pairs and its quotes are escaped,
+/// so these bytes stand only where the object's own member is.
+fn member<'a>(json: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = json.split_once(&format!("\"{name}\":\""))?;
+    let (value, _) = rest.split_once('"')?;
+    Some(value)
 }
 
 /// A name as it may stand on a terminal.
@@ -329,20 +328,42 @@ mod tests {
     #[test]
     fn version_and_pod_are_learned_from_an_httpserver_alone() {
         let ours = "HTTP/1.1 200 OK\r\nServer: httpserver\r\nVersion: 1.2\t3\r\n\
-                    Content-Type: application/json\r\n\
-                    Content-Length: 29\r\n\r\n{\"hostname\":\"h\",\"pod\":\"pod-1\"}";
+                    Content-Length: 30\r\n\r\n{\"hostname\":\"h\",\"pod\":\"pod-1\"}";
         let outcome = target(server(ours), "").ask(kept());
         assert_eq!(
             (outcome.version.as_deref(), outcome.pod.as_deref()),
             (Some("1.2?3"), Some("pod-1"))
         );
-        let other = "HTTP/1.1 404 x\r\nServer: nginx\r\nContent-Type: application/json\r\n\
+        let other = "HTTP/1.1 404 x\r\nServer: nginx\r\n\
                      Content-Length: 15\r\n\r\n{\"pod\":\"pod-1\"}";
         let outcome = target(server(other), "").ask(kept());
         assert_eq!(
             (outcome.status, outcome.kind, outcome.pod),
             (Some(404), Kind::Status, None)
         );
+    }
+
+    #[test]
+    fn only_the_objects_own_members_count() {
+        for (json, pod) in [
+            (r#"{"a":1.5,"pod":"x-1","b":[]}"#, Some("x-1")),
+            (
+                r#"{"l":[["pod","field"],["x","pod"]],"pod":"x"}"#,
+                Some("x"),
+            ),
+            (
+                r#"{"a":"\",\"pod\":\"forged\"","pod":"true"}"#,
+                Some("true"),
+            ),
+            (r#"{"a-pod":"y","pod":"x"}"#, Some("x")),
+            (r#"{"a":"pod","b":"c"}"#, None),
+            (r#"{"pod":null,"a":"b"}"#, None),
+            (r#"{"pod":"x","body":"cut"#, Some("x")),
+            (r#"{"pod":"x"#, None),
+            ("", None),
+        ] {
+            assert_eq!(member(json, "pod"), pod, "{json}");
+        }
     }
 
     #[test]
