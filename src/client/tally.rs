@@ -62,12 +62,12 @@ pub struct Outcome {
     pub request: Request,
     /// When it ended.
     pub finished: Instant,
-    /// How much later than due it was started, for want of processor time on this host.
+    /// How much later than due it was started, because this host had no processor time for it.
     pub late: Duration,
     /// Whether it opened a connection.
     pub opened: bool,
-    /// How many kept connections were found closed when it wanted one.
-    pub ended_idle: u64,
+    /// Whether the kept connection that it wanted to use had ended between two requests.
+    pub ended_idle: bool,
     /// The status, where there was a whole response.
     pub status: Option<u16>,
     /// The response's `Version` field.
@@ -87,7 +87,7 @@ impl Outcome {
             finished: request.due,
             late: Duration::ZERO,
             opened: false,
-            ended_idle: 0,
+            ended_idle: false,
             status: None,
             version: None,
             pod: None,
@@ -187,7 +187,7 @@ impl Tally {
             self.causes.add(&cause, second);
         }
         self.opened += u64::from(outcome.opened);
-        self.ended_idle += outcome.ended_idle;
+        self.ended_idle += u64::from(outcome.ended_idle);
         self.late = self.late.max(outcome.late);
     }
 

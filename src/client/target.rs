@@ -31,7 +31,9 @@ pub struct Target {
     kept_request: Vec<u8>,
     new_request: Vec<u8>,
     timeout: Duration,
-    pool: Mutex<Pool>,
+    /// A place for each kept connection, empty until there is one. A request takes the place that
+    /// was not used for the longest time, and gives it back at its end.
+    kept: Mutex<VecDeque<Option<Connection>>>,
     url: Url,
     lookup: Arc<Mutex<Lookup>>,
 }
@@ -48,11 +50,6 @@ pub struct Request {
 impl Target {
     /// The target of these options. Its first lookup is waited for.
     pub fn new(options: &Options) -> Result<Target, Error> {
-        let pool = Pool {
-            idle: VecDeque::new(),
-            open: 0,
-            limit: options.connections,
-        };
         let lookup = Lookup {
             addresses: options.url.resolve(Instant::now() + LOOKUP_LIMIT)?,
             at: Instant::now(),
@@ -61,7 +58,7 @@ impl Target {
             kept_request: options.url.get(FIELDS),
             new_request: options.url.get(&format!("{FIELDS}Connection: close\r\n")),
             timeout: options.timeout,
-            pool: Mutex::new(pool),
+            kept: Mutex::new((0..options.connections).map(|_| None).collect()),
             url: options.url.clone(),
             lookup: Arc::new(Mutex::new(lookup)),
         })
@@ -91,18 +88,23 @@ impl Target {
     }
 
     fn ask_kept(&self, deadline: Instant, outcome: &mut Outcome) -> Result<Response, Error> {
-        let (idle, ended) = lock(&self.pool).take();
-        outcome.ended_idle = ended;
-        let connection = idle.map_or_else(|| self.open(deadline, outcome), Ok);
-        let result = connection.and_then(|mut connection| {
-            let response = connection.exchange(&self.kept_request, deadline)?;
-            Ok((response, connection))
-        });
-        let (response, connection) = match result {
-            Ok((response, connection)) => (Ok(response), Some(connection)),
+        // Where every place is taken, one more connection is opened, and dropped afterwards.
+        let place = lock(&self.kept).pop_front();
+        let has_place = place.is_some();
+        let idle = place.flatten();
+        outcome.ended_idle = idle.as_ref().is_some_and(|idle| !idle.is_reusable());
+        let usable = idle.filter(|_| !outcome.ended_idle);
+        let (response, connection) = match usable.map_or_else(|| self.open(deadline, outcome), Ok) {
+            Ok(mut connection) => {
+                let response = connection.exchange(&self.kept_request, deadline);
+                (response, Some(connection))
+            }
             Err(error) => (Err(error), None),
         };
-        lock(&self.pool).put_back(connection);
+        if has_place {
+            let reusable = connection.filter(Connection::is_reusable);
+            lock(&self.kept).push_back(reusable);
+        }
         response
     }
 
@@ -161,49 +163,9 @@ fn shown(name: &str) -> String {
     name.chars().take(NAME_SHOWN).map(visible).collect()
 }
 
-/// A panic elsewhere leaves none of these values half changed.
+/// Locks a value, even after a panic elsewhere: none leaves it half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The kept connections.
-#[derive(Debug)]
-struct Pool {
-    /// The longest idle first: each of them is used in its turn.
-    idle: VecDeque<Connection>,
-    /// Idle ones and those in use.
-    open: usize,
-    limit: usize,
-}
-
-impl Pool {
-    /// A connection to use, or none if one has to be opened; and how many had ended while they were
-    /// idle.
-    fn take(&mut self) -> (Option<Connection>, u64) {
-        let mut ended = 0;
-        // A new one while there may be more: so the requests go over all of them.
-        while self.open >= self.limit {
-            match self.idle.pop_front() {
-                Some(connection) if connection.is_reusable() => return (Some(connection), ended),
-                Some(_) => {
-                    ended += 1;
-                    self.open -= 1;
-                }
-                None => break,
-            }
-        }
-        self.open += 1;
-        (None, ended)
-    }
-
-    /// Ends the use of what `take` gave; a connection stays if it can be used again and is not one
-    /// too many.
-    fn put_back(&mut self, connection: Option<Connection>) {
-        match connection.filter(|connection| self.open <= self.limit && connection.is_reusable()) {
-            Some(connection) => self.idle.push_back(connection),
-            None => self.open -= 1,
-        }
-    }
 }
 
 /// The addresses of the host.
@@ -234,7 +196,7 @@ mod tests {
         }
     }
 
-    /// Reads one request head, false at the end of the stream.
+    /// Reads one request head; `None` at the end of the stream.
     fn read_request(stream: &mut BufReader<TcpStream>) -> Option<String> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -245,7 +207,7 @@ mod tests {
         Some(head)
     }
 
-    /// A server that answers every request on every connection with these bytes.
+    /// A server that responds to every request on every connection with these bytes.
     fn server(response: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -270,24 +232,26 @@ mod tests {
         let opened = |_| u64::from(target.ask(kept()).opened);
         assert_eq!((0..3).map(opened).sum::<u64>(), 3);
         assert_eq!((0..9).map(opened).sum::<u64>(), 0);
-        assert_eq!(lock(&target.pool).idle.len(), 3);
+        let idle = || lock(&target.kept).iter().flatten().count();
+        assert_eq!(idle(), 3);
         let new = target.ask(Request {
             kept: false,
             due: Instant::now(),
         });
         assert!(new.opened && new.kind == Kind::Ok);
-        assert_eq!(lock(&target.pool).idle.len(), 3);
+        assert_eq!(idle(), 3);
     }
 
     #[test]
-    fn a_busy_pool_opens_one_more_and_drops_it_afterwards() {
+    fn without_a_place_one_more_is_opened_and_dropped_afterwards() {
         let target = target(server(EMPTY), "--connections 1");
         assert!(target.ask(kept()).opened);
-        let (busy, _) = lock(&target.pool).take();
+        let busy = lock(&target.kept).pop_front().unwrap();
         assert!(busy.is_some() && target.ask(kept()).opened);
-        let mut pool = lock(&target.pool);
-        pool.put_back(busy);
-        assert_eq!((pool.idle.len(), pool.open), (1, 1));
+        assert!(lock(&target.kept).is_empty());
+        lock(&target.kept).push_back(busy);
+        assert!(!target.ask(kept()).opened);
+        assert_eq!(lock(&target.kept).len(), 1);
     }
 
     #[test]
@@ -307,7 +271,8 @@ mod tests {
         close.send(()).unwrap();
         let listener = server.join().unwrap();
         let start = Instant::now();
-        while lock(&target.pool).idle[0].is_reusable() {
+        let is_reusable = || lock(&target.kept)[0].as_ref().unwrap().is_reusable();
+        while is_reusable() {
             assert!(start.elapsed() < Duration::from_secs(60), "no close");
             thread::yield_now();
         }
@@ -318,11 +283,11 @@ mod tests {
         let outcome = target.ask(kept());
         assert_eq!(
             (outcome.kind, outcome.opened, outcome.ended_idle),
-            (Kind::Closed, true, 1)
+            (Kind::Closed, true, true)
         );
         assert_eq!(outcome.cause.as_deref(), Some("closed without a response"));
         server.join().unwrap();
-        assert_eq!(lock(&target.pool).open, 0);
+        assert!(lock(&target.kept)[0].is_none());
     }
 
     #[test]
