@@ -376,7 +376,7 @@ mod tests {
         }
         tally.add(
             &Outcome {
-                cause: Some("no".into()),
+                cause: Some("refused: no".into()),
                 ..outcome(Kind::Refused, false, 1)
             },
             NOON + 1,

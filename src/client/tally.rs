@@ -74,7 +74,7 @@ pub struct Outcome {
     pub version: Option<String>,
     /// The pod, or else the host, that responded.
     pub pod: Option<String>,
-    /// Why it was lost, in words.
+    /// Why it was lost, in words, with its kind before it.
     pub cause: Option<String>,
 }
 
@@ -117,7 +117,8 @@ pub struct Seen {
 pub struct Names(BTreeMap<String, Seen>);
 
 impl Names {
-    fn add(&mut self, name: &str, second: u64) {
+    fn add(&mut self, name: Option<&str>, second: u64) {
+        let Some(name) = name else { return };
         let known = self.0.len() < NAMES || self.0.contains_key(name);
         let name = if known { name } else { OTHERS };
         let seen = self.0.entry(name.to_owned()).or_insert(Seen {
@@ -149,7 +150,7 @@ pub struct Tally {
     pub versions: Names,
     /// The pods that responded.
     pub pods: Names,
-    /// Why requests were lost, each with its kind before it.
+    /// Why requests were lost.
     pub causes: Names,
     /// Connections opened.
     pub opened: u64,
@@ -167,25 +168,11 @@ impl Tally {
         if *kind == Kind::Ok {
             self.latencies.add(outcome.latency());
         }
-        if let Some(status) = outcome.status {
-            self.statuses.add(&status.to_string(), second);
-        }
-        if let Some(version) = &outcome.version {
-            self.versions.add(version, second);
-        }
-        if let Some(pod) = &outcome.pod {
-            self.pods.add(pod, second);
-        }
-        let cause = match (kind, outcome.status) {
-            (Kind::Status, Some(status)) => Some(format!("status {status}")),
-            _ => outcome
-                .cause
-                .as_ref()
-                .map(|cause| format!("{}: {cause}", kind.label())),
-        };
-        if let Some(cause) = cause {
-            self.causes.add(&cause, second);
-        }
+        let status = outcome.status.map(|status| status.to_string());
+        self.statuses.add(status.as_deref(), second);
+        self.versions.add(outcome.version.as_deref(), second);
+        self.pods.add(outcome.pod.as_deref(), second);
+        self.causes.add(outcome.cause.as_deref(), second);
         self.opened += u64::from(outcome.opened);
         self.ended_idle += u64::from(outcome.ended_idle);
         self.late = self.late.max(outcome.late);
@@ -301,7 +288,7 @@ mod tests {
     fn names_are_bounded_and_keep_their_seconds() {
         let mut names = Names::default();
         for second in 0..1000 {
-            names.add(&format!("n{:02}", second % 100), second);
+            names.add(Some(&format!("n{:02}", second % 100)), second);
         }
         let all: Vec<(&str, Seen)> = names.iter().collect();
         assert_eq!(all.len(), NAMES + 1);
@@ -330,40 +317,25 @@ mod tests {
     }
 
     #[test]
-    fn losses_have_causes() {
+    fn statuses_and_causes_are_counted() {
         let mut tally = Tally::default();
-        tally.add(
-            &Outcome {
-                status: Some(503),
-                ..outcome(Kind::Status)
-            },
-            1,
-        );
-        tally.add(
-            &Outcome {
-                cause: Some("no response in time".into()),
-                ..outcome(Kind::Timeout)
-            },
-            1,
-        );
-        tally.add(
-            &Outcome {
-                status: Some(200),
-                ..outcome(Kind::Ok)
-            },
-            1,
-        );
-        let names = |names: &Names| {
-            names
-                .iter()
-                .map(|(name, _)| name.to_owned())
-                .collect::<Vec<_>>()
+        let bad = Outcome {
+            status: Some(503),
+            cause: Some("status 503".into()),
+            ..outcome(Kind::Status)
         };
-        assert_eq!(
-            names(&tally.causes),
-            ["status 503", "timeout: no response in time"]
-        );
-        assert_eq!(names(&tally.statuses), ["200", "503"]);
+        let good = Outcome {
+            status: Some(200),
+            ..outcome(Kind::Ok)
+        };
+        for outcome in [&bad, &good, &bad] {
+            tally.add(outcome, 1);
+        }
+        let count = |(name, seen): (&str, Seen)| (name.to_owned(), seen.count);
+        let counts = |names: &Names| names.iter().map(count).collect::<Vec<_>>();
+        assert_eq!(counts(&tally.causes), [("status 503".to_owned(), 2)]);
+        let statuses = [("200".to_owned(), 1), ("503".to_owned(), 2)];
+        assert_eq!(counts(&tally.statuses), statuses);
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Target {
             Ok(response) => describe(&response, &mut outcome),
             Err(error) => {
                 outcome.kind = Kind::of_error(&error);
-                outcome.cause = Some(error.to_string());
+                outcome.cause = Some(format!("{}: {error}", outcome.kind.label()));
             }
         }
         outcome
@@ -136,9 +136,9 @@ impl Target {
 fn describe(response: &Response, outcome: &mut Outcome) {
     let head = &response.head;
     outcome.status = Some(head.status);
-    outcome.kind = match head.status {
-        200..400 => Kind::Ok,
-        _ => Kind::Status,
+    (outcome.kind, outcome.cause) = match head.status {
+        200..400 => (Kind::Ok, None),
+        status => (Kind::Status, Some(format!("status {status}"))),
     };
     outcome.version = head.field("version").map(shown);
     let server = head.field("server").unwrap_or_default();
@@ -285,7 +285,8 @@ mod tests {
             (outcome.kind, outcome.opened, outcome.ended_idle),
             (Kind::Closed, true, true)
         );
-        assert_eq!(outcome.cause.as_deref(), Some("closed without a response"));
+        let cause = outcome.cause.as_deref();
+        assert_eq!(cause, Some("closed: closed without a response"));
         server.join().unwrap();
         assert!(lock(&target.kept)[0].is_none());
     }
@@ -306,6 +307,7 @@ mod tests {
             (outcome.status, outcome.kind, outcome.pod),
             (Some(404), Kind::Status, None)
         );
+        assert_eq!(outcome.cause.as_deref(), Some("status 404"));
     }
 
     #[test]

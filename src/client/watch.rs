@@ -249,12 +249,10 @@ impl Watch {
     }
 
     fn count_unsent(&mut self, request: Request, cause: &str) {
-        let cause = Some(cause.to_owned());
-        self.count(&Outcome {
-            cause,
-            finished: Instant::now(),
-            ..Outcome::of_request(request)
-        });
+        let mut outcome = Outcome::of_request(request);
+        outcome.finished = Instant::now();
+        outcome.cause = Some(format!("unsent: {cause}"));
+        self.count(&outcome);
     }
 
     fn count(&mut self, outcome: &Outcome) {
