@@ -3,8 +3,8 @@
 //! Open loop: request number n is due n/rate seconds after the start, whatever became of the
 //! others, and has a thread of its own. Its latency counts from that due time, so a server that
 //! stops for 2 s shows in every request of these 2 s. One thread starts the requests and counts
-//! their outcomes, which come as events, as signals do; it never writes, because whoever reads the
-//! output may be slow: a second thread does.
+//! their outcomes, which come as events, as signals do. The reader of the output may be slow, so a
+//! second thread writes it.
 //!
 //! Invariant: each request that was started is counted once, or told as unfinished.
 
@@ -12,8 +12,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,9 +29,9 @@ const STACK: usize = 128 << 10;
 /// What a request may take longer than its time-out, on a busy host, before nobody waits for it any
 /// more.
 const SLACK: Duration = Duration::from_secs(1);
-/// Lines that wait for whoever reads the output: an hour.
+/// Lines that wait for the reader of the output: those of an hour.
 const LINES: usize = 3600;
-/// How long a hurried exit waits for whoever reads the summary.
+/// How long a hurried exit waits for the reader of the summary.
 const HURRY: Duration = Duration::from_millis(500);
 
 /// What a run has shown.
@@ -327,8 +326,8 @@ impl Watch {
             unfinished: self.in_flight as u64,
             dropped_lines: self.output.dropped,
         };
-        self.output.finish(report::summary(&run, self.options.json));
         let verdict = self.verdict(self.in_flight);
+        self.output.finish(report::summary(&run, self.options.json));
         wait_for_output(&self.events, hurry).map(|()| verdict)
     }
 
@@ -344,39 +343,34 @@ impl Watch {
 /// Waits until the output has been written; a signal makes it a hurry.
 fn wait_for_output(events: &Receiver<Event>, mut hurry: bool) -> Result<(), Error> {
     loop {
-        let event = if hurry {
-            events.recv_timeout(HURRY).ok()
-        } else {
-            events.recv().ok()
-        };
-        match event {
-            Some(Event::OutputEnded(result)) => return result,
-            None => return Ok(()),
-            Some(Event::Signal) => hurry = true,
-            Some(Event::Outcome(_)) => {}
+        let limit = if hurry { HURRY } else { Duration::MAX };
+        match events.recv_timeout(limit) {
+            Ok(Event::OutputEnded(result)) => return result,
+            Ok(Event::Signal) => hurry = true,
+            Ok(Event::Outcome(_)) => {}
+            Err(_) => return Ok(()),
         }
     }
 }
 
-/// The lines on their way to stdout.
+/// The texts on their way to stdout.
 struct Output {
-    lines: Option<Sender<String>>,
-    waiting: Arc<AtomicUsize>,
+    lines: SyncSender<String>,
+    summary: Sender<String>,
     dropped: u64,
 }
 
 impl Output {
-    /// Starts the thread that writes.
+    /// Starts the thread that writes the lines and then the summary.
     fn start(events: Sender<Event>) -> io::Result<Output> {
-        let (lines, queue) = mpsc::channel::<String>();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let left = Arc::clone(&waiting);
+        let (lines, line_queue) = mpsc::sync_channel::<String>(LINES);
+        let (summary, summary_queue) = mpsc::channel();
         let write = move || {
-            let written = queue.iter().try_for_each(|line| {
-                left.fetch_sub(1, Ordering::Relaxed);
+            let mut texts = line_queue.iter().chain(summary_queue.iter());
+            let written = texts.try_for_each(|text| {
                 let mut stdout = io::stdout().lock();
                 stdout
-                    .write_all(line.as_bytes())
+                    .write_all(text.as_bytes())
                     .and_then(|()| stdout.flush())
             });
             let result = match written {
@@ -389,30 +383,21 @@ impl Output {
         };
         thread::Builder::new().name("output".into()).spawn(write)?;
         Ok(Output {
-            lines: Some(lines),
-            waiting,
+            lines,
+            summary,
             dropped: 0,
         })
     }
 
     /// Queues a line, or drops it if nobody has read the output for an hour.
     fn line(&mut self, line: String) {
-        if self.waiting.load(Ordering::Relaxed) < LINES {
-            self.queue(line);
-        } else {
-            self.dropped += 1;
-        }
+        // Where the writer has ended, its event says so.
+        self.dropped += u64::from(self.lines.try_send(line).is_err());
     }
 
     /// Queues the last text.
-    fn finish(&mut self, text: String) {
-        self.queue(text);
-        self.lines = None;
-    }
-
-    fn queue(&mut self, text: String) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        // Where the writer has ended, its event tells so.
-        let _ = self.lines.as_ref().map(|lines| lines.send(text));
+    fn finish(self, summary: String) {
+        // Where the writer has ended, its event says so.
+        let _ = self.summary.send(summary);
     }
 }
