@@ -18,7 +18,7 @@ use std::time::Instant;
 use httpserver::app::identity::BUILD;
 use httpserver::client::healthcheck::{self, Check};
 use httpserver::client::options::{self, Options};
-use httpserver::client::watch::{self, Verdict};
+use httpserver::client::watch;
 use httpserver::config::arguments::{self, ArgumentError, Arguments};
 use httpserver::config::level::Level;
 use httpserver::config::settings::{self, BadValue, Config, DEFAULT_PORT};
@@ -130,8 +130,8 @@ fn healthcheck(arguments: &[String]) -> Result<(), Failure> {
 fn watch(arguments: &[String]) -> Result<ExitCode, Failure> {
     let options = Options::parse(arguments).map_err(|error| Failure(64, error.to_string()))?;
     Ok(match watch::run(options).map_err(failure)? {
-        Verdict::NothingLost => ExitCode::SUCCESS,
-        Verdict::Lost => ExitCode::FAILURE,
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     })
 }
 

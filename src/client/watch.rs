@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -23,6 +23,7 @@ use super::options::Options;
 use super::report::{self, Run};
 use super::tally::{Gap, Kind, Outcome, Tally};
 use super::target::{Request, Target};
+use crate::observe::diagnostics::unix_now;
 
 /// Stack of a request's thread, in bytes of address space; it touches about 12 KiB of it.
 const STACK: usize = 128 << 10;
@@ -33,15 +34,6 @@ const SLACK: Duration = Duration::from_secs(1);
 const LINES: usize = 3600;
 /// How long a hurried exit waits for the reader of the summary.
 const HURRY: Duration = Duration::from_millis(500);
-
-/// What a run has shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Every request was ok.
-    NothingLost,
-    /// A request was lost, or was not waited for.
-    Lost,
-}
 
 /// Why there is no verdict.
 #[derive(Debug)]
@@ -76,13 +68,31 @@ enum Event {
     OutputEnded(Result<(), Error>),
 }
 
-/// Runs the command, and writes its output to stdout.
-pub fn run(options: Options) -> Result<Verdict, Error> {
+/// Runs the command, writes its output to stdout, and says how many requests were lost or not
+/// waited for.
+pub fn run(options: Options) -> Result<u64, Error> {
     let (sender, events) = mpsc::channel();
     bring_signals(sender.clone()).map_err(|error| Error::System("signal handlers", error))?;
     let target = Arc::new(Target::new(&options).map_err(Error::Lookup)?);
     let output = Output::start(sender.clone()).map_err(|error| Error::System("thread", error))?;
-    Watch::new(options, target, output, sender, events).run()
+    let (start, unix_start) = (Instant::now(), unix_now());
+    let watch = Watch {
+        options,
+        target,
+        output,
+        sender,
+        events,
+        start,
+        unix_start,
+        total: Tally::default(),
+        second: Tally::default(),
+        line_second: unix_start.as_secs(),
+        gap: Gap::new(start),
+        sent: 0,
+        in_flight: 0,
+        stopped: None,
+    };
+    watch.run()
 }
 
 /// Has SIGINT and SIGTERM come as events from now on.
@@ -101,29 +111,6 @@ fn bring_signals(events: Sender<Event>) -> io::Result<()> {
         .map(drop)
 }
 
-/// Converts times of the monotonic clock into Unix times.
-#[derive(Clone, Copy)]
-struct Clock {
-    start: Instant,
-    unix: Duration,
-}
-
-impl Clock {
-    fn new() -> Clock {
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Clock {
-            start: Instant::now(),
-            unix,
-        }
-    }
-
-    fn unix_second(self, time: Instant) -> u64 {
-        (self.unix + time.saturating_duration_since(self.start)).as_secs()
-    }
-}
-
 /// A run.
 struct Watch {
     options: Options,
@@ -131,13 +118,15 @@ struct Watch {
     output: Output,
     sender: Sender<Event>,
     events: Receiver<Event>,
-    clock: Clock,
+    start: Instant,
+    /// The start as a time since the Unix epoch.
+    unix_start: Duration,
     total: Tally,
     /// The outcomes since the last line.
     second: Tally,
     /// The second of the next line, a Unix time: lines follow the clock on the wall, so that they
     /// can be compared with logs.
-    unix_second: u64,
+    line_second: u64,
     gap: Gap,
     /// How many requests have become due.
     sent: u64,
@@ -147,40 +136,20 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(
-        options: Options,
-        target: Arc<Target>,
-        output: Output,
-        sender: Sender<Event>,
-        events: Receiver<Event>,
-    ) -> Watch {
-        let clock = Clock::new();
-        Watch {
-            options,
-            target,
-            output,
-            sender,
-            events,
-            clock,
-            total: Tally::default(),
-            second: Tally::default(),
-            unix_second: clock.unix_second(clock.start),
-            gap: Gap::new(clock.start),
-            sent: 0,
-            in_flight: 0,
-            stopped: None,
-        }
-    }
-
-    fn run(mut self) -> Result<Verdict, Error> {
+    fn run(mut self) -> Result<u64, Error> {
         loop {
             let now = Instant::now();
             self.start_due_requests(now);
-            self.write_due_lines(now);
-            if self.is_over(now) {
+            while self.line_end() <= now {
+                self.write_line();
+            }
+            let last_end = self.stopped.map(|at| at + self.options.timeout + SLACK);
+            if last_end.is_some_and(|end| self.in_flight == 0 || now >= end) {
                 return self.finish(false);
             }
-            let wait = self.next_time().saturating_duration_since(Instant::now());
+            let next = last_end.unwrap_or_else(|| self.next_due());
+            let next = self.line_end().min(next);
+            let wait = next.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(wait) {
                 Ok(Event::Outcome(outcome)) => {
                     self.in_flight -= 1;
@@ -189,7 +158,7 @@ impl Watch {
                 Ok(Event::Signal) if self.stopped.is_some() => return self.finish(true),
                 Ok(Event::Signal) => self.stopped = Some(Instant::now()),
                 // Nobody takes the output: the run ends without those in flight.
-                Ok(Event::OutputEnded(result)) => return result.map(|()| self.verdict(0)),
+                Ok(Event::OutputEnded(result)) => return result.map(|()| self.total.lost()),
                 // The time has come; the channel stays open, because this thread has a sender
                 // itself.
                 Err(_) => {}
@@ -200,38 +169,27 @@ impl Watch {
     /// When request number `sent` is due.
     fn next_due(&self) -> Instant {
         let nanos = u128::from(self.sent) * 1_000_000_000 / u128::from(self.options.rate);
-        self.clock.start + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        self.start + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     fn start_due_requests(&mut self, now: Instant) {
-        while self.stopped.is_none() {
+        while self.stopped.is_none() && self.next_due() <= now {
             let due = self.next_due();
-            let end = self.options.length.map(|length| self.clock.start + length);
-            if end.is_some_and(|end| due >= end) {
-                // The last request has its interval too, so that a run is as long as it was asked
-                // to be.
-                if now >= due {
-                    self.stopped = Some(due);
-                }
-                return;
-            }
-            if due > now {
+            let length = self.options.length;
+            // The last request has its interval too, so a run is as long as it was asked to be.
+            if length.is_some_and(|length| due - self.start >= length) {
+                self.stopped = Some(due);
                 return;
             }
             // Every other request has a connection of its own.
-            self.start(
-                Request {
-                    kept: self.sent % 2 == 1,
-                    due,
-                },
-                now,
-            );
+            let kept = self.sent % 2 == 1;
+            self.start_request(Request { kept, due }, now);
             self.sent += 1;
         }
     }
 
     /// Starts a request in a thread of its own, or tells at once why it cannot be sent.
-    fn start(&mut self, request: Request, now: Instant) {
+    fn start_request(&mut self, request: Request, now: Instant) {
         if now > request.due + self.options.timeout {
             return self.count_unsent(request, "this process was stopped or had no processor time");
         }
@@ -258,54 +216,33 @@ impl Watch {
         if outcome.kind == Kind::Ok {
             self.gap.end(outcome.finished);
         }
-        let second = self.clock.unix_second(outcome.finished);
+        let second = self.unix_second(outcome.finished);
         self.second.add(outcome, second);
         self.total.add(outcome, second);
     }
 
-    fn write_due_lines(&mut self, now: Instant) {
-        while self.line_end() <= now {
-            self.write_line();
-        }
+    /// The Unix time of a point in time that is not before the start.
+    fn unix_second(&self, time: Instant) -> u64 {
+        (self.unix_start + time.saturating_duration_since(self.start)).as_secs()
     }
 
     /// When the present second ends.
     fn line_end(&self) -> Instant {
-        let end = Duration::from_secs(self.unix_second + 1);
-        self.clock.start + end.saturating_sub(self.clock.unix)
+        let end = Duration::from_secs(self.line_second + 1);
+        self.start + end.saturating_sub(self.unix_start)
     }
 
     /// Writes the line of the present second and begins the next.
     fn write_line(&mut self) {
-        self.output.line(report::second(
-            &self.second,
-            self.unix_second,
-            self.options.json,
-        ));
+        let line = report::second(&self.second, self.line_second, self.options.json);
+        self.output.line(line);
         self.second = Tally::default();
-        self.unix_second += 1;
-    }
-
-    /// The end of everything that may still be in flight, once no more requests are started.
-    fn last_end(&self) -> Option<Instant> {
-        self.stopped
-            .map(|stopped| stopped + self.options.timeout + SLACK)
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        self.last_end()
-            .is_some_and(|end| self.in_flight == 0 || now >= end)
-    }
-
-    /// When there is something to do even if no event comes.
-    fn next_time(&self) -> Instant {
-        self.line_end()
-            .min(self.last_end().unwrap_or_else(|| self.next_due()))
+        self.line_second += 1;
     }
 
     /// Writes the rest and the summary, and waits until they have been read, in a hurry not for
     /// long.
-    fn finish(mut self, hurry: bool) -> Result<Verdict, Error> {
+    fn finish(mut self, hurry: bool) -> Result<u64, Error> {
         if self.second.requests() > 0 {
             self.write_line();
         }
@@ -315,28 +252,17 @@ impl Watch {
         let run = Run {
             url: &self.options.url,
             rate: self.options.rate,
-            seconds: (
-                self.clock.unix_second(self.clock.start),
-                self.clock.unix_second(now),
-            ),
-            length: stopped.saturating_duration_since(self.clock.start),
+            seconds: (self.unix_start.as_secs(), self.unix_second(now)),
+            length: stopped.saturating_duration_since(self.start),
             total: &self.total,
             gap: self.gap.longest,
-            gap_from: self.clock.unix_second(self.gap.from),
+            gap_from: self.unix_second(self.gap.from),
             unfinished: self.in_flight as u64,
             dropped_lines: self.output.dropped,
         };
-        let verdict = self.verdict(self.in_flight);
+        let lost = self.total.lost() + run.unfinished;
         self.output.finish(report::summary(&run, self.options.json));
-        wait_for_output(&self.events, hurry).map(|()| verdict)
-    }
-
-    fn verdict(&self, unfinished: usize) -> Verdict {
-        if self.total.lost() == 0 && unfinished == 0 {
-            Verdict::NothingLost
-        } else {
-            Verdict::Lost
-        }
+        wait_for_output(&self.events, hurry).map(|()| lost)
     }
 }
 
@@ -369,9 +295,8 @@ impl Output {
             let mut texts = line_queue.iter().chain(summary_queue.iter());
             let written = texts.try_for_each(|text| {
                 let mut stdout = io::stdout().lock();
-                stdout
-                    .write_all(text.as_bytes())
-                    .and_then(|()| stdout.flush())
+                stdout.write_all(text.as_bytes())?;
+                stdout.flush()
             });
             let result = match written {
                 // `watch | head` is no failure, a full disk is.
