@@ -16,9 +16,9 @@ use crate::config::units::{parse_duration, show_duration};
 /// 28,000 ports for the connections of the last minute; `watch` judges a server, it does not load
 /// it.
 const MAX_RATE: u32 = 1000;
-/// The most requests in flight, which is the most threads; each takes 12 KiB, and one descriptor of
-/// the 1,024 that a login shell has.
-const MAX_IN_FLIGHT: usize = 10_000;
+/// The most requests that may become due within the time-out, which is about the most threads. Each
+/// takes 12 KiB, and one descriptor of the 1,024 that a login shell has.
+const MAX_IN_FLIGHT: u128 = 10_000;
 /// The most kept connections.
 const MAX_CONNECTIONS: usize = 1000;
 /// The longest time-out, and so about the highest latency that is counted.
@@ -41,52 +41,34 @@ pub struct Options {
     pub url: Url,
 }
 
-/// A flag: its name, the placeholder for its value, what it means, which values it takes, and how one
-/// is read.
+/// A flag: its name, the placeholder for its value, which values it takes, what it means, and how
+/// one is read.
 struct Flag {
     name: &'static str,
     placeholder: &'static str,
-    help: &'static str,
     expected: &'static str,
+    help: &'static str,
     read: fn(&mut Options, &str) -> Option<()>,
 }
 
+#[rustfmt::skip]
 const FLAGS: [Flag; 5] = [
-    Flag {
-        name: "rate",
-        placeholder: "N",
+    Flag { name: "rate", placeholder: "N", expected: "a whole number from 1 to 1000",
         help: "requests a second in all, half of them on new connections (default: 20)",
-        expected: "a whole number from 1 to 1000",
-        read: |options, text| set(&mut options.rate, number(text, MAX_RATE)),
-    },
-    Flag {
-        name: "connections",
-        placeholder: "N",
+        read: |options, text| set(&mut options.rate, number(text, MAX_RATE)) },
+    Flag { name: "connections", placeholder: "N", expected: "a whole number from 1 to 1000",
         help: "kept connections for the other half (default: 4)",
-        expected: "a whole number from 1 to 1000",
-        read: |options, text| set(&mut options.connections, number(text, MAX_CONNECTIONS)),
-    },
-    Flag {
-        name: "for",
-        placeholder: "TIME",
+        read: |options, text| set(&mut options.connections, number(text, MAX_CONNECTIONS)) },
+    Flag { name: "for", placeholder: "TIME", expected: "a duration above zero such as 30s or 5m",
         help: "how long to run (default: until Ctrl-C or SIGTERM)",
-        expected: "a duration above zero such as 30s or 5m",
-        read: |options, text| set(&mut options.length, time(text, Duration::MAX).map(Some)),
-    },
-    Flag {
-        name: "timeout",
-        placeholder: "TIME",
-        help: "a request without a whole response after this time is lost (default: 5s)",
+        read: |options, text| set(&mut options.length, time(text, Duration::MAX).map(Some)) },
+    Flag { name: "timeout", placeholder: "TIME",
         expected: "a duration such as 250ms or 5s, up to 10m",
-        read: |options, text| set(&mut options.timeout, time(text, MAX_TIMEOUT)),
-    },
-    Flag {
-        name: "format",
-        placeholder: "WORD",
+        help: "a request without a whole response after this time is lost (default: 5s)",
+        read: |options, text| set(&mut options.timeout, time(text, MAX_TIMEOUT)) },
+    Flag { name: "format", placeholder: "WORD", expected: "text or json",
         help: "text or json, an object for each line (default: text)",
-        expected: "text or json",
-        read: |options, text| set(&mut options.json, log_json(text).ok()),
-    },
+        read: |options, text| set(&mut options.json, log_json(text).ok()) },
 ];
 
 fn set<T>(place: &mut T, value: Option<T>) -> Option<()> {
@@ -111,7 +93,7 @@ pub enum Error {
     /// A flag's value that is not taken: flag, value, and what is expected.
     BadValue(&'static str, String, &'static str),
     /// Rate and time-out allow too many requests in flight.
-    TooManyInFlight(u32, Duration, usize),
+    TooManyInFlight(u32, Duration, u128),
     /// No URL.
     NoUrl,
     /// A URL that cannot be asked.
@@ -157,36 +139,18 @@ impl Options {
             json: false,
             url: Url::parse(url).map_err(Error::Url)?,
         };
-        for Flag {
-            name,
-            expected,
-            read,
-            ..
-        } in &FLAGS
-        {
-            if let Some(value) = arguments.value(name) {
-                let bad = || Error::BadValue(name, value.to_owned(), expected);
-                read(&mut options, value).ok_or_else(bad)?;
+        for flag in &FLAGS {
+            if let Some(value) = arguments.value(flag.name) {
+                let bad = || Error::BadValue(flag.name, value.to_owned(), flag.expected);
+                (flag.read)(&mut options, value).ok_or_else(bad)?;
             }
         }
-        let in_flight = options.max_in_flight();
+        let (rate, timeout) = (options.rate, options.timeout);
+        let in_flight = u128::from(rate) * timeout.as_millis() / 1000;
         if in_flight > MAX_IN_FLIGHT {
-            return Err(Error::TooManyInFlight(
-                options.rate,
-                options.timeout,
-                in_flight,
-            ));
+            return Err(Error::TooManyInFlight(rate, timeout, in_flight));
         }
         Ok(options)
-    }
-
-    /// How many requests can be in flight at once: all that become due within the time-out, and a
-    /// margin for those that end a little late.
-    pub fn max_in_flight(&self) -> usize {
-        let due = u128::from(self.rate) * self.timeout.as_millis() / 1000;
-        usize::try_from(due)
-            .unwrap_or(usize::MAX)
-            .saturating_add(self.connections + 1)
     }
 }
 
@@ -204,11 +168,8 @@ the ok ones from the time at which each request was due, losses by kind, version
 ",
     );
     for flag in &FLAGS {
-        text += &format!(
-            "  --{:<17} {}\n",
-            format!("{} {}", flag.name, flag.placeholder),
-            flag.help
-        );
+        let usage = format!("{} {}", flag.name, flag.placeholder);
+        text += &format!("  --{usage:<17} {}\n", flag.help);
     }
     text + "
 kinds of loss: STATUS  a response that is neither 2xx nor 3xx, shown by its code
@@ -300,7 +261,7 @@ mod tests {
             ),
             (
                 "--rate 1000 --timeout 1m http://a/",
-                "--rate 1000 and --timeout 1m allow 60005 requests in flight",
+                "--rate 1000 and --timeout 1m allow 60000 requests in flight",
             ),
             ("http://a/ --rate", "--rate needs a value"),
             ("--connection 3 http://a/", "did you mean --connections?"),

@@ -193,9 +193,6 @@ impl Watch {
         if now > request.due + self.options.timeout {
             return self.count_unsent(request, "this process was stopped or had no processor time");
         }
-        if self.in_flight >= self.options.max_in_flight() {
-            return self.count_unsent(request, "too many requests are in flight");
-        }
         let (target, sender) = (Arc::clone(&self.target), self.sender.clone());
         // Nobody may wait any more when the request ends.
         let task = move || drop(sender.send(Event::Outcome(target.ask(request))));
