@@ -3,6 +3,7 @@
 //! Text and JSON tell the same. Times of day are UTC; in JSON they are Unix times in seconds, and
 //! durations are seconds with a fraction.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::http::Url;
@@ -29,7 +30,7 @@ pub struct Run<'a> {
     pub total: &'a Tally,
     /// The longest time without an ok.
     pub gap: Duration,
-    /// The Unix time of its begin.
+    /// The Unix time of its start.
     pub gap_from: u64,
     /// Requests whose end nobody waited for.
     pub unfinished: u64,
@@ -56,41 +57,25 @@ pub fn summary(run: &Run<'_>, as_json: bool) -> String {
 }
 
 fn second_text(tally: &Tally, second: u64) -> String {
-    let percentile = |per_mille| {
-        tally
-            .latencies
-            .per_mille(per_mille)
-            .map_or("-".into(), show)
-    };
-    let mut line = format!(
-        "{}  ok {:>4}  lost {:>4}  p50 {:>7}  p99 {:>7}",
-        time_of_day(second),
-        tally.count(Kind::Ok),
-        tally.lost(),
-        percentile(500),
-        percentile(990)
-    );
-    for (kind, count) in losses(tally).filter(|(kind, _)| *kind != Kind::Status) {
+    let percentile = |per_mille| latency(tally.latencies.per_mille(per_mille));
+    let (ok, lost) = (tally.count(Kind::Ok), tally.lost());
+    let (time, p50, p99) = (time_of_day(second), percentile(500), percentile(990));
+    let mut line = format!("{time}  ok {ok:>4}  lost {lost:>4}  p50 {p50:>7}  p99 {p99:>7}");
+    for (kind, count) in losses(tally) {
         line += &format!("  {} {count}", kind.label());
     }
     // An httpserver is told by its version; of another server only the statuses are known.
     let all = tally.versions.iter().next().is_none();
-    line += &counts(
-        "status",
-        tally
-            .statuses
-            .iter()
-            .filter(|(code, _)| all || !is_ok(code)),
-    );
+    let is_told = |(code, _): &(&str, Seen)| all || !is_ok(code);
+    line += &counts("status", tally.statuses.iter().filter(is_told));
     line += &counts("version", tally.versions.iter());
     line + &counts("pod", tally.pods.iter()) + "\n"
 }
 
 /// Names and their counts for a line: `  version 1.0.0:7 1.1.0:13`.
 fn counts<'a>(title: &str, names: impl Iterator<Item = (&'a str, Seen)>) -> String {
-    let list: Vec<String> = names
-        .map(|(name, seen)| format!("{name}:{}", seen.count))
-        .collect();
+    let count = |(name, seen): (&str, Seen)| format!("{name}:{}", seen.count);
+    let list: Vec<String> = names.map(count).collect();
     if list.is_empty() {
         String::new()
     } else {
@@ -103,95 +88,65 @@ fn is_ok(code: &str) -> bool {
     code.starts_with(['2', '3'])
 }
 
-/// The kinds of loss that there were, with their counts.
+/// The kinds of loss that there were, with their counts. A status is told by its code instead.
 fn losses(tally: &Tally) -> impl Iterator<Item = (Kind, u64)> {
-    let kinds = Kind::ALL.iter().copied().filter(|kind| *kind != Kind::Ok);
-    kinds
-        .map(|kind| (kind, tally.count(kind)))
-        .filter(|(_, count)| *count > 0)
+    let is_loss = |kind: &Kind| !matches!(kind, Kind::Ok | Kind::Status);
+    let kinds = Kind::ALL.iter().copied().filter(is_loss);
+    let counts = kinds.map(|kind| (kind, tally.count(kind)));
+    counts.filter(|(_, count)| *count > 0)
 }
 
 fn summary_text(run: &Run<'_>) -> String {
-    let total = run.total;
-    let mut text = format!(
-        "\n{}: {} a second for {}\n\n",
-        run.url,
-        run.rate,
-        show(run.length)
-    );
+    let (url, rate, total) = (run.url, run.rate, run.total);
+    let (length, gap, gap_from) = (show(run.length), show(run.gap), time_of_day(run.gap_from));
+    let mut text = format!("\n{url}: {rate} a second for {length}\n\n");
     text += "                  all       new      kept  connections\n";
-    text += &row(
-        "requests",
-        total.requests(),
-        total.requests_on(false),
-        total.requests_on(true),
-    );
-    for kind in Kind::ALL
-        .iter()
-        .copied()
-        .filter(|kind| *kind == Kind::Ok || total.count(*kind) > 0)
-    {
-        text += &row(
-            kind.label(),
-            total.count(kind),
-            total.count_on(false, kind),
-            total.count_on(true, kind),
-        );
+    text += &row("requests", |kept| total.requests_on(kept));
+    for kind in Kind::ALL.iter().copied() {
+        if kind == Kind::Ok || total.count(kind) > 0 {
+            text += &row(kind.label(), |kept| total.count_on(kept, kind));
+        }
     }
     text += "\nlatency      ";
     for (name, per_mille) in PERCENTILES {
-        text += &format!(
-            "{name} {}  ",
-            total
-                .latencies
-                .per_mille(per_mille)
-                .map_or("-".into(), show)
-        );
+        let percentile = latency(total.latencies.per_mille(per_mille));
+        text += &format!("{name} {percentile}  ");
     }
-    text += &format!("max {}\n", total.latencies.max().map_or("-".into(), show));
-    text += &format!(
-        "longest gap  {} without an ok, from {}\n",
-        show(run.gap),
-        time_of_day(run.gap_from)
-    );
+    text += &format!("max {}\n", latency(total.latencies.max()));
+    text += &format!("longest gap  {gap} without an ok, from {gap_from}\n");
     text += &format!(
         "connections  {} opened; {} kept ones ended between two requests, which is no loss\n",
         total.opened, total.ended_idle
     );
-    for (title, names) in groups(total) {
+    for (title, _, names) in groups(total) {
         text += &rows(title, names);
     }
     text + &notes(run) + &format!("\nverdict: {}\n", verdict(run))
 }
 
-/// What is told name by name.
-fn groups(total: &Tally) -> [(&'static str, &Names); 4] {
-    let (statuses, versions) = (("status", &total.statuses), ("version", &total.versions));
+/// What is told name by name: the title of its rows, its name in JSON, and the names.
+fn groups(total: &Tally) -> [(&'static str, &'static str, &Names); 4] {
     [
-        statuses,
-        versions,
-        ("pod", &total.pods),
-        ("lost", &total.causes),
+        ("status", "statuses", &total.statuses),
+        ("version", "versions", &total.versions),
+        ("pod", "pods", &total.pods),
+        ("lost", "causes", &total.causes),
     ]
 }
 
-fn row(title: &str, all: u64, new: u64, kept: u64) -> String {
-    format!("{title:<12}{all:>9} {new:>9} {kept:>9}\n")
+/// A row of the table of kinds; `count` is asked for new and for kept connections.
+fn row(title: &str, count: impl Fn(bool) -> u64) -> String {
+    let (new, kept) = (count(false), count(true));
+    format!("{title:<12}{:>9} {new:>9} {kept:>9}\n", new + kept)
 }
 
 /// A table of names with their counts and the times of the first and the last.
 fn rows(title: &str, names: &Names) -> String {
-    let width = names
-        .iter()
-        .map(|(name, _)| name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let widths = names.iter().map(|(name, _)| name.chars().count());
+    let width = widths.max().unwrap_or(0);
     let row = |(name, seen): (&str, Seen)| {
-        let (first, last) = (time_of_day(seen.first), time_of_day(seen.last));
-        format!(
-            "{title:<12} {name:<width$}  {:>7}  {first} to {last}\n",
-            seen.count
-        )
+        let (count, first, last) = (seen.count, time_of_day(seen.first), time_of_day(seen.last));
+        format!("{title:<12} {name:<width$}  {count:>7}  {first} to {last}\n")
     };
     names.iter().map(row).collect()
 }
@@ -205,10 +160,8 @@ fn notes(run: &Run<'_>) -> String {
             &format!("note: requests were started up to {late} late, because this host was busy\n");
     }
     if run.dropped_lines > 0 {
-        text += &format!(
-            "note: {} lines were dropped, because nobody read the output\n",
-            run.dropped_lines
-        );
+        let lines = run.dropped_lines;
+        text += &format!("note: {lines} lines were dropped, because nobody read the output\n");
     }
     text
 }
@@ -221,25 +174,22 @@ fn verdict(run: &Run<'_>) -> String {
         format!("lost {lost} of {requests}: {}", lost_by_kind(run.total))
     };
     if run.unfinished > 0 {
-        text += &format!(
-            "; {} more were in flight and not waited for",
-            run.unfinished
-        );
+        let more = run.unfinished;
+        text += &format!("; {more} more were in flight and not waited for");
     }
     text
 }
 
 /// The losses by kind, a status by its code: `3 refused, 2 status 503`.
 fn lost_by_kind(total: &Tally) -> String {
-    let kinds = losses(total).filter(|(kind, _)| *kind != Kind::Status);
-    let kinds = kinds.map(|(kind, count)| format!("{count} {}", kind.label()));
+    let kinds = losses(total).map(|(kind, count)| format!("{count} {}", kind.label()));
     let codes = total.statuses.iter().filter(|(code, _)| !is_ok(code));
     let codes = codes.map(|(code, seen)| format!("{} status {code}", seen.count));
     kinds.chain(codes).collect::<Vec<_>>().join(", ")
 }
 
 fn second_json(tally: &Tally, second: u64) -> String {
-    let count = |seen: Seen| seen.count.to_string();
+    let count = |seen: Seen| seen.count;
     let object = Object::default()
         .text("type", "second")
         .member("time", second);
@@ -282,16 +232,10 @@ fn summary_json(run: &Run<'_>) -> String {
         .member("dropped_lines", run.dropped_lines);
     let seen = |Seen { count, first, last }| {
         let object = Object::default().member("count", count);
-        object
-            .member("first", first)
-            .member("last", last)
-            .to_string()
+        object.member("first", first).member("last", last)
     };
-    for (name, names) in ["statuses", "versions", "pods", "causes"]
-        .iter()
-        .zip(groups(total))
-    {
-        object = object.member(name, names_json(names.1, seen));
+    for (_, name, names) in groups(total) {
+        object = object.member(name, names_json(names, seen));
     }
     format!("{}\n", object.text("verdict", &verdict(run)))
 }
@@ -302,7 +246,7 @@ fn kinds(object: Object, count: impl Fn(Kind) -> u64) -> Object {
     })
 }
 
-fn names_json(names: &Names, value: impl Fn(Seen) -> String) -> Object {
+fn names_json<V: fmt::Display>(names: &Names, value: impl Fn(Seen) -> V) -> Object {
     let names = names.iter();
     names.fold(Object::default(), |object, (name, seen)| {
         object.member(name, value(seen))
@@ -313,6 +257,11 @@ fn names_json(names: &Names, value: impl Fn(Seen) -> String) -> Object {
 fn seconds(duration: Option<Duration>) -> String {
     let number = |time: Duration| format!("{}.{:06}", time.as_secs(), time.subsec_micros());
     duration.map_or("null".into(), number)
+}
+
+/// A latency, as a person reads it; `-` where there is none.
+fn latency(time: Option<Duration>) -> String {
+    time.map_or("-".into(), show)
 }
 
 /// A duration with three digits or more, as a person reads it.
@@ -330,12 +279,8 @@ fn show(duration: Duration) -> String {
 
 /// The time of day of a Unix time, in UTC.
 fn time_of_day(unix: u64) -> String {
-    format!(
-        "{:02}:{:02}:{:02}",
-        unix / 3600 % 24,
-        unix / 60 % 60,
-        unix % 60
-    )
+    let (hour, minute, second) = (unix / 3600 % 24, unix / 60 % 60, unix % 60);
+    format!("{hour:02}:{minute:02}:{second:02}")
 }
 
 #[cfg(test)]
