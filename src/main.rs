@@ -16,7 +16,8 @@ use std::thread;
 use std::time::Instant;
 
 use httpserver::app::identity::BUILD;
-use httpserver::client::healthcheck::{self, Check};
+use httpserver::client::healthcheck;
+use httpserver::client::http::Url;
 use httpserver::client::options::{self, Options};
 use httpserver::client::watch;
 use httpserver::config::arguments::{self, ArgumentError, Arguments};
@@ -116,15 +117,15 @@ fn variable(name: &str) -> Option<String> {
 
 fn healthcheck(arguments: &[String]) -> Result<(), Failure> {
     let arguments = Arguments::split(arguments, &["listen"], 1)?;
-    let check = if let [url] = arguments.words[..] {
-        Check::of_url(url).map_err(failure)?
+    let url = if let [url] = arguments.words[..] {
+        Url::parse(url).map_err(failure)?
     } else {
         let listen = |name: &str| variable(name).filter(|_| name == "LISTEN");
         let addresses = Config::read(&arguments, listen)?.listen;
         let default = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
-        Check::of_listener(*addresses.first().unwrap_or(&default))
+        healthcheck::url_of_listener(*addresses.first().unwrap_or(&default))
     };
-    check.run().map_err(failure)
+    healthcheck::run(&url).map_err(failure)
 }
 
 fn watch(arguments: &[String]) -> Result<ExitCode, Failure> {

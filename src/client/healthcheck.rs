@@ -6,11 +6,10 @@
 //! lookup, every address and the response.
 
 use std::fmt;
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use super::http::{Connection, Error, Url, UrlError};
+use super::http::{Connection, Error, Url};
 
 /// How long the whole check may take: below the 5 s and more that probes and container runtimes are
 /// given.
@@ -30,10 +29,6 @@ example: httpserver healthcheck http://127.0.0.1:8080/readyz
 exit status: 0 healthy, 1 not healthy, 64 for a bad flag, 78 for a bad value
 ";
 
-/// What to ask: the URLs to try in turn.
-#[derive(Debug, PartialEq)]
-pub struct Check(Vec<Url>);
-
 /// Why a server is not healthy.
 #[derive(Debug)]
 pub enum Unhealthy {
@@ -41,8 +36,6 @@ pub enum Unhealthy {
     Status(Url, u16),
     /// It did not respond.
     Failed(Url, Error),
-    /// There is nothing to ask.
-    Nothing,
 }
 
 impl fmt::Display for Unhealthy {
@@ -53,52 +46,29 @@ impl fmt::Display for Unhealthy {
                 write!(f, "{url}: no response within {} s", LIMIT.as_secs())
             }
             Unhealthy::Failed(url, error) => write!(f, "{url}: {error}"),
-            Unhealthy::Nothing => f.write_str("no address to ask"),
         }
     }
 }
 
 impl std::error::Error for Unhealthy {}
 
-impl Check {
-    /// The check of `/healthz` of the server that listens on this address of this host.
-    pub fn of_listener(listen: SocketAddr) -> Check {
-        let local = [
-            IpAddr::from(Ipv4Addr::LOCALHOST),
-            IpAddr::from(Ipv6Addr::LOCALHOST),
-        ];
-        let wildcard = listen.ip().is_unspecified();
-        let hosts = if wildcard {
-            local.to_vec()
-        } else {
-            vec![listen.ip()]
-        };
-        let url = |ip| Url::of_address(SocketAddr::new(ip, listen.port()), "/healthz");
-        Check(hosts.into_iter().map(url).collect())
-    }
+/// The URL of `/healthz` of the server that listens on this address of this host.
+pub fn url_of_listener(listen: SocketAddr) -> Url {
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        // Clients come over IPv4 where there is any: a server that refuses them is not healthy.
+        _ if UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).is_ok() => Ipv4Addr::LOCALHOST.into(),
+        _ => Ipv6Addr::LOCALHOST.into(),
+    };
+    Url::of_address(SocketAddr::new(ip, listen.port()), "/healthz")
+}
 
-    /// The check of a URL.
-    pub fn of_url(url: &str) -> Result<Check, UrlError> {
-        Ok(Check(vec![Url::parse(url)?]))
-    }
-
-    /// Asks; the error tells why this is not healthy.
-    pub fn run(&self) -> Result<(), Unhealthy> {
-        let deadline = Instant::now() + LIMIT;
-        let mut result = Err(Unhealthy::Nothing);
-        for url in &self.0 {
-            result = match ask(url, deadline) {
-                Ok(200..300) => return Ok(()),
-                Ok(status) => return Err(Unhealthy::Status(url.clone(), status)),
-                // A listener on every address takes IPv4 too. Where it does not, its clients are
-                // refused as this check is.
-                Err(Error::Refused(error)) if error.kind() == ErrorKind::ConnectionRefused => {
-                    return Err(Unhealthy::Failed(url.clone(), Error::Refused(error)));
-                }
-                Err(error) => Err(Unhealthy::Failed(url.clone(), error)),
-            };
-        }
-        result
+/// Asks; the error tells why this is not healthy.
+pub fn run(url: &Url) -> Result<(), Unhealthy> {
+    match ask(url, Instant::now() + LIMIT) {
+        Ok(200..300) => Ok(()),
+        Ok(status) => Err(Unhealthy::Status(url.clone(), status)),
+        Err(error) => Err(Unhealthy::Failed(url.clone(), error)),
     }
 }
 
@@ -115,15 +85,14 @@ mod tests {
 
     #[test]
     fn a_wildcard_means_this_host() {
-        let urls = |listen: &str| {
-            let Check(urls) = Check::of_listener(listen.parse().unwrap());
-            urls.iter().map(Url::to_string).collect::<Vec<_>>()
-        };
-        let both = ["http://127.0.0.1:81/healthz", "http://[::1]:81/healthz"];
-        assert_eq!(
-            (urls("[::]:81"), urls("0.0.0.0:81")),
-            (both.map(Into::into).into(), both.map(Into::into).into())
-        );
-        assert_eq!(urls("10.0.0.1:81"), ["http://10.0.0.1:81/healthz"]);
+        for (listen, url) in [
+            ("[::]:81", "http://127.0.0.1:81/healthz"),
+            ("0.0.0.0:81", "http://127.0.0.1:81/healthz"),
+            ("10.0.0.1:81", "http://10.0.0.1:81/healthz"),
+            ("[::1]:81", "http://[::1]:81/healthz"),
+        ] {
+            let asked = url_of_listener(listen.parse().unwrap());
+            assert_eq!(asked.to_string(), url, "{listen}");
+        }
     }
 }
