@@ -20,9 +20,9 @@ use httpserver::client::healthcheck;
 use httpserver::client::http::Url;
 use httpserver::client::options::{self, Options};
 use httpserver::client::watch;
-use httpserver::config::arguments::{self, ArgumentError, Arguments};
+use httpserver::config::arguments::{self, Arguments};
 use httpserver::config::level::Level;
-use httpserver::config::settings::{self, BadValue, Config, DEFAULT_PORT};
+use httpserver::config::settings::{self, Config, DEFAULT_PORT};
 use httpserver::limits;
 use httpserver::observe::diagnostics::Diagnostics;
 use httpserver::observe::log::{Log, Totals};
@@ -33,21 +33,9 @@ use httpserver::server::{Drained, Server, shutdown};
 /// Why the program ends, and its exit status; 64 and 78 are those of sysexits.h.
 struct Failure(u8, String);
 
-impl From<ArgumentError> for Failure {
-    fn from(error: ArgumentError) -> Failure {
-        Failure(64, error.to_string())
-    }
-}
-
-impl From<BadValue> for Failure {
-    fn from(error: BadValue) -> Failure {
-        Failure(78, error.to_string())
-    }
-}
-
-/// Any other error ends the program with status 1.
-fn failure(error: impl Error) -> Failure {
-    Failure(1, error.to_string())
+/// Makes an error end the program with this status.
+fn failure<E: Error>(status: u8) -> impl FnOnce(E) -> Failure {
+    move |error| Failure(status, error.to_string())
 }
 
 fn main() -> ExitCode {
@@ -74,10 +62,9 @@ fn command(arguments: &[String]) -> Result<ExitCode, Failure> {
         .iter()
         .any(|argument| matches!(argument.as_str(), "--help" | "-h"));
     let result = match name {
-        "help" | "-h" => print(&settings::help()),
+        "-h" => print(&settings::help()),
         "serve" if asks_for_help => print(&settings::help()),
         "serve" if rest == ["--version"] => print_version(),
-        "-V" => print_version(),
         "serve" => serve(rest),
         "healthcheck" if asks_for_help => print(healthcheck::HELP),
         "healthcheck" => healthcheck(rest),
@@ -95,10 +82,8 @@ fn unknown_command(name: &str) -> Failure {
 }
 
 fn print_version() -> Result<(), Failure> {
-    print(&format!(
-        "httpserver {}\n",
-        BUILD.map(|(_, value)| value).join(" ")
-    ))
+    let build = BUILD.map(|(_, value)| value).join(" ");
+    print(&format!("httpserver {build}\n"))
 }
 
 /// Prints a text. A reader that closes early (`| head`) is no error.
@@ -116,37 +101,38 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn healthcheck(arguments: &[String]) -> Result<(), Failure> {
-    let arguments = Arguments::split(arguments, &["listen"], 1)?;
+    let arguments = Arguments::split(arguments, &["listen"], 1).map_err(failure(64))?;
     let url = if let [url] = arguments.words[..] {
-        Url::parse(url).map_err(failure)?
+        Url::parse(url).map_err(failure(1))?
     } else {
         let listen = |name: &str| variable(name).filter(|_| name == "LISTEN");
-        let addresses = Config::read(&arguments, listen)?.listen;
+        let config = Config::read(&arguments, listen).map_err(failure(78))?;
         let default = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
-        healthcheck::url_of_listener(*addresses.first().unwrap_or(&default))
+        healthcheck::url_of_listener(*config.listen.first().unwrap_or(&default))
     };
-    healthcheck::run(&url).map_err(failure)
+    healthcheck::run(&url).map_err(failure(1))
 }
 
 fn watch(arguments: &[String]) -> Result<ExitCode, Failure> {
-    let options = Options::parse(arguments).map_err(|error| Failure(64, error.to_string()))?;
-    Ok(match watch::run(options).map_err(failure)? {
+    let options = Options::parse(arguments).map_err(failure(64))?;
+    Ok(match watch::run(options).map_err(failure(1))? {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
 }
 
 fn serve(arguments: &[String]) -> Result<(), Failure> {
-    let (events, notifier) = shutdown::channel().map_err(failure)?;
-    notifier.catch_signals().map_err(failure)?;
-    let config = Config::read(&settings::flags(arguments)?, variable)?;
-    let listener = Listener::bind(&config).map_err(failure)?;
+    let (events, notifier) = shutdown::channel().map_err(failure(1))?;
+    notifier.catch_signals().map_err(failure(1))?;
+    let arguments = settings::flags(arguments).map_err(failure(64))?;
+    let config = Config::read(&arguments, variable).map_err(failure(78))?;
+    let listener = Listener::bind(&config).map_err(failure(1))?;
     let (log, diagnostics) = start_logs(config.log_json)?;
     // The connection's thread tells which connection a panic ended; this tells where it happened.
     panic::set_hook(Box::new(move |panic| {
         diagnostics.say(Level::Error, format_args!("{panic}"));
     }));
-    let server = Server::new(config, log, diagnostics, variable).map_err(failure)?;
+    let server = Server::new(config, log, diagnostics, variable).map_err(failure(1))?;
     report_start(&server, &listener);
     let result = server.run(&listener, events, &notifier);
     let flushed_by = Instant::now() + limits::LOG_FLUSH;
@@ -154,10 +140,10 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
     if let Ok(drained) = &result {
         report_end(&server, *drained, totals);
     }
-    // On a busy machine the writer of stderr may start late, so it gets what the log left of its time.
+    // On a busy machine the writer of stderr may start late: it gets what the log left of its time.
     let left = flushed_by.saturating_duration_since(Instant::now());
     diagnostics.finish(left + limits::DIAGNOSTICS_FLUSH);
-    result.map(drop).map_err(failure)
+    result.map(drop).map_err(failure(1))
 }
 
 /// Tells what a user should know before the first request.
@@ -197,24 +183,21 @@ fn report_end(server: &Server, drained: Drained, totals: Totals) {
     let app = &server.app;
     let counts = app.totals.read();
     let (requests, not_logged) = (counts.requests, counts.not_logged);
-    if totals.lost > 0 {
+    let Totals { written, lost, .. } = totals;
+    if lost > 0 {
         let why = match totals.last_error {
             Some(kind) => format!("writing failed: {kind}"),
             None => "nobody read stdout in time".to_owned(),
         };
-        app.say(
-            Level::Error,
-            format_args!("{} log lines were lost: {why}", totals.lost),
-        );
+        let text = format_args!("{lost} log lines were lost: {why}");
+        app.say(Level::Error, text);
     }
-    let (Drained { completed, cut }, lines) = (drained, totals.written);
-    app.say(
-        Level::Info,
-        format_args!(
-            "drain finished: completed={completed} cut={cut} requests={requests} \
-             log_lines={lines} not_logged={not_logged}"
-        ),
+    let Drained { completed, cut } = drained;
+    let text = format_args!(
+        "drain finished: completed={completed} cut={cut} requests={requests} \
+         log_lines={written} not_logged={not_logged}"
     );
+    app.say(Level::Info, text);
 }
 
 /// Starts the access log on stdout and the diagnostics on stderr.
@@ -228,12 +211,8 @@ fn start_logs(json: bool) -> Result<(&'static Log, Diagnostics), Failure> {
         let text = format_args!("cannot write the access log to stdout: {error}");
         diagnostics.say(Level::Error, text);
     };
-    let log = start_log(
-        Log::gathering(limits::LOG_GATHER),
-        "stdout",
-        stdout,
-        on_first_error,
-    )?;
+    let log = Log::gathering(limits::LOG_GATHER);
+    let log = start_log(log, "stdout", stdout, on_first_error)?;
     Ok((log, diagnostics))
 }
 
