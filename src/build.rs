@@ -1,6 +1,8 @@
-//! Tells the program what it was built from: the git revision, the compiler and the target, for `/version` and
-//! `httpserver_build_info`. A variable of the same name overrides what is found here, for builds without git.
+//! Tells the program what it was built from, for `/version` and `httpserver_build_info`: the git
+//! revision, the compiler and the target. `HTTPSERVER_REVISION` gives the revision to a build
+//! without git.
 
+use std::env;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,36 +14,27 @@ fn main() {
         }
     }
     println!("cargo::rerun-if-changed=src/build.rs");
-    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    let target = std::env::var("TARGET").ok();
-    tell("HTTPSERVER_REVISION", || {
-        first_line("git", &["rev-parse", "--short=12", "HEAD"])
-    });
-    tell("HTTPSERVER_RUSTC", || first_line(&rustc, &["--version"]));
-    tell("HTTPSERVER_TARGET", || target);
+    println!("cargo::rerun-if-env-changed=HTTPSERVER_REVISION");
+    let given = variable("HTTPSERVER_REVISION");
+    let of_git = || first_line("git", &["rev-parse", "--short=12", "HEAD"]);
+    let rustc = variable("RUSTC").unwrap_or_else(|| "rustc".into());
+    for (name, value) in [
+        ("HTTPSERVER_REVISION", given.or_else(of_git)),
+        ("HTTPSERVER_RUSTC", first_line(&rustc, &["--version"])),
+        ("HTTPSERVER_TARGET", variable("TARGET")),
+    ] {
+        let value = value.unwrap_or_else(|| "unknown".into());
+        println!("cargo::rustc-env={name}={value}");
+    }
 }
 
-fn tell(variable: &str, find: impl FnOnce() -> Option<String>) {
-    println!("cargo::rerun-if-env-changed={variable}");
-    let given = std::env::var(variable)
-        .ok()
-        .filter(|value| !value.is_empty());
-    println!(
-        "cargo::rustc-env={variable}={}",
-        given.or_else(find).as_deref().unwrap_or("unknown")
-    );
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .ok()
-        .filter(|output| output.status.success())?;
-    Some(
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .next()?
-            .to_owned(),
-    )
+    let output = Command::new(program).args(arguments).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().next().filter(|_| output.status.success());
+    line.map(str::to_owned)
 }
