@@ -1,21 +1,23 @@
 //! One producer and one consumer with a queue of 10 integers between them.
 //!
-//! The queue is std's bounded channel: `send` blocks while it is full, `recv` while it is empty. `try_send` and
-//! `try_recv` come first only so that a line can tell that the thread is about to block.
+//! The queue is std's bounded channel: `send` blocks while it is full, `recv` while it is empty.
+//! `try_send` and `try_recv` come first only so that a line can tell that the thread is about to
+//! block.
 //!
-//! A channel does not tell its length, so both threads count in one `Tally`. Its lock is held over a step that cannot
-//! block, its count and its line, so the lines stand in the order of the steps; it is let go before a step that can
-//! block, or the other side could never end the wait.
+//! A channel does not tell its length, so both threads count in one `Tally`. Its lock is held over
+//! a step that cannot block, its count and its line, so the lines stand in the order of the steps.
+//! It is released before a step that can block, or the other side could never end the wait.
 //!
-//! The end: Ctrl-C writes a byte into a socket that `main` reads, and `main` then drops the senders of two channels
-//! that carry nothing. Each thread waits out its interval on one of them, so the drop wakes it at once. The producer
-//! returns and drops the queue's sender; the consumer takes what is left, sees the queue closed, and returns too.
+//! The end: Ctrl-C writes a byte into a socket that `main` reads, and `main` then drops the senders
+//! of two channels that carry nothing. Each thread waits out its interval on one of them, so the
+//! drop wakes it at once. The producer returns and drops the queue's sender; the consumer takes
+//! what is left, sees the queue closed, and returns too.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{env, fmt, thread};
@@ -94,12 +96,8 @@ fn run(settings: &Settings) -> io::Result<()> {
         io::Result::Ok(())
     })?;
     let tally = lock(tally);
-    writeln!(
-        io::stdout(),
-        "done: {} produced, {} consumed",
-        tally.produced,
-        tally.consumed
-    )
+    let (put, taken) = (tally.produced, tally.consumed);
+    writeln!(io::stdout(), "done: {put} produced, {taken} consumed")
 }
 
 fn produce(
@@ -113,10 +111,7 @@ fn produce(
             return;
         }
         let mut counts = lock(tally);
-        if let Err(refused) = queue.try_send(number) {
-            let TrySendError::Full(number) = refused else {
-                return;
-            };
+        if queue.try_send(number).is_err() {
             counts.say(format_args!(
                 "producer: queue is full, waiting to put {number}"
             ));
@@ -125,16 +120,14 @@ fn produce(
             counts = lock(tally);
         }
         counts.produced += 1;
-        counts.say(format_args!(
-            "producer: put {number}, queue {}",
-            counts.fill()
-        ));
+        let fill = counts.fill();
+        counts.say(format_args!("producer: put {number}, queue {fill}"));
     }
 }
 
 fn consume(queue: &Receiver<u64>, interval: Duration, stop: &Receiver<()>, tally: &Mutex<Tally>) {
     loop {
-        // Stopped or not, what is in the queue is still taken: only the closed queue ends this loop.
+        // Stopped or not, what is in the queue is taken: only the closed queue ends this loop.
         stopped_within(interval, stop);
         let mut counts = lock(tally);
         let mut taken = queue.try_recv();
@@ -148,10 +141,8 @@ fn consume(queue: &Receiver<u64>, interval: Duration, stop: &Receiver<()>, tally
             return counts.end();
         };
         counts.consumed += 1;
-        counts.say(format_args!(
-            "consumer: took {number}, queue {}",
-            counts.fill()
-        ));
+        let fill = counts.fill();
+        counts.say(format_args!("consumer: took {number}, queue {fill}"));
     }
 }
 
@@ -168,15 +159,11 @@ struct Tally {
 }
 
 impl Tally {
-    /// A thread that had to wait is counted late. Until then `produced - consumed` can be above the capacity or below
-    /// zero, so the result is limited to that range.
+    /// A thread that had to wait is counted late. Until then `produced - consumed` can be above the
+    /// capacity or below zero, so the result is limited to that range.
     fn fill(&self) -> String {
-        format!(
-            "{}/{CAPACITY}",
-            self.produced
-                .saturating_sub(self.consumed)
-                .min(CAPACITY as u64)
-        )
+        let fill = self.produced.saturating_sub(self.consumed);
+        format!("{}/{CAPACITY}", fill.min(CAPACITY as u64))
     }
 
     /// Writes a line; where nobody reads any more (`| head`), the program ends as by Ctrl-C.
@@ -191,7 +178,7 @@ impl Tally {
     }
 }
 
-/// A panic in the other thread cannot leave the counts half changed, so a poisoned lock is used as it is.
+/// Locks the tally, even after a panic in the other thread: none leaves the counts half changed.
 fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,22 +1,26 @@
 //! Several producers and several consumers with a queue of 10 integers between them.
 //!
-//! It starts from `producer_consumer.rs`, whose head explains the tally and the end, and repeats what it needs of it,
-//! so that each of the two is one file to read. New is how the ends of the queue are shared:
+//! It starts from `producer_consumer.rs`, whose head explains the tally and the end, and repeats
+//! what it needs of it, so that each of the two is one file to read. New is how the ends of the
+//! queue are shared:
 //!
-//! - std's sender can be cloned: each producer has its own. The queue closes when the last clone is dropped.
-//! - std's receiver has one owner: the scoped threads borrow it through a mutex. What that costs: one consumer at a
-//!   time waits in `recv`, while it holds the lock, and the others wait for the lock, so taking is serial and each
-//!   integer pays for a lock as well. It does not matter while the work on an integer is longer than its taking, and
-//!   is done after the lock is let go. And no consumer can give up waiting: a mutex has no lock with a time limit.
+//! - std's sender can be cloned: each producer has its own. The queue closes when the last clone is
+//!   dropped.
+//! - std's receiver has one owner: the scoped threads borrow it through a mutex. What that costs:
+//!   one consumer at a time waits in `recv`, while it holds the lock, and the others wait for the
+//!   lock, so taking is serial and each integer pays for a lock as well. It does not matter while
+//!   the work on an integer is longer than its taking, and is done after the lock is released. And
+//!   no consumer can give up waiting: a mutex has no lock with a time limit.
 //!
-//! The integers are drawn from one counter, so each exists once, and travel with their producer's number. A consumer
-//! writes its line while it holds the receiver, so the lines of the consumers stand in the order of the queue.
+//! The integers are drawn from one counter, so each exists once, and travel with their producer's
+//! number. A consumer writes its line while it holds the receiver, so the lines of the consumers
+//! stand in the order of the queue.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{env, fmt, thread};
@@ -65,11 +69,8 @@ fn parse_flags(mut arguments: impl Iterator<Item = String>) -> Result<Settings, 
         let duration =
             || parse_duration(&value).ok_or_else(|| bad("a duration such as 250ms or 2s"));
         let threads = || {
-            value
-                .parse()
-                .ok()
-                .filter(|&number| number > 0)
-                .ok_or_else(|| bad("a number from 1 to 255"))
+            let number = value.parse().ok().filter(|number| *number > 0);
+            number.ok_or_else(|| bad("a number from 1 to 255"))
         };
         match flag.as_str() {
             "--interval" => {
@@ -100,7 +101,8 @@ fn run(settings: &Settings) -> io::Result<()> {
     let receiver = &Mutex::new(receiver);
     thread::scope(|scope| {
         let mut stops = Vec::new();
-        // The consumers first: if a later thread is refused, they still empty the queue for those that run.
+        // The consumers first: if a later thread is refused, they still empty the queue for those
+        // that run.
         for id in 1..=settings.consumers {
             let (stop, stopped) = mpsc::channel();
             stops.push(stop);
@@ -117,17 +119,14 @@ fn run(settings: &Settings) -> io::Result<()> {
         drop(sender);
         // A byte is Ctrl-C, the end of the stream is a consumer's end: either way it is over.
         wake.read_exact(&mut [0]).ok();
-        // The producers first, or those still at work would fill the queue as fast as consumers in a hurry empty it.
+        // The producers first, or those still at work would fill the queue as fast as consumers in
+        // a hurry empty it.
         stops.into_iter().rev().for_each(drop);
         io::Result::Ok(())
     })?;
     let tally = lock(tally);
-    writeln!(
-        io::stdout(),
-        "done: {} produced, {} consumed",
-        tally.produced,
-        tally.consumed
-    )
+    let (put, taken) = (tally.produced, tally.consumed);
+    writeln!(io::stdout(), "done: {put} produced, {taken} consumed")
 }
 
 /// An integer and the producer that drew it.
@@ -147,22 +146,19 @@ fn produce(
         }
         counts.drawn += 1;
         let number = counts.drawn;
-        if let Err(refused) = queue.try_send((number, id)) {
-            let TrySendError::Full(item) = refused else {
-                return;
-            };
+        if queue.try_send((number, id)).is_err() {
             counts.say(format_args!(
                 "producer {id}: queue is full, waiting to put {number}"
             ));
             drop(counts);
-            let Ok(()) = queue.send(item) else { return };
+            let Ok(()) = queue.send((number, id)) else {
+                return;
+            };
             counts = lock(tally);
         }
         counts.produced += 1;
-        counts.say(format_args!(
-            "producer {id}: put {number}, queue {}",
-            counts.fill()
-        ));
+        let fill = counts.fill();
+        counts.say(format_args!("producer {id}: put {number}, queue {fill}"));
     }
 }
 
@@ -174,7 +170,7 @@ fn consume(
     tally: &Mutex<Tally>,
 ) {
     loop {
-        // Stopped or not, what is in the queue is still taken: only the closed queue ends this loop.
+        // Stopped or not, what is in the queue is taken: only the closed queue ends this loop.
         stopped_within(interval, stop);
         let queue = lock(queue);
         let mut counts = lock(tally);
@@ -189,9 +185,9 @@ fn consume(
             return counts.end();
         };
         counts.consumed += 1;
+        let fill = counts.fill();
         counts.say(format_args!(
-            "consumer {id}: took {number} from producer {producer}, queue {}",
-            counts.fill()
+            "consumer {id}: took {number} from producer {producer}, queue {fill}"
         ));
     }
 }
@@ -210,15 +206,11 @@ struct Tally {
 }
 
 impl Tally {
-    /// A thread that had to wait is counted late. Until then `produced - consumed` can be above the capacity or below
-    /// zero, so the result is limited to that range.
+    /// A thread that had to wait is counted late. Until then `produced - consumed` can be above the
+    /// capacity or below zero, so the result is limited to that range.
     fn fill(&self) -> String {
-        format!(
-            "{}/{CAPACITY}",
-            self.produced
-                .saturating_sub(self.consumed)
-                .min(CAPACITY as u64)
-        )
+        let fill = self.produced.saturating_sub(self.consumed);
+        format!("{}/{CAPACITY}", fill.min(CAPACITY as u64))
     }
 
     /// Writes a line; where nobody reads any more (`| head`), the program ends as by Ctrl-C.
@@ -233,7 +225,7 @@ impl Tally {
     }
 }
 
-/// No step between two counts can panic, so the value behind a poisoned lock is still consistent.
+/// Locks a value, even after a panic elsewhere: no step between two counts can panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
