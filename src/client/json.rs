@@ -1,4 +1,4 @@
-//! As much JSON as `watch` needs: to write an object.
+//! A JSON object that is written member by member, for the output of `watch`.
 
 use std::fmt;
 

@@ -38,6 +38,14 @@ pub struct Target {
     lookup: Arc<Mutex<Lookup>>,
 }
 
+/// The addresses of the host.
+#[derive(Debug)]
+struct Lookup {
+    addresses: Vec<SocketAddr>,
+    /// When the latest lookup began.
+    at: Instant,
+}
+
 /// A request to send: its connection's kind, and when it is due.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
@@ -166,14 +174,6 @@ fn shown(name: &str) -> String {
 /// Locks a value, even after a panic elsewhere: none leaves it half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The addresses of the host.
-#[derive(Debug)]
-struct Lookup {
-    addresses: Vec<SocketAddr>,
-    /// When the latest lookup began.
-    at: Instant,
 }
 
 #[cfg(test)]
