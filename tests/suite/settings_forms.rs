@@ -61,6 +61,11 @@ const TABLE: &[(&str, &str, Outcome)] = &[
     ("DELAY_MAX", "${DELAY}", DURATION),
     ("DELAY_MAX", "\"2s\"", DURATION),
     ("DELAY_MIN", "1s", Good("1s")),
+    (
+        "DELAY_MIN",
+        "3s",
+        Bad(&["--delay-min (DELAY_MIN)", "not more than delay-max, 2s"]),
+    ),
     ("SHUTDOWN_DELAY", "5s", Good("5s")),
     ("SHUTDOWN_DELAY", "five", DURATION),
     ("DRAIN_TIMEOUT", "25s", Good("25s")),
@@ -78,6 +83,7 @@ const TABLE: &[(&str, &str, Outcome)] = &[
     ("MAX_BODY", "0", Good("0")),
     ("MAX_BODY", "512", Good("512")),
     ("MAX_BODY", "512B", Good("512")),
+    ("MAX_BODY", "524288", Good("512KiB")),
     ("MAX_BODY", "64KiB", Good("64KiB")),
     ("MAX_BODY", "64Ki", Good("64KiB")),
     ("MAX_BODY", "64k", Good("64000")),
@@ -104,6 +110,11 @@ const TABLE: &[(&str, &str, Outcome)] = &[
         "32MiB",
         Bad(&["not more than --max-body-memory", "16MiB"]),
     ),
+    (
+        "MAX_BODY",
+        "9999999999GiB",
+        Bad(&["not more than --max-body-memory", "16MiB"]),
+    ),
     ("MAX_BODY_MEMORY", "1Gi", Good("1GiB")),
     ("MAX_BODY_MEMORY", "1G", Good("1000000000")),
     ("MAX_BODY_MEMORY", "lots", SIZE),
@@ -111,6 +122,8 @@ const TABLE: &[(&str, &str, Outcome)] = &[
     ("MAX_HEAD", "8192", Good("8KiB")),
     ("MAX_HEAD", "4KiB", HEAD),
     ("MAX_HEAD", "2MiB", HEAD),
+    ("MAX_HEAD", "8191", HEAD),
+    ("MAX_HEAD", "1025KiB", HEAD),
     ("MAX_HEAD", "64Kb", HEAD),
     ("ERROR_RATE", "0", Good("0")),
     ("ERROR_RATE", "0.25", Good("0.25")),
@@ -121,15 +134,18 @@ const TABLE: &[(&str, &str, Outcome)] = &[
     ("ERROR_RATE", "0,25", RATE),
     ("ERROR_RATE", "-0.1", RATE),
     ("ERROR_RATE", "NaN", RATE),
+    ("ERROR_RATE", "inf", RATE),
     ("LOG_LEVEL", "INFO", Good("info")),
     ("LOG_LEVEL", "Debug", Good("debug")),
     ("LOG_LEVEL", "warn", Good("warn")),
     ("LOG_LEVEL", "trace", LEVEL),
     ("LOG_LEVEL", "3", LEVEL),
     ("LOG_LEVEL", "verbose", LEVEL),
+    ("LOG_LEVEL", "INFORMATION", LEVEL),
     ("LOG_FORMAT", "JSON", Good("true")),
     ("LOG_FORMAT", "Text", Good("false")),
     ("LOG_FORMAT", "logfmt", Bad(&["text or json"])),
+    ("LOG_FORMAT", "xml", Bad(&["text or json"])),
     ("ALLOW_BURN", "true", Good("true")),
     ("ALLOW_BURN", "True", Good("true")),
     ("ALLOW_BURN", "false", Good("false")),
@@ -140,6 +156,7 @@ const TABLE: &[(&str, &str, Outcome)] = &[
     ("LISTEN", "0.0.0.0:80", Good("0.0.0.0:80")),
     ("LISTEN", "[::1]:8080", Good("[::1]:8080")),
     ("LISTEN", "127.0.0.1", LISTEN),
+    ("LISTEN", ":", LISTEN),
     ("LISTEN", "*:8080", LISTEN),
     ("LISTEN", "http://0.0.0.0:8080", LISTEN),
     ("LISTEN", "tcp://10.0.0.1:8080", LISTEN),
@@ -147,6 +164,7 @@ const TABLE: &[(&str, &str, Outcome)] = &[
     ("LISTEN", "::1:8080:x", LISTEN),
     ("MAX_CONNECTIONS", "4096", Good("4096")),
     ("MAX_CONNECTIONS", "0", CONNECTIONS),
+    ("MAX_CONNECTIONS", "-1", CONNECTIONS),
     ("MAX_CONNECTIONS", "1k", CONNECTIONS),
     ("MAX_CONNECTIONS", "unlimited", CONNECTIONS),
     ("TRUSTED_PROXIES", "10.0.0.0/8,fd00::/8", Good("2 networks")),
@@ -158,6 +176,11 @@ const TABLE: &[(&str, &str, Outcome)] = &[
     ("TRUSTED_PROXIES", "10.1.2.3", Good("1 networks")),
     ("TRUSTED_PROXIES", "", Good("0 networks")),
     ("TRUSTED_PROXIES", "10.0.0.0/33", NETWORKS),
+    (
+        "TRUSTED_PROXIES",
+        "10.0.0.1/8",
+        Bad(&["bits set after its prefix", "10.0.0.0/8"]),
+    ),
     ("TRUSTED_PROXIES", "10.*", NETWORKS),
     ("TRUSTED_PROXIES", "private_ranges", NETWORKS),
     ("PATH_PREFIX", "/app", Good("/app")),
@@ -232,6 +255,20 @@ fn each_value_is_taken_for_what_was_meant_or_refused_with_the_forms() {
 }
 
 #[test]
+fn a_flag_with_an_empty_value_is_refused() {
+    for setting in settings::SETTINGS {
+        if setting.name.is_empty() || setting.variable.is_empty() {
+            continue;
+        }
+        let arguments = [format!("--{}=", setting.name)];
+        let config = Config::read(&settings::flags(&arguments).unwrap(), |_| None);
+        // A list may be empty.
+        let expected = (setting.name != "trusted-proxies").then(|| format!("--{}", setting.name));
+        assert_eq!(config.err().map(|error| error.name), expected);
+    }
+}
+
+#[test]
 fn each_start_and_runtime_setting_stands_in_the_table() {
     for setting in settings::SETTINGS {
         let secret = setting.variable.starts_with("ADMIN_TOKEN");
@@ -255,7 +292,8 @@ fn the_binary_refuses_one_of_each_kind_in_one_line() {
             continue;
         }
         seen.push(variable);
-        let words: Vec<&str> = forms.iter().copied().chain([*variable]).collect();
+        let names = [*variable, *value];
+        let words: Vec<&str> = forms.iter().copied().chain(names).collect();
         fails(&run(&[] as &[&str], &[(*variable, *value)]), 78, &words);
     }
     assert!(seen.len() >= 15, "{seen:?}");
