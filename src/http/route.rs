@@ -155,6 +155,7 @@ mod tests {
             ("/events", Route::Events, ""),
             ("/burn/1s", Route::Burn, "1s"),
             ("/favicon.ico", Route::Favicon, ""),
+            ("/favicon.ico/x", Route::Echo, ""),
             ("/admin", Route::Admin, ""),
             ("/admin/settings/ready", Route::Admin, "settings/ready"),
             ("/administrator", Route::Echo, ""),

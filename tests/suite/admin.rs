@@ -6,40 +6,19 @@
 use serde_json::{Value, json};
 
 use crate::support::metrics::rejected;
-use crate::support::{Client, Response, Scratch, Server, ms};
-
-const TOKEN: &str = "s3cret-Token.of~the+test/42=";
-
-fn server() -> Server {
-    Server::start_with(&[], &[("ADMIN_TOKEN", TOKEN)])
-}
-
-/// A request to /admin with the right token, on a connection of its own.
-#[track_caller]
-fn admin(server: &Server, method: &str, path: &str, body: &str) -> Response {
-    let fields = format!("Authorization: Bearer {TOKEN}\r\n");
-    Client::new(server).call(method, &format!("/admin/{path}"), &fields, body)
-}
-
-#[track_caller]
-fn set(server: &Server, name: &str, value: &str) {
-    let response = admin(server, "PUT", &format!("settings/{name}"), value);
-    assert!(
-        [200, 204].contains(&response.status),
-        "{name}={value}: {response}"
-    );
-}
+use crate::support::server::TOKEN;
+use crate::support::{Client, Scratch, Server, ms};
 
 /// The changeable settings and their values.
 #[track_caller]
 fn settings(server: &Server) -> Value {
-    let response = admin(server, "GET", "settings", "");
+    let response = server.admin("GET", "settings", "");
     assert_eq!(
         (response.status, response.field("content-type")),
         (200, "application/json"),
         "{response}"
     );
-    serde_json::from_slice(&response.body).unwrap_or_else(|error| panic!("{error}: {response}"))
+    response.json()
 }
 
 #[test]
@@ -62,19 +41,8 @@ fn without_a_token_the_path_echoes_like_any_other() {
 }
 
 #[test]
-fn with_a_token_the_log_does_not_say_that_it_is_off() {
-    let mut server = server();
-    server.stop();
-    assert!(
-        !server.stderr.text().contains("admin is off"),
-        "{}",
-        server.stderr.text()
-    );
-}
-
-#[test]
 fn only_the_right_token_opens_it() {
-    let server = server();
+    let server = Server::start_admin(&[]);
     let short = &TOKEN[..TOKEN.len() - 1];
     let wrong = [
         String::new(),
@@ -95,6 +63,7 @@ fn only_the_right_token_opens_it() {
             ("GET", "/admin/settings"),
             ("PUT", "/admin/settings/ready"),
             ("GET", "/admin/x"),
+            ("GET", "/admin/requests"),
         ] {
             let response = Client::new(&server).call(method, path, fields, "false");
             assert_eq!(response.status, 401, "{method} {path} with {fields:?}");
@@ -105,7 +74,7 @@ fn only_the_right_token_opens_it() {
         }
     }
     assert_eq!(server.get("/readyz").status, 200, "nothing was changed");
-    server.wait_count(&rejected("unauthorized"), |count| count == 36);
+    server.wait_count(&rejected("unauthorized"), |count| count == 48);
     for scheme in ["bearer", "Bearer "] {
         let fields = format!("Authorization: {scheme} {TOKEN} \r\n");
         let response = Client::new(&server).call("GET", "/admin/settings", &fields, "");
@@ -128,14 +97,14 @@ fn the_settings_are_listed() {
     let expected = json!({
         "delay-min": "0s", "delay-max": "0s", "error-rate": 0, "log-level": "info", "ready": true, "live": true,
     });
-    assert_eq!(settings(&server()), expected);
+    assert_eq!(settings(&Server::start_admin(&[])), expected);
 }
 
 #[test]
 fn delays_are_changed_within_each_other() {
-    let server = server();
-    set(&server, "delay-max", "300ms");
-    set(&server, "delay-min", "300ms");
+    let server = Server::start_admin(&[]);
+    server.set("delay-max", "300ms");
+    server.set("delay-min", "300ms");
     let response = server.get("/");
     assert!(
         response.status == 200 && response.told_delay() >= ms(300),
@@ -143,8 +112,8 @@ fn delays_are_changed_within_each_other() {
     );
     refused(&server, "delay-min", &["301ms", "1s"]);
     refused(&server, "delay-max", &["299ms", "0s"]);
-    set(&server, "delay-min", "0s");
-    set(&server, "delay-max", "0s");
+    server.set("delay-min", "0s");
+    server.set("delay-max", "0s");
     let response = server.get("/");
     assert!(
         response.status == 200 && response.told_delay() == ms(0),
@@ -159,8 +128,8 @@ fn delays_are_changed_within_each_other() {
 
 #[test]
 fn error_rate_changes_the_echo_alone() {
-    let server = server();
-    set(&server, "error-rate", "1");
+    let server = Server::start_admin(&[]);
+    server.set("error-rate", "1");
     assert_eq!(server.get("/").status, 500);
     for spared in [
         "/healthz",
@@ -173,62 +142,14 @@ fn error_rate_changes_the_echo_alone() {
     ] {
         assert!(server.get(spared).status < 300, "{spared}");
     }
-    set(&server, "error-rate", "0.5");
+    server.set("error-rate", "0.5");
     let errors = (0..200).filter(|_| server.get("/").status == 500).count();
     assert!(
         (50..=150).contains(&errors),
         "{errors} of 200 at a rate of a half"
     );
-    set(&server, "error-rate", "0");
+    server.set("error-rate", "0");
     assert!((0..20).all(|_| server.get("/").status == 200));
-}
-
-#[test]
-fn log_level_shows_and_hides_lines() {
-    let mut server = server();
-    assert_eq!(server.get("/healthz?hidden").status, 200);
-    set(&server, "log-level", "debug");
-    assert_eq!(server.get("/healthz?shown").status, 200);
-    set(&server, "log-level", "error");
-    assert_eq!(server.get("/muted").status, 200);
-    set(&server, "log-level", "info");
-    assert_eq!(server.get("/heard").status, 200);
-    server.stop();
-    let log = server.stdout.text();
-    let seen = ["?hidden", "?shown", "/muted", "/heard"].map(|part| log.contains(part));
-    assert_eq!(seen, [false, true, false, true], "{log}");
-}
-
-#[test]
-fn ready_and_live_switch_the_probes() {
-    let server = server();
-    for (name, path, ok, no) in [
-        ("ready", "/readyz", "ready", "not ready"),
-        ("live", "/healthz", "ok", ""),
-    ] {
-        assert_eq!(server.get(path).status, 200);
-        set(&server, name, "false");
-        let response = server.get(path);
-        assert!(
-            response.status == 503 && response.text().trim_end().ends_with(no),
-            "{response}"
-        );
-        assert_eq!(settings(&server)[name], false);
-        let other = if name == "ready" {
-            "/healthz"
-        } else {
-            "/readyz"
-        };
-        assert_eq!(server.get(other).status, 200, "{name} leaves {other} alone");
-        set(&server, name, "true");
-        let response = server.get(path);
-        assert!(
-            response.status == 200 && response.text().trim_end() == ok,
-            "{response}"
-        );
-    }
-    set(&server, "ready", "false");
-    assert_eq!(server.count("httpserver_ready"), 0, "the gauge follows");
 }
 
 /// Asserts that each value is refused with 400 and a reason, and changes nothing.
@@ -236,7 +157,7 @@ fn ready_and_live_switch_the_probes() {
 fn refused(server: &Server, name: &str, bad: &[&str]) {
     let before = settings(server);
     for value in bad {
-        let response = admin(server, "PUT", &format!("settings/{name}"), value);
+        let response = server.admin("PUT", &format!("settings/{name}"), value);
         assert_eq!(response.status, 400, "{name}={value:?}");
         let reason = response.text();
         assert!(
@@ -250,7 +171,7 @@ fn refused(server: &Server, name: &str, bad: &[&str]) {
 
 #[test]
 fn a_bad_value_changes_nothing() {
-    let server = server();
+    let server = Server::start_admin(&[]);
     refused(
         &server,
         "delay-min",
@@ -278,7 +199,7 @@ fn a_bad_value_changes_nothing() {
 
 #[test]
 fn a_long_or_binary_value_is_no_value() {
-    let server = server();
+    let server = Server::start_admin(&[]);
     refused(&server, "log-level", &[&"debug".repeat(10_000)]);
     let head = format!(
         "PUT /admin/settings/ready HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {TOKEN}\r\n"
@@ -290,7 +211,7 @@ fn a_long_or_binary_value_is_no_value() {
 
 #[test]
 fn names_and_methods_that_do_not_exist_are_refused() {
-    let server = server();
+    let server = Server::start_admin(&[]);
     for path in [
         "settings/max-body",
         "settings/listen",
@@ -300,7 +221,7 @@ fn names_and_methods_that_do_not_exist_are_refused() {
         "x",
         "",
     ] {
-        let response = admin(&server, "PUT", path, "true");
+        let response = server.admin("PUT", path, "true");
         assert_eq!(response.status, 404, "PUT /admin/{path}");
     }
     for (method, path, allow) in [
@@ -309,7 +230,7 @@ fn names_and_methods_that_do_not_exist_are_refused() {
         ("POST", "settings/ready", "PUT"),
         ("DELETE", "settings/ready", "PUT"),
     ] {
-        let response = admin(&server, method, path, "true");
+        let response = server.admin(method, path, "true");
         assert_eq!(response.status, 405, "{method} /admin/{path}");
         assert!(
             response.field("allow").contains(allow),
@@ -325,10 +246,10 @@ fn names_and_methods_that_do_not_exist_are_refused() {
 
 #[test]
 fn each_change_is_one_line_and_each_refusal_none() {
-    let mut server = server();
+    let mut server = Server::start_admin(&[]);
     let before = server.stderr.text();
-    set(&server, "delay-max", "10ms");
-    set(&server, "error-rate", "0.25");
+    server.set("delay-max", "10ms");
+    server.set("error-rate", "0.25");
     refused(&server, "delay-max", &["banana"]);
     server.stop();
     let text = server.stderr.text();
@@ -358,10 +279,10 @@ fn each_change_is_one_line_and_each_refusal_none() {
 #[test]
 fn a_change_of_the_level_is_told_at_the_more_talkative_of_old_and_new() {
     // Each of these changes has a level on one of its sides that shows it.
-    let mut server = server();
+    let mut server = Server::start_admin(&[]);
     let levels = ["warn", "info", "error", "debug", "warn", "debug", "info"];
     for level in levels {
-        set(&server, "log-level", level);
+        server.set("log-level", level);
     }
     server.stop();
     let text = server.stderr.text();
@@ -380,14 +301,14 @@ fn a_change_of_the_level_is_told_at_the_more_talkative_of_old_and_new() {
 
 #[test]
 fn the_token_is_in_nothing_that_the_server_wrote() {
-    let mut server = Server::start_with(&["--log-level", "debug"], &[("ADMIN_TOKEN", TOKEN)]);
+    let mut server = Server::start_admin(&["--log-level", "debug"]);
     let mut written = String::new();
     for response in [
-        admin(&server, "GET", "settings", ""),
-        admin(&server, "PUT", "settings/ready", "false"),
-        admin(&server, "PUT", "settings/delay-max", "banana"),
-        admin(&server, "PUT", "settings/nothing", "1"),
-        admin(&server, "DELETE", "settings", ""),
+        server.admin("GET", "settings", ""),
+        server.admin("PUT", "settings/ready", "false"),
+        server.admin("PUT", "settings/delay-max", "banana"),
+        server.admin("PUT", "settings/nothing", "1"),
+        server.admin("DELETE", "settings", ""),
         Client::new(&server).call(
             "GET",
             "/admin/settings",
@@ -404,16 +325,17 @@ fn the_token_is_in_nothing_that_the_server_wrote() {
     server.stop();
     written += &server.stdout.text();
     written += &server.stderr.text();
+    assert!(!written.contains("admin is off"), "{written}");
     let inner = TOKEN.trim_end_matches('=');
     assert!(!written.contains(inner), "the token is told in: {written}");
 }
 
 #[test]
 fn a_change_while_draining_is_still_answered() {
-    let mut server = Server::start_with(&["--shutdown-delay", "1h"], &[("ADMIN_TOKEN", TOKEN)]);
+    let mut server = Server::start_admin(&["--shutdown-delay", "1h"]);
     server.signal("TERM");
     server.stderr.line("draining");
-    set(&server, "ready", "true");
+    server.set("ready", "true");
     let response = server.get("/readyz");
     assert!(
         response.status == 503 && response.text().trim_end() == "draining",

@@ -1,8 +1,8 @@
-//! `OPTIONS` on every route, other spellings of the probes, `--path-prefix`, and the icon that browsers ask for.
+//! `OPTIONS` on every route, the probes and their other spellings, and `--path-prefix`.
 
+use crate::support::server::TOKEN;
 use crate::support::{Client, Response, Server};
 
-const TOKEN: &str = "s3cret-Token.of~the+test/44=";
 const READ: &str = "GET, HEAD, OPTIONS";
 const ANY: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
@@ -14,7 +14,7 @@ fn ask(server: &Server, method: &str, target: &str) -> Response {
 
 #[test]
 fn options_tells_the_methods_of_every_route() {
-    let server = Server::start_with(&["--allow-burn", "true"], &[("ADMIN_TOKEN", TOKEN)]);
+    let server = Server::start_admin(&["--allow-burn", "true"]);
     for (target, allow) in [
         ("/metrics", READ),
         ("/version", READ),
@@ -64,60 +64,57 @@ fn options_tells_the_methods_of_every_route() {
     );
 }
 
+/// Asserts that each of these paths answers so, by whatever method a health checker asks.
+#[track_caller]
+fn probes_say(server: &Server, paths: &[&str], status: u16, text: &str) {
+    for path in paths {
+        // HAProxy's check by default: without Host, and with the connection's end.
+        let options = Client::new(server).call_raw(format!("OPTIONS {path} HTTP/1.0\r\n\r\n"));
+        for (method, response) in [("OPTIONS", options), ("GET", server.get(path))] {
+            let got = (response.status, &response.text()[..]);
+            assert_eq!(got, (status, text), "{method} {path}");
+        }
+        let full = server.get(&format!("{path}?full=1"));
+        assert_eq!(full.status, status, "GET {path}?full=1");
+    }
+}
+
 #[test]
-fn a_probe_takes_options_as_get() {
-    let server = Server::start_with(&["--path-prefix", "/app"], &[("ADMIN_TOKEN", TOKEN)]);
-    // HAProxy's check by default: without Host, and with the connection's end.
-    let check =
-        |path: &str| Client::new(&server).call_raw(format!("OPTIONS {path} HTTP/1.0\r\n\r\n"));
-    let set = |name: &str, value: &str| {
-        let fields = format!("Authorization: Bearer {TOKEN}\r\n");
-        let response =
-            Client::new(&server).call("PUT", &format!("/admin/settings/{name}"), &fields, value);
-        assert_eq!(response.status, 200, "{response}");
-    };
-    for (name, good, bad, paths) in [
-        (
-            "live",
-            "ok\n",
-            "not alive\n",
-            &[
-                "/healthz",
-                "/healthz/",
-                "/livez",
-                "/livez/",
-                "/app/healthz",
-                "/app/livez/",
-            ][..],
-        ),
-        (
-            "ready",
-            "ready\n",
-            "not ready\n",
-            &["/readyz", "/readyz/", "/app/readyz"],
-        ),
+fn the_settings_switch_the_probes_which_take_options_as_get() {
+    const LIVE: &[&str] = &[
+        "/healthz",
+        "/healthz/",
+        "/livez",
+        "/livez/",
+        "/app/healthz",
+        "/app/livez/",
+    ];
+    const READY: &[&str] = &["/readyz", "/readyz/", "/app/readyz"];
+    let server = Server::start_admin(&["--path-prefix", "/app"]);
+    for (name, good, bad, paths, other) in [
+        ("live", "ok\n", "not alive\n", LIVE, "/readyz"),
+        ("ready", "ready\n", "not ready\n", READY, "/healthz"),
     ] {
-        for (value, status, text) in [("true", 200, good), ("false", 503, bad)] {
-            set(name, value);
-            for path in paths {
-                let response = check(path);
-                assert_eq!(
-                    (response.status, &response.text()[..]),
-                    (status, text),
-                    "OPTIONS {path}"
-                );
-                let response = server.get(path);
-                assert_eq!(
-                    (response.status, &response.text()[..]),
-                    (status, text),
-                    "GET {path}"
-                );
-                let response = server.get(&format!("{path}?full=1"));
-                assert_eq!(response.status, status, "GET {path}?full=1");
-            }
+        for (value, status, text) in [
+            ("true", 200, good),
+            ("false", 503, bad),
+            ("true", 200, good),
+        ] {
+            server.set(name, value);
+            probes_say(&server, paths, status, text);
+            assert_eq!(server.get(other).status, 200, "{name} leaves {other} alone");
+            let listed = server.admin("GET", "settings", "").json();
+            assert_eq!(listed[name].to_string(), value);
+            // The gauge follows.
+            let ready = u64::from(name != "ready" || value == "true");
+            assert_eq!(server.count("httpserver_ready"), ready);
         }
     }
-    // What only begins like a probe is the echo.
+}
+
+#[test]
+fn what_only_begins_like_a_probe_is_the_echo() {
+    let server = Server::start(&["--path-prefix", "/app"]);
     for path in [
         "/healthz/x",
         "/readyzx",
@@ -136,10 +133,7 @@ fn a_probe_takes_options_as_get() {
 
 #[test]
 fn a_prefix_adds_every_route_below_it_and_takes_none_away() {
-    let server = Server::start_with(
-        &["--path-prefix", "/shop/v1/", "--allow-burn", "true"],
-        &[("ADMIN_TOKEN", TOKEN)],
-    );
+    let server = Server::start_admin(&["--path-prefix", "/shop/v1/", "--allow-burn", "true"]);
     for path in [
         "/healthz",
         "/readyz",
@@ -182,21 +176,4 @@ fn a_prefix_adds_every_route_below_it_and_takes_none_away() {
         1
     );
     assert!(!scrape.0.contains("shop"), "{}", scrape.0);
-}
-
-#[test]
-fn there_is_no_icon() {
-    let mut server = Server::start(&["--log-level", "debug"]);
-    let response = server.get("/favicon.ico");
-    assert_eq!(response.status, 404, "{response}");
-    assert!(
-        server.get("/favicon.ico/x").text().contains("\ntarget: "),
-        "another path is the echo"
-    );
-    let line = server.line("/favicon.ico ");
-    assert_eq!(
-        (line.field("route"), line.field("level")),
-        ("favicon", "debug")
-    );
-    server.stop();
 }

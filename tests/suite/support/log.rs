@@ -158,10 +158,8 @@ fn json(line: &str) -> Result<BTreeMap<String, String>, String> {
 
 fn text(line: &str) -> Result<BTreeMap<String, String>, String> {
     let parts = parts(line)?;
-    let counts = parts
-        .iter()
-        .skip(9)
-        .any(|part| part.split('=').next() == Some(OPTIONAL));
+    let optional = format!("{OPTIONAL}=");
+    let counts = parts.iter().any(|part| part.starts_with(&optional));
     let pairs: Vec<&str> = PAIRS
         .iter()
         .copied()
@@ -171,73 +169,57 @@ fn text(line: &str) -> Result<BTreeMap<String, String>, String> {
     if parts.len() != count {
         return Err(format!("{} parts, not {count}", parts.len()));
     }
-    if parts[1..3] != ["-", "-"]
-        || shape(&parts[3].replace(char::is_alphabetic, "x")) != "[00/xxx/0000:00:00:00 +0000]"
-    {
+    let time = shape(&parts[3].replace(char::is_alphabetic, "x"));
+    if parts[1..3] != ["-", "-"] || time != "[00/xxx/0000:00:00:00 +0000]" {
         return Err("a wrong start".to_owned());
     }
-    let quoted = |part: &str| -> Result<String, String> {
-        let inner = part
-            .strip_prefix('"')
-            .and_then(|part| part.strip_suffix('"'));
-        unescaped(inner.ok_or_else(|| format!("{part} is not quoted"))?)
-    };
+    if parts[5].parse::<u16>().is_err() || parts[6].parse::<u64>().is_err() {
+        return Err("no status or no bytes".to_owned());
+    }
     let request = quoted(&parts[4])?;
-    let mut words = request.split(' ');
-    let (method, target, protocol) = match (words.next(), words.next(), words.next(), words.next())
-    {
-        (Some(method), Some(target), Some(protocol), None) => (method, target, protocol),
+    let words: Vec<&str> = request.split(' ').collect();
+    let (method, target, protocol) = match words[..] {
+        [method, target, protocol] => (method, target, protocol),
         _ => ("", &request[..], ""),
     };
     let mut fields = BTreeMap::new();
     let mut put = |name: &str, value: &str| {
-        fields.insert(
-            name.to_owned(),
-            if value == "-" {
-                String::new()
-            } else {
-                value.to_owned()
-            },
-        );
+        let value = if value == "-" { "" } else { value };
+        fields.insert(name.to_owned(), value.to_owned());
     };
     put("client", &parts[0]);
     put("time", &parts[3]);
     put("method", method);
     put("target", target);
     put("protocol", protocol);
-    put(
-        "status",
-        parts[5]
-            .parse::<u16>()
-            .map(|_| &parts[5])
-            .map_err(|_| "no status")?,
-    );
-    put(
-        "bytes",
-        parts[6]
-            .parse::<u64>()
-            .map(|_| &parts[6])
-            .map_err(|_| "no bytes")?,
-    );
+    put("status", &parts[5]);
+    put("bytes", &parts[6]);
     put("referrer", &quoted(&parts[7])?);
     put("user_agent", &quoted(&parts[8])?);
     for (part, name) in parts[9..].iter().zip(pairs) {
-        let value = part
-            .strip_prefix(name)
-            .and_then(|rest| rest.strip_prefix('='));
-        let value = value
-            .filter(|value| !value.is_empty())
-            .ok_or_else(|| format!("no {name}"))?;
-        put(
-            name,
-            &if value.starts_with('"') {
-                quoted(value)?
-            } else {
-                value.to_owned()
-            },
-        );
+        put(name, &value_of(part, name)?);
     }
     Ok(fields)
+}
+
+/// The value of the pair `name=value`, whose value may stand in quotes.
+fn value_of(pair: &str, name: &str) -> Result<String, String> {
+    match pair
+        .strip_prefix(name)
+        .and_then(|rest| rest.strip_prefix('='))
+    {
+        None | Some("") => Err(format!("no {name}")),
+        Some(value) if value.starts_with('"') => quoted(value),
+        Some(value) => Ok(value.to_owned()),
+    }
+}
+
+/// What stands in quotes.
+fn quoted(part: &str) -> Result<String, String> {
+    let inner = part
+        .strip_prefix('"')
+        .and_then(|part| part.strip_suffix('"'));
+    unescaped(inner.ok_or_else(|| format!("{part} is not quoted"))?)
 }
 
 /// Splits a line of text at the spaces outside quotes and brackets; a backslash guards the next byte.

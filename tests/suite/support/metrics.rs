@@ -2,6 +2,9 @@
 //!
 //! A series that does not exist is an error and not zero, so that no test passes because a metric was renamed.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 /// The text of a scrape.
 pub(crate) struct Scrape(pub(crate) String);
 
@@ -9,16 +12,17 @@ impl Scrape {
     /// The value of a series that must exist, written as in the text: `name` or `name{label="value"}`.
     #[track_caller]
     pub(crate) fn value(&self, series: &str) -> f64 {
-        let text = self
-            .find(series)
-            .unwrap_or_else(|| panic!("no series {series} in:\n{}", self.0));
-        text.parse()
-            .unwrap_or_else(|error| panic!("{series}: {error}: {text:?}"))
+        self.read(series)
     }
 
     /// The value of a series that must exist and counts something.
     #[track_caller]
     pub(crate) fn count(&self, series: &str) -> u64 {
+        self.read(series)
+    }
+
+    #[track_caller]
+    fn read<T: FromStr<Err: Display>>(&self, series: &str) -> T {
         let text = self
             .find(series)
             .unwrap_or_else(|| panic!("no series {series} in:\n{}", self.0));
@@ -45,13 +49,9 @@ impl Scrape {
     }
 
     fn find(&self, series: &str) -> Option<&str> {
-        let value = |line: &'_ str| -> Option<usize> {
-            let rest = line.strip_prefix(series)?.strip_prefix(' ')?;
-            Some(line.len() - rest.len())
-        };
         self.0
             .lines()
-            .find_map(|line| value(line).map(|at| line[at..].trim()))
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
     }
 }
 

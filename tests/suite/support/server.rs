@@ -11,12 +11,14 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::log::{Line, lines_of};
 use super::metrics::Scrape;
 use super::{Client, PATIENCE, Response, eventually, ms, pause, process};
 
+/// What opens `/admin` of the servers of `start_admin`.
+pub(crate) const TOKEN: &str = "s3cret-Token.of~the+test/42=";
 /// The binary.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_httpserver");
 
@@ -46,6 +48,12 @@ impl Server {
         Self::spawn(command)
     }
 
+    /// As `start`, with an `/admin` that `TOKEN` opens.
+    #[track_caller]
+    pub(crate) fn start_admin(flags: &[&str]) -> Self {
+        Self::start_with(flags, &[("ADMIN_TOKEN", TOKEN)])
+    }
+
     /// Starts a prepared command, for a test that wants something unusual of it.
     #[track_caller]
     pub(crate) fn spawn(command: Command) -> Self {
@@ -68,22 +76,22 @@ impl Server {
             .spawn();
         // The command holds the pipes' other ends, without whose close they never end.
         drop(command);
-        let mut started = Started(Some(spawned.expect("the binary starts")));
+        // It is a `Server` before it listens, so that its drop ends a process that never does.
+        let mut server = Self {
+            child: spawned.expect("the binary starts"),
+            addr: SocketAddr::from(([0; 4], 0)),
+            stdout: Output::new(Box::new(out), &[]),
+            stderr: Output::new(Box::new(std::io::empty()), &[]),
+        };
         let (tell, told) = mpsc::channel();
         let listen = move || tell.send(Output::from_listening(Box::new(err)));
         thread::Builder::new()
             .spawn(listen)
             .expect("a thread starts");
         let listening = told.recv_timeout(PATIENCE).expect("it listens or ends");
-        let (addr, stderr) =
+        (server.addr, server.stderr) =
             listening.unwrap_or_else(|said| panic!("it ends before it listens: {said}"));
-        let child = started.0.take().expect("it was there");
-        Self {
-            child,
-            addr,
-            stdout: Output::new(Box::new(out), &[]),
-            stderr,
-        }
+        server
     }
 
     /// The process id.
@@ -165,6 +173,20 @@ impl Server {
         client.response()
     }
 
+    /// A request below `/admin/` with the right token, on a connection of its own.
+    #[track_caller]
+    pub(crate) fn admin(&self, method: &str, path: &str, body: &str) -> Response {
+        let fields = format!("Authorization: Bearer {TOKEN}\r\n");
+        Client::new(self).call(method, &format!("/admin/{path}"), &fields, body)
+    }
+
+    /// Changes a setting through `/admin`.
+    #[track_caller]
+    pub(crate) fn set(&self, name: &str, value: &str) {
+        let response = self.admin("PUT", &format!("settings/{name}"), value);
+        assert_eq!(response.status, 200, "{name}={value}: {response}");
+    }
+
     /// One scrape on a connection of its own.
     #[track_caller]
     pub(crate) fn scrape(&self) -> Scrape {
@@ -219,18 +241,6 @@ impl Drop for Server {
     }
 }
 
-/// A child that does not yet listen; it is killed unless it is taken.
-struct Started(Option<Child>);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
 /// The command that `Server::start` runs, for a test that changes it first.
 pub(crate) fn command(flags: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
@@ -250,15 +260,11 @@ pub(crate) fn under(wrapper: &[&str], flags: &[&str]) -> Command {
     let mut outer = Command::new(wrapper[0]);
     outer
         .env_clear()
-        .env("PATH", env_path())
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .args(&wrapper[1..])
         .arg(inner.get_program())
         .args(inner.get_args());
     outer
-}
-
-fn env_path() -> std::ffi::OsString {
-    std::env::var_os("PATH").unwrap_or_default()
 }
 
 /// What a process has printed on one of its streams so far.
@@ -370,13 +376,8 @@ impl Output {
         String::from_utf8_lossy(&self.locked().bytes).into_owned()
     }
 
-    /// Waits until `look` finds something in what is collected; `None` when the stream ends or the limit is over
-    /// before.
-    fn wait_for<T>(
-        &self,
-        limit: Duration,
-        mut look: impl FnMut(&Printed) -> Option<T>,
-    ) -> Option<T> {
+    /// Waits until `look` finds something in what is collected; `None` when the stream ends or `PATIENCE` does before.
+    fn wait_for<T>(&self, mut look: impl FnMut(&Printed) -> Option<T>) -> Option<T> {
         let mut found = None;
         let waiting = |printed: &mut Printed| {
             found = look(printed);
@@ -385,7 +386,7 @@ impl Output {
         let waited = self
             .printed
             .1
-            .wait_timeout_while(self.locked(), limit, waiting);
+            .wait_timeout_while(self.locked(), PATIENCE, waiting);
         drop(waited.expect("no panic under it"));
         found
     }
@@ -394,7 +395,7 @@ impl Output {
     #[track_caller]
     pub(crate) fn line(&self, needle: &str) -> String {
         let mut seen = 0;
-        let found = self.wait_for(PATIENCE, |printed| {
+        let found = self.wait_for(|printed| {
             let line = printed.lines(seen).find(|line| line.contains(needle));
             seen = printed.ends.len();
             line.map(Cow::into_owned)
@@ -405,9 +406,7 @@ impl Output {
     /// Waits for so many whole lines.
     #[track_caller]
     pub(crate) fn wait_lines(&self, count: usize) {
-        let all = self.wait_for(PATIENCE, |printed| {
-            (printed.ends.len() >= count).then_some(())
-        });
+        let all = self.wait_for(|printed| (printed.ends.len() >= count).then_some(()));
         assert!(
             all.is_some(),
             "only {} of {count} lines",
@@ -426,15 +425,8 @@ impl Output {
         if self.source.lock().expect("no panic under it").is_some() {
             return;
         }
-        let waiting = |printed: &mut Printed| !printed.ended;
-        let waited = self
-            .printed
-            .1
-            .wait_timeout_while(self.locked(), PATIENCE, waiting);
-        assert!(
-            waited.expect("no panic under it").0.ended,
-            "the stream does not end"
-        );
+        let end = self.wait_for(|printed| printed.ended.then_some(()));
+        assert!(end.is_some(), "the stream does not end");
     }
 
     fn locked(&self) -> MutexGuard<'_, Printed> {
