@@ -83,7 +83,7 @@ fn a_signal_is_caught_before_anything_else_is_there() {
 
 #[test]
 fn as_pid_1_an_early_signal_ends_it() {
-    for _ in 0..10 {
+    for signal in ["TERM", "INT"].repeat(5) {
         let mut wrapper = command("unshare", &["--pid", "--fork", PROGRAM])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -104,9 +104,9 @@ fn as_pid_1_an_early_signal_ends_it() {
             let why = format!("no PID namespace: {status}");
             return not_run("as_pid_1_an_early_signal_ends_it", why);
         }
-        assert!(found, "SIGTERM is never caught");
+        assert!(found, "SIG{signal} is never caught");
         let server = server.unwrap();
-        send_signal(server, "TERM");
+        send_signal(server, signal);
         let mut status = None;
         let ended = wait_until(|| {
             status = wrapper.try_wait().unwrap();
@@ -114,7 +114,7 @@ fn as_pid_1_an_early_signal_ends_it() {
         });
         if !ended {
             send_signal(server, "KILL");
-            panic!("SIGTERM was lost");
+            panic!("SIG{signal} was lost");
         }
         assert!(status.unwrap().success(), "{status:?}");
         pause(Duration::ZERO);

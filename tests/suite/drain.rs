@@ -13,11 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::log::sorted_statuses;
 use crate::support::server::{Account, under};
-use crate::support::{
-    Client, PATIENCE, Scratch, Server, each, eventually, get, host, ms, not_run, pause, process,
-};
+use crate::support::{Client, PATIENCE, Scratch, Server, each, eventually, host, ms, pause};
 
 /// What happens at once takes milliseconds; this allows for a slow machine.
 const AT_ONCE: Duration = ms(5_000);
@@ -109,16 +106,15 @@ fn newcomers_are_refused_while_a_slow_request_finishes() {
 #[test]
 fn sigint_and_sighup_end_it_as_sigterm_does() {
     each(["TERM", "INT", "HUP"], |signal| {
-        let mut server = Server::start(&[]);
-        assert_eq!(server.get("/").status, 200);
-        server.signal(signal);
+        let mut server = Server::start(&["--drain-timeout", "1h"]);
+        let mut client = Client::new(&server);
+        client.ask("/delay/4s");
+        server.wait_in_flight(1);
+        drain(&server, signal);
+        let response = client.response();
+        assert!(response.status == 200 && response.closes(), "{response}");
         server.ends_well();
-        let account = Account::of(&server);
-        assert_eq!(
-            (account.count("requests"), account.count("log_lines")),
-            (1, 1),
-            "{signal}: {account:?}"
-        );
+        completed(&server, 1);
         assert_eq!(server.lines().len(), 1);
     });
 }
@@ -144,19 +140,6 @@ fn idle_connections_are_closed_at_once() {
         took(what, since, end.at, ms(0));
     }
     assert!(busy.is_silent_for(ms(100)), "the one in flight goes on");
-}
-
-#[test]
-fn idle_connections_live_until_the_shutdown_delay_ends() {
-    let mut server = Server::start(&["--shutdown-delay", "2s"]);
-    let mut idle = Client::new(&server);
-    assert_eq!(idle.get("/").status, 200);
-    let since = drain(&server, "TERM");
-    let end = idle.end();
-    end.is_orderly();
-    took("the idle connection closed", since, end.at, ms(2_000));
-    drop(idle);
-    server.ends_well();
 }
 
 #[test]
@@ -195,6 +178,8 @@ fn the_shutdown_delay_serves_everyone_and_tells_them_to_leave() {
     let mut kept = Client::new(&server);
     let before = kept.get("/before");
     assert!(!before.closes(), "{before}");
+    let mut idle = Client::new(&server);
+    assert_eq!(idle.get("/").status, 200);
     let since = drain(&server, "TERM");
     let ready = server.get("/readyz");
     assert!(
@@ -216,7 +201,10 @@ fn the_shutdown_delay_serves_everyone_and_tells_them_to_leave() {
     let mut newcomer = Client::new(&server);
     let first = newcomer.get("/newcomer");
     assert!(first.status == 200 && first.closes(), "{first}");
-    drop((kept, newcomer));
+    let end = idle.end();
+    end.is_orderly();
+    took("the idle connection closed", since, end.at, ms(3_000));
+    drop((kept, newcomer, idle));
     refused(server.addr);
     took("newcomers refused", since, Instant::now(), ms(3_000));
     server.ends_well();
@@ -408,91 +396,6 @@ fn without_any_time_to_finish_delays_end_at_once() {
     server.ends_well();
     took("the exit", since, Instant::now(), ms(0));
     assert_eq!(Account::of(&server).count("cut"), 0);
-}
-
-#[test]
-fn pipelined_requests_that_were_sent_whole_are_answered() {
-    let mut server = Server::start(&[]);
-    let mut client = Client::new(&server);
-    client.send(["/delay/4s", "/second", "/third"].map(get).concat());
-    server.wait_in_flight(1);
-    server.signal("TERM");
-    for (target, last) in [("delay", false), ("/second", false), ("/third", true)] {
-        let response = client.response();
-        assert_eq!(
-            (response.status, response.closes()),
-            (200, last),
-            "{target}: {response}"
-        );
-    }
-    client.finish();
-    drop(client);
-    server.ends_well();
-    completed(&server, 3);
-}
-
-#[test]
-fn the_account_adds_up() {
-    // Probes are requests without a line at the default level; they must not look like lost lines.
-    let mut server = Server::start(&[]);
-    for target in [
-        "/",
-        "/healthz",
-        "/readyz",
-        "/metrics",
-        "/status/404",
-        "/healthz",
-    ] {
-        server.get(target);
-    }
-    let lines = server.stop_and_lines();
-    assert_eq!(sorted_statuses(&lines), [200, 404]);
-    let account = Account::of(&server);
-    let counts = ["requests", "log_lines", "not_logged"].map(|name| account.count(name));
-    assert_eq!(counts, [6, 2, 4], "{account:?}");
-}
-
-#[test]
-fn a_storm_of_signals_ends_it_well() {
-    let mut server = Server::start(&["--shutdown-delay", "1h"]);
-    let pid = server.pid().to_string();
-    let storm =
-        "i=0; while [ $i -lt 2000 ] && kill -s TERM \"$0\" 2>/dev/null; do i=$((i+1)); done";
-    let status = std::process::Command::new("sh")
-        .args(["-c", storm, &pid])
-        .status();
-    assert!(status.unwrap().success());
-    server.ends_well();
-    Account::of(&server);
-}
-
-#[test]
-#[ignore = "needs root: a pid namespace makes it process 1"]
-fn process_1_exits_with_status_0() {
-    if !host::is_root() || !host::have("unshare") {
-        return not_run(
-            "the exit status as process 1",
-            "it needs root and unshare for a pid namespace",
-        );
-    }
-    for signal in ["TERM", "INT"] {
-        let wrapper = ["unshare", "--pid", "--fork", "--kill-child"];
-        let mut server = Server::spawn(under(&wrapper, &[]));
-        let inner = process::children(server.pid())[0];
-        let status = fs::read_to_string(format!("/proc/{inner}/status")).unwrap();
-        let pids = status
-            .lines()
-            .find(|line| line.starts_with("NSpid:"))
-            .expect("a kernel with namespaces");
-        assert!(
-            pids.ends_with("\t1"),
-            "it is process 1 of its namespace: {pids}"
-        );
-        assert_eq!(server.get("/").status, 200);
-        process::signal(signal, inner);
-        server.ends_well();
-        assert_eq!(Account::of(&server).count("requests"), 1);
-    }
 }
 
 /// What the clients of a run saw.

@@ -1,30 +1,17 @@
 //! How log lines reach stdout and stderr: a slow reader loses nothing, a closed or full one is told and ends nothing,
-//! and one that does not read delays neither probes nor the end.
+//! and one that does not read delays neither probes nor the end. The diagnostics are lines as log collectors read them.
 
 use std::fs::File;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use serde_json::Value;
+
+use crate::admission::probes_are_prompt;
 use crate::support::host::have;
 use crate::support::log::{Line, lines_of};
-use crate::support::server::{Account, command, under};
+use crate::support::server::{Account, TOKEN, command, under};
 use crate::support::{Client, PATIENCE, Server, get, ms, not_run, pause};
-
-/// A probe takes milliseconds. One that waits for room in the log never comes, so the margin can be wide.
-const PROMPT: Duration = ms(5_000);
-
-#[track_caller]
-fn probes_are_answered(server: &Server) {
-    for target in ["/healthz", "/readyz", "/metrics"] {
-        let start = Instant::now();
-        assert_eq!(server.get(target).status, 200, "{target}");
-        assert!(
-            start.elapsed() < PROMPT,
-            "{target} took {:?}",
-            start.elapsed()
-        );
-    }
-}
 
 #[test]
 fn a_slow_reader_loses_nothing() {
@@ -139,8 +126,8 @@ fn a_stdout_that_nobody_reads_leaves_probes_prompt_and_cannot_hold_the_end() {
     let mut server = Server::spawn_unread(command(&flags));
     server.stderr.read();
     let waiting = fill_the_log(&server);
-    for _ in 0..10 {
-        probes_are_answered(&server);
+    for _ in 0..2 {
+        probes_are_prompt(&server, "a stdout that nobody reads");
     }
     let start = Instant::now();
     server.signal("TERM");
@@ -207,20 +194,19 @@ fn a_stdout_that_is_read_again_frees_those_who_wait() {
 
 #[test]
 fn a_stderr_that_nobody_reads_delays_nothing() {
-    let token = "t0ken-of-the-test";
     let mut command = command(&[]);
-    command.env("ADMIN_TOKEN", token);
+    command.env("ADMIN_TOKEN", TOKEN);
     let mut server = Server::spawn_unread(command);
     server.stdout.read();
     let mut client = Client::new(&server);
-    let fields = format!("Authorization: Bearer {token}\r\n");
+    let fields = format!("Authorization: Bearer {TOKEN}\r\n");
     // Each change is a line, and together they are more than the pipe holds.
     for number in 0..3000 {
         let value = format!("{}ms", number % 7 + 1);
         let response = client.call("PUT", "/admin/settings/delay-max", &fields, &value);
         assert_eq!(response.status, 200, "{response}");
     }
-    probes_are_answered(&server);
+    probes_are_prompt(&server, "a stderr that nobody reads");
     drop(client);
     server.signal("TERM");
     server.ends_well();
@@ -259,5 +245,35 @@ fn a_stdout_that_does_not_block_gets_whole_lines() {
         lines.iter().map(|line| line.field("target")).eq(&targets),
         "{} lines",
         lines.len()
+    );
+}
+
+#[test]
+fn json_diagnostics_carry_the_severity_that_google_cloud_reads() {
+    // More connections than any host allows: that is a warning.
+    let flags = ["--log-format", "json", "--max-connections", "1000000"];
+    let mut server = Server::start(&flags);
+    server.stop();
+    let text = server.stderr.text();
+    let mut seen = Vec::new();
+    for line in text.lines() {
+        let line: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let pair = (line["level"].as_str(), line["severity"].as_str());
+        assert!(
+            [
+                (Some("info"), Some("INFO")),
+                (Some("warn"), Some("WARNING"))
+            ]
+            .contains(&pair),
+            "{line}"
+        );
+        seen.push(pair.0.unwrap_or_default().to_owned());
+    }
+    assert!(
+        ["info", "warn"]
+            .iter()
+            .all(|level| seen.iter().any(|seen| seen == level)),
+        "{text}"
     );
 }

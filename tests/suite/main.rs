@@ -46,7 +46,6 @@ mod resources;
 mod routes;
 mod settings;
 mod settings_forms;
-mod signals;
 mod streams;
 mod watch;
 mod websocket;

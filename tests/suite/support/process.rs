@@ -26,14 +26,6 @@ pub(crate) fn threads(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The ids of a process's children.
-pub(crate) fn children(pid: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace()
-        .filter_map(|id| id.parse().ok())
-        .collect()
-}
-
 /// The open files of a process.
 pub(crate) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd"))
