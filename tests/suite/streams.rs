@@ -170,8 +170,12 @@ fn paced_bytes_end_at_the_drains_limit_cut_short_and_told() {
 
 #[test]
 fn a_client_that_leaves_is_noticed() {
-    let server = Server::start(&[]);
-    for (target, count) in [("/bytes/1GiB?over=10m", 1), ("/events?interval=100ms", 2)] {
+    let server = Server::start(&["--log-format", "json"]);
+    for (target, count) in [
+        ("/bytes/1GiB?over=10m", 1),
+        ("/events?interval=100ms", 2),
+        ("/bytes/256MiB", 3),
+    ] {
         let mut client = Client::new(&server);
         let asked = Instant::now();
         client.ask(target);
