@@ -10,9 +10,9 @@ use std::time::Instant;
 use crate::admission::probes_are_prompt;
 use crate::resources::Tracer;
 use crate::support::metrics::{Scrape, aborted};
-use crate::support::server::{BINARY, under};
+use crate::support::server::under;
 use crate::support::{
-    Client, PATIENCE, Scratch, Server, eventually, host, ms, not_run, pause, process, swarm,
+    Client, PATIENCE, Server, eventually, host, ms, not_run, pause, process, swarm,
 };
 
 /// Asks on many connections at once and counts whole responses of 200 and of 503. One that got neither is a failure,
@@ -218,43 +218,6 @@ fn refused_threads_shed_and_recover() {
     assert!((1..=8).contains(&told), "told, and not each time: {stderr}");
 }
 
-#[test]
-#[ignore = "needs root: limits processes of another user"]
-fn a_limit_of_processes_sheds_and_recovers() {
-    if !host::is_root() || !host::have("setpriv") {
-        return not_run(
-            "threads refused by RLIMIT_NPROC",
-            "it needs root and setpriv",
-        );
-    }
-    // A copy of the binary where any user may run it.
-    let binary = Scratch::path("binary");
-    fs::copy(BINARY, &binary).unwrap();
-    let mut command = Command::new("setpriv");
-    command.args([
-        "--reuid=54321",
-        "--regid=54321",
-        "--clear-groups",
-        "prlimit",
-        "--nproc=16",
-    ]);
-    command.arg(binary.text()).args([
-        "--listen",
-        "127.0.0.1:0",
-        "--delay-max",
-        "0s",
-        "--max-connections",
-        "200",
-    ]);
-    let mut server = Server::spawn(command);
-    let (good, shed) = served_and_shed(&server, 100, "/delay/500ms");
-    assert!(good >= 4 && shed >= 50, "served {good}, shed {shed}");
-    probes_are_prompt(&server, "a limit of processes");
-    recovers(&server, 4);
-    assert_eq!(server.count("http_panics_total"), 0);
-    server.stop();
-}
-
 /// A control group of this test, removed at its end.
 struct Group(PathBuf);
 
@@ -392,43 +355,6 @@ fn the_kernels_queue_holds_a_thousand() {
     let queued: Vec<TcpStream> = (0..1000).map_while(connect).collect();
     server.signal("CONT");
     assert_eq!(queued.len(), 1000, "a stopped server's queue took so many");
-}
-
-#[test]
-#[ignore = "heavy: 5,000 connections at once"]
-fn five_thousand_connections_at_once_are_answered() {
-    if !host::open_files("5,000 connections at once", 12_000) {
-        return;
-    }
-    let mut server = Server::start(&["--max-connections", "6000"]);
-    if server.count("http_max_connections") < 6000 {
-        return not_run(
-            "5,000 connections at once",
-            "the host has no room for 6,000 connections",
-        );
-    }
-    let request = b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
-    let outcomes = swarm::ask_all(server.addr, 5000, request, PATIENCE);
-    let answered = outcomes.iter().filter(|outcome| outcome.is(200)).count();
-    assert_eq!(answered, 5000, "all are answered");
-    let mut times: Vec<_> = outcomes
-        .iter()
-        .filter_map(|outcome| outcome.first_byte)
-        .collect();
-    times.sort();
-    println!(
-        "5,000 connections at once: first byte p50 {:?}, p99 {:?}",
-        times[2500], times[4950]
-    );
-    server.stop();
-    assert_eq!(
-        server
-            .lines()
-            .iter()
-            .filter(|line| line.field("route") == "echo")
-            .count(),
-        5000
-    );
 }
 
 #[test]
