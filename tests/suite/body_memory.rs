@@ -10,6 +10,15 @@ fn announced(length: usize) -> String {
 
 /// A body of which the last byte is missing.
 const LARGE: usize = 80 * 1024;
+/// Room for one large body and no second one.
+const ROOM_FOR_ONE: [&str; 6] = [
+    "--max-body",
+    "80KiB",
+    "--max-body-memory",
+    "100KiB",
+    "--body-timeout",
+    "1h",
+];
 
 /// The status that a whole large body gets.
 #[track_caller]
@@ -64,14 +73,7 @@ fn an_announced_body_takes_nothing() {
 
 #[test]
 fn bodies_share_one_budget() {
-    let server = Server::start(&[
-        "--max-body",
-        "80KiB",
-        "--max-body-memory",
-        "100KiB",
-        "--body-timeout",
-        "1h",
-    ]);
+    let server = Server::start(&ROOM_FOR_ONE);
     let mut first = holder(&server);
     let large = "y".repeat(LARGE);
     let response = Client::new(&server).call("POST", "/", "", &large);
@@ -95,14 +97,7 @@ fn bodies_share_one_budget() {
 
 #[test]
 fn a_client_that_goes_away_gives_its_room_back() {
-    let server = Server::start(&[
-        "--max-body",
-        "80KiB",
-        "--max-body-memory",
-        "100KiB",
-        "--body-timeout",
-        "1h",
-    ]);
+    let server = Server::start(&ROOM_FOR_ONE);
     drop(holder(&server));
     eventually("its room is free again", || {
         status_of_another(&server) == 200

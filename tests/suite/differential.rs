@@ -1,8 +1,8 @@
 //! The same hostile bytes to this server and to nginx: what one of them reads as one request the other never reads as
 //! two, unless it says that it closes. A proxy and a server that disagree there is how requests are smuggled.
 //!
-//! Behind each input stands one more request. Where it is swallowed by one server and responseed by the other, they
-//! disagree. nginx proxies to itself, so that it reads each body before it responses, as a front server does; it listens
+//! Behind each input stands one more request. Where it is swallowed by one server and answered by the other, they
+//! disagree. nginx proxies to itself, so that it reads each body before it answers, as a front server does; it listens
 //! on a Unix socket in a directory of its own.
 
 use std::cmp::Ordering;
@@ -90,7 +90,7 @@ fn this_server_and_nginx_agree_where_a_request_ends() {
     });
     let disagreements = disagreements.into_inner().unwrap();
     println!(
-        "{total} inputs, {} of them responseed 400 by nginx and not by ours",
+        "{total} inputs, {} of them answered 400 by nginx and not by ours",
         lenient.into_inner()
     );
     assert!(
@@ -188,7 +188,7 @@ impl Nginx {
 
     fn responses(&self, input: &[u8]) -> Outcome {
         let mut stream = self.connect().unwrap();
-        // nginx resets a connection whose rest it does not want; what it has responseed before is all we ask.
+        // nginx resets a connection whose rest it does not want; what it has answered before is all we ask.
         let _ = stream.write_all(&[input, BEHIND].concat());
         let _ = stream.shutdown(Shutdown::Write);
         let (mut response, mut block) = (Vec::new(), [0; 8_192]);

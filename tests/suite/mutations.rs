@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::resources::GIVE_BACK;
 use crate::support::mutate::{inputs, mutated};
 use crate::support::{PATIENCE, Server, ms, pause, process};
 
@@ -25,13 +26,6 @@ const MEMORY_KIB: u64 = 1_024;
 const SPARE_THREADS: u64 = 72;
 /// The memory of one of them.
 const THREAD_KIB: u64 = 48;
-/// glibc's settings (mallopt(3)) under which freed memory returns to the system.
-const GIVE_BACK: [(&str, &str); 4] = [
-    ("MALLOC_ARENA_MAX", "1"),
-    ("MALLOC_MMAP_THRESHOLD_", "4096"),
-    ("MALLOC_TRIM_THRESHOLD_", "4096"),
-    ("MALLOC_TOP_PAD_", "0"),
-];
 /// So many looks without a change are enough.
 const QUIET: u32 = 6;
 /// How often the process is looked at until it is quiet.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::support::{Client, Scratch, Server, eventually, host, ms, not_run, pause, process};
 
 /// glibc gives freed memory back to the system with these settings (mallopt(3)).
-const GIVE_BACK: [(&str, &str); 4] = [
+pub(crate) const GIVE_BACK: [(&str, &str); 4] = [
     ("MALLOC_ARENA_MAX", "1"),
     ("MALLOC_MMAP_THRESHOLD_", "4096"),
     ("MALLOC_TRIM_THRESHOLD_", "4096"),

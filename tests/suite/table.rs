@@ -4,9 +4,9 @@
 //! each is cut at each of its odd places; where they are about the content, their heads are alike, and each is cut at
 //! every fourth of them, the next case at the places beside.
 //!
-//! Behind an input that must be refused stands one more request: if the server ever responses it, it has read the end
+//! Behind an input that must be refused stands one more request: if the server ever answers it, it has read the end
 //! of the refused one where we did not mean it, which is request smuggling. Behind one that keeps the connection
-//! open stands a probe, which must be responseed.
+//! open stands a probe, which must be answered.
 
 use std::io;
 use std::sync::Mutex;
