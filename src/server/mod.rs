@@ -70,8 +70,8 @@ pub enum Error {
     Listen(SocketAddr, io::Error),
     /// The metrics could not be registered.
     Metrics(prometheus::Error),
-    /// The system refused a resource that is needed at the start.
-    Start(&'static str, io::Error),
+    /// The system refused the first thread.
+    Thread(io::Error),
 }
 
 impl fmt::Display for Error {
@@ -80,7 +80,7 @@ impl fmt::Display for Error {
             Error::NoAddress => f.write_str("the name to listen on has no address"),
             Error::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Error::Metrics(error) => write!(f, "cannot register the metrics: {error}"),
-            Error::Start(what, error) => write!(f, "cannot get {what}: {error}"),
+            Error::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }
 }
@@ -171,23 +171,23 @@ impl Server {
         mut events: Events,
         notifier: &Notifier,
     ) -> Result<Drained, Error> {
-        let refused = |error| Error::Start("a thread", error);
-        let acceptor = Acceptor {
-            server: self,
-            listener,
-            notifier,
-        };
         let (mut completed, mut cut) = (0, 0);
         thread::scope(|scope| {
-            acceptor.start_thread(scope).map_err(refused)?;
+            let acceptor = Acceptor {
+                server: self,
+                listener,
+                notifier,
+                scope,
+            };
+            acceptor.start_thread().map_err(Error::Thread)?;
             for _ in 1..limits::FOLLOWERS {
                 // One is enough to begin with.
-                let _ = acceptor.start_thread(scope);
+                let _ = acceptor.start_thread();
             }
             while events.wait(None) != Event::Signal {}
             completed = self.app.totals.read().completed;
             cut = self.app.metrics.aborted_for(Aborted::Cut);
-            acceptor.drain(scope, &mut events);
+            acceptor.drain(&mut events);
             Ok(())
         })?;
         // The scope has joined every thread, so nothing changes any more.
@@ -226,30 +226,29 @@ impl Server {
 
 /// What a thread of the server needs.
 #[derive(Clone, Copy)]
-struct Acceptor<'a> {
-    server: &'a Server,
-    listener: &'a Listener,
-    notifier: &'a Notifier,
+struct Acceptor<'scope, 'env> {
+    server: &'env Server,
+    listener: &'env Listener,
+    notifier: &'env Notifier,
+    /// Where threads are started.
+    scope: &'scope Scope<'scope, 'env>,
 }
 
-impl<'a> Acceptor<'a> {
+impl Acceptor<'_, '_> {
     /// Starts a thread that waits in `accept`.
-    fn start_thread<'scope>(self, scope: &'scope Scope<'scope, 'a>) -> io::Result<()>
-    where
-        'a: 'scope,
-    {
+    fn start_thread(self) -> io::Result<()> {
         let server = self.server;
         server.threads.fetch_add(1, SeqCst);
         server.waiting.fetch_add(1, SeqCst);
         let alive = Alive(self);
         let work = move || {
             let _alive = alive;
-            self.work(scope);
+            self.work();
         };
         // `Scope::spawn` would panic where the system refuses a thread. A refused closure is
         // dropped with all it holds, which is why no connection is in it.
         let thread = thread::Builder::new().stack_size(limits::STACK_BYTES);
-        match thread.spawn_scoped(scope, work) {
+        match thread.spawn_scoped(self.scope, work) {
             Ok(_) => {
                 server.slots.thread_started();
                 Ok(())
@@ -263,10 +262,7 @@ impl<'a> Acceptor<'a> {
     }
 
     /// Accepts and serves, until this thread is one too many or the port is closed.
-    fn work<'scope>(self, scope: &'scope Scope<'scope, 'a>)
-    where
-        'a: 'scope,
-    {
+    fn work(self) {
         let server = self.server;
         let mut buffers = Buffers::default();
         while let Some((stream, peer)) = self.next() {
@@ -274,7 +270,7 @@ impl<'a> Acceptor<'a> {
             let mut permit = local
                 .ok()
                 .and_then(|local| Some((server.slots.admit(stream)?, local)));
-            let alone = !self.leave_to_follower(scope, permit.as_mut().map(|(permit, _)| permit));
+            let alone = !self.leave_to_follower(permit.as_mut().map(|(permit, _)| permit));
             match permit {
                 Some((permit, local)) => {
                     self.serve(&permit, (peer, local), alone, &mut buffers);
@@ -295,20 +291,13 @@ impl<'a> Acceptor<'a> {
     /// Makes sure that other threads wait in `accept`; whether one does. If the system refuses a
     /// thread and none waits, the connection is shed, and another one is evicted so that its thread
     /// accepts.
-    fn leave_to_follower<'scope>(
-        self,
-        scope: &'scope Scope<'scope, 'a>,
-        permit: Option<&mut Permit<'_>>,
-    ) -> bool
-    where
-        'a: 'scope,
-    {
+    fn leave_to_follower(self, permit: Option<&mut Permit<'_>>) -> bool {
         let server = self.server;
         let left = server.waiting.fetch_sub(1, SeqCst) - 1;
         if left >= limits::FOLLOWERS || server.closed.load(SeqCst) {
             return true;
         }
-        let Err(error) = self.start_thread(scope) else {
+        let Err(error) = self.start_thread() else {
             return true;
         };
         // Read after this thread has taken back its own count: of several that are refused at once,
@@ -401,10 +390,7 @@ impl<'a> Acceptor<'a> {
     }
 
     /// Goes from the signal to the last thread.
-    fn drain<'scope>(self, scope: &'scope Scope<'scope, 'a>, events: &mut Events)
-    where
-        'a: 'scope,
-    {
+    fn drain(self, events: &mut Events) {
         let Server { app, slots, .. } = self.server;
         let (delay, limit) = (app.config.shutdown_delay, app.config.drain_timeout);
         slots.begin_drain();
@@ -417,7 +403,7 @@ impl<'a> Acceptor<'a> {
         while event == Event::Empty {
             event = events.wait(Some(Instant::now()));
         }
-        let emptying = self.begin_close(scope);
+        let emptying = self.begin_close();
         slots.close_idle(limits::DRAIN_GRACE);
         let start = Instant::now();
         let end_idling = || {
@@ -463,16 +449,13 @@ impl<'a> Acceptor<'a> {
     /// Begins to close the port: a thread serves what waits in the kernel's queue, and the thread
     /// that finds it empty closes it. Where the system has no thread, one that finishes does this.
     /// Whether a thread does it at once.
-    fn begin_close<'scope>(self, scope: &'scope Scope<'scope, 'a>) -> bool
-    where
-        'a: 'scope,
-    {
+    fn begin_close(self) -> bool {
         let server = self.server;
         server.slots.stage().raise(Stage::Closing);
         // A thread in `pause` has seen the new stage, or it already waits and gets this notification.
         drop(server.pausing.lock());
         server.closing.notify_all();
-        let emptying = self.listener.set_nonblocking().is_ok() && self.start_thread(scope).is_ok();
+        let emptying = self.listener.set_nonblocking().is_ok() && self.start_thread().is_ok();
         if !emptying && server.threads.load(SeqCst) == 0 {
             self.close();
         }
@@ -481,9 +464,9 @@ impl<'a> Acceptor<'a> {
 }
 
 /// Proof that a thread of the server is alive; the last one to end tells the main thread.
-struct Alive<'a>(Acceptor<'a>);
+struct Alive<'scope, 'env>(Acceptor<'scope, 'env>);
 
-impl Drop for Alive<'_> {
+impl Drop for Alive<'_, '_> {
     fn drop(&mut self) {
         if self.0.server.threads.fetch_sub(1, SeqCst) == 1 {
             self.0.notifier.tell_empty();
