@@ -399,51 +399,27 @@ impl Acceptor<'_, '_> {
             Level::Info,
             format_args!("draining: open for {delay_text}, then {limit_text} to finish"),
         );
-        let mut event = events.wait(Some(Instant::now() + delay));
-        while event == Event::Empty {
-            event = events.wait(Some(Instant::now()));
-        }
+        // False if the last thread ended or a second signal came before that time.
+        let mut wait_until = |time| events.wait(Some(time)) == Event::Nothing;
+        let in_time = wait_until(Instant::now() + delay);
         let emptying = self.begin_close();
         slots.close_idle(limits::DRAIN_GRACE);
         let start = Instant::now();
-        let end_idling = || {
+        if in_time && wait_until(start + limits::DRAIN_GRACE.min(limit)) {
             if !emptying {
                 self.close();
             }
             slots.end_idling();
-        };
-        let end_delays = || {
-            self.close();
-            slots.end_delays();
-            app.log.end_waiting();
-        };
-        let steps: [(Duration, &dyn Fn()); 3] = [
-            (limits::DRAIN_GRACE.min(limit), &end_idling),
-            (limit, &end_delays),
-            (limit + limits::LAST_RESPONSES, &|| {}),
-        ];
-        for (after, step) in steps {
-            if event == Event::Nothing {
-                event = self.wait_for_threads(events, start + after);
-                step();
+            if wait_until(start + limit) {
+                self.close();
+                slots.end_delays();
+                app.log.end_waiting();
+                wait_until(start + limit + limits::LAST_RESPONSES);
             }
         }
         self.close();
         slots.cut();
         app.log.end_waiting();
-    }
-
-    /// Waits until every thread has ended, a signal comes, or a deadline passes.
-    fn wait_for_threads(self, events: &mut Events, deadline: Instant) -> Event {
-        loop {
-            if self.server.threads.load(SeqCst) == 0 {
-                return Event::Empty;
-            }
-            match events.wait(Some(deadline)) {
-                Event::Empty => {}
-                event => return event,
-            }
-        }
     }
 
     /// Begins to close the port: a thread serves what waits in the kernel's queue, and the thread
@@ -455,11 +431,7 @@ impl Acceptor<'_, '_> {
         // A thread in `pause` has seen the new stage, or it already waits and gets this notification.
         drop(server.pausing.lock());
         server.closing.notify_all();
-        let emptying = self.listener.set_nonblocking().is_ok() && self.start_thread().is_ok();
-        if !emptying && server.threads.load(SeqCst) == 0 {
-            self.close();
-        }
-        emptying
+        self.listener.set_nonblocking().is_ok() && self.start_thread().is_ok()
     }
 }
 

@@ -113,8 +113,8 @@ impl Notifier {
         Ok(())
     }
 
-    /// Tells that the last connection thread has ended. If the pair is full of signals, the main
-    /// thread looks by itself after each of them.
+    /// Tells that the last connection thread has ended. If the pair is full of signals, the next of
+    /// them ends the main thread's wait.
     pub fn tell_empty(&self) {
         let _ = (&self.0).write(EMPTY);
     }
