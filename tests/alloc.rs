@@ -157,14 +157,8 @@ fn check(settings: &str, batch: &str, depth: usize, status: u16) {
     };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 34567));
     let mut buffers = Buffers::default();
-    connection::serve(
-        &server,
-        &permit,
-        &client,
-        (address, address),
-        false,
-        &mut buffers,
-    );
+    let addresses = (address, address);
+    connection::serve(&server, &permit, &client, addresses, &mut buffers);
     assert_eq!(client.sent.get(), WARM_UP + REQUESTS);
     assert_eq!(client.answered.get(), client.sent.get());
     let allocations = ALLOCATIONS.get() - client.after_warm_up.get();

@@ -27,6 +27,7 @@ use crate::observe::metrics::Aborted;
 use crate::server::Server;
 use crate::server::body::Received;
 use crate::server::input::Input;
+use crate::server::listener::Addresses;
 use crate::server::shutdown::Stage;
 use crate::server::slots::Permit;
 use crate::server::socket::{Reader, Transport, Writer};
@@ -136,29 +137,21 @@ pub(super) struct Connection<'a> {
     pauses: bool,
 }
 
-/// Serves one connection to its end. `addresses` are the peer's and our own; `alone` says that no
-/// other thread accepts meanwhile. The transport must have the time limit for writes already. After
-/// a panic `buffers` must not be used again. Inlined into the thread's function, it would take twice
-/// the stack.
+/// Serves one connection to its end. The transport must have the time limit for writes already.
+/// After a panic `buffers` must not be used again. Inlined into the thread's function, it would take
+/// twice the stack.
 #[inline(never)]
 pub fn serve(
     server: &Server,
     permit: &Permit<'_>,
     transport: &dyn Transport,
-    addresses: (SocketAddr, SocketAddr),
-    alone: bool,
+    (peer, local): Addresses,
     buffers: &mut Buffers,
 ) {
     let now = Instant::now();
-    let shed_time = if alone {
-        limits::SHED_TIME_ALONE
-    } else {
-        limits::SHED_TIME
-    };
-    let end = permit.is_shed().then(|| now + shed_time);
+    let end = permit.shed_time().map(|time| now + time);
     let (app, taken) = (&server.app, &server.app.metrics.response_bytes);
     let mut writer = Writer::new(transport, app.config.write_timeout, end, taken);
-    let (peer, local) = addresses;
     let peer_ip = peer.ip().to_canonical();
     let mut connection = Connection {
         server,

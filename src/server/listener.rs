@@ -17,8 +17,8 @@ use crate::limits;
 use crate::server::Error;
 use crate::server::socket;
 
-/// An accepted connection, and the peer's address.
-pub type Accepted = (TcpStream, SocketAddr);
+/// The addresses of a connection: the peer's and our own.
+pub type Addresses = (SocketAddr, SocketAddr);
 
 /// The listening socket.
 #[derive(Debug)]
@@ -27,8 +27,7 @@ pub struct Listener {
     /// The same socket, with the options that std has for streams alone.
     socket: TcpStream,
     write_limit: Duration,
-    /// The address of every connection's own end, where the socket listens on just one.
-    local: Option<SocketAddr>,
+    address: SocketAddr,
     accepted: AtomicUsize,
     /// Whether connections inherit the options; unknown until the first one.
     inherits: OnceLock<bool>,
@@ -75,10 +74,7 @@ impl Listener {
         Ok(Listener {
             socket,
             write_limit,
-            local: listener
-                .local_addr()
-                .ok()
-                .filter(|address| !address.ip().is_unspecified()),
+            address: listener.local_addr()?,
             listener,
             accepted: AtomicUsize::new(0),
             inherits: OnceLock::new(),
@@ -90,25 +86,22 @@ impl Listener {
         self.listener.local_addr()
     }
 
-    /// The address of a connection's own end.
-    pub fn local_addr_of(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
-        self.local.map_or_else(|| stream.local_addr(), Ok)
-    }
-
     /// Waits for a connection.
-    pub fn accept(&self) -> io::Result<Accepted> {
+    pub fn accept(&self) -> io::Result<(TcpStream, Addresses)> {
         let (stream, peer) = self.listener.accept()?;
         let early = self.accepted.fetch_add(1, Relaxed) < limits::EARLY_CONNECTIONS;
-        if !early && self.inherits.get() == Some(&true) {
-            return Ok((stream, peer));
+        let inherits = || has_options(&stream, self.write_limit);
+        if early || !self.inherits.get_or_init(inherits) {
+            // A connection that has ended already takes no options; reading from it tells.
+            let _ = set_options(&stream, self.write_limit);
         }
-        if !early {
-            self.inherits
-                .get_or_init(|| has_options(&stream, self.write_limit));
-        }
-        // A connection that has ended already takes no options; reading from it tells.
-        let _ = set_options(&stream, self.write_limit);
-        Ok((stream, peer))
+        // Only a socket that listens on every address has to be asked for each connection.
+        let local = if self.address.ip().is_unspecified() {
+            stream.local_addr().unwrap_or(self.address)
+        } else {
+            self.address
+        };
+        Ok((stream, (peer, local)))
     }
 
     /// Makes `accept` return at once where no connection waits.

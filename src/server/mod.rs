@@ -12,7 +12,7 @@
 use std::any::Any;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -57,7 +57,7 @@ use body::BodyMemory;
 use capacity::Capacity;
 use connection::Buffers;
 use cores::Cores;
-use listener::{Accepted, Listener};
+use listener::{Addresses, Listener};
 use shutdown::{Event, Events, Notifier, Stage};
 use slots::{Permit, Slots};
 
@@ -265,16 +265,11 @@ impl Acceptor<'_, '_> {
     fn work(self) {
         let server = self.server;
         let mut buffers = Buffers::default();
-        while let Some((stream, peer)) = self.next() {
-            let local = self.listener.local_addr_of(&stream);
-            let mut permit = local
-                .ok()
-                .and_then(|local| Some((server.slots.admit(stream)?, local)));
-            let alone = !self.leave_to_follower(permit.as_mut().map(|(permit, _)| permit));
+        while let Some((stream, addresses)) = self.next() {
+            let mut permit = server.slots.admit(stream);
+            self.leave_to_follower(permit.as_mut());
             match permit {
-                Some((permit, local)) => {
-                    self.serve(&permit, (peer, local), alone, &mut buffers);
-                }
+                Some(permit) => self.serve(&permit, addresses, &mut buffers),
                 None => server.app.metrics.connected(Outcome::Refused),
             }
             // A thread that ends is never counted as waiting. Otherwise a follower could see that
@@ -288,36 +283,39 @@ impl Acceptor<'_, '_> {
         server.waiting.fetch_sub(1, SeqCst);
     }
 
-    /// Makes sure that other threads wait in `accept`; whether one does. If the system refuses a
-    /// thread and none waits, the connection is shed, and another one is evicted so that its thread
-    /// accepts.
-    fn leave_to_follower(self, permit: Option<&mut Permit<'_>>) -> bool {
+    /// Makes sure that other threads wait in `accept`. If the system refuses a thread and none waits,
+    /// the connection is shed, and another one is evicted so that its thread accepts.
+    fn leave_to_follower(self, permit: Option<&mut Permit<'_>>) {
         let server = self.server;
         let left = server.waiting.fetch_sub(1, SeqCst) - 1;
         if left >= limits::FOLLOWERS || server.closed.load(SeqCst) {
-            return true;
+            return;
         }
         let Err(error) = self.start_thread() else {
-            return true;
+            return;
         };
         // Read after this thread has taken back its own count: of several that are refused at once,
         // the last one sees that nobody waits.
         if server.waiting.load(SeqCst) > 0 {
-            return true;
+            return;
         }
         server.slots.thread_refused();
         server.warn(format_args!(
             "no new thread, fewer connections for a while: {error}"
         ));
-        if let Some(permit) = permit {
-            permit.shed();
-        }
         server.slots.free_a_thread();
-        server.waiting.load(SeqCst) > 0
+        let alone = server.waiting.load(SeqCst) == 0;
+        if let Some(permit) = permit {
+            permit.shed(if alone {
+                limits::SHED_TIME_ALONE
+            } else {
+                limits::SHED_TIME
+            });
+        }
     }
 
     /// The next connection; `None` once the port is closed.
-    fn next(self) -> Option<Accepted> {
+    fn next(self) -> Option<(TcpStream, Addresses)> {
         let server = self.server;
         let mut pause = limits::ACCEPT_PAUSE;
         loop {
@@ -366,20 +364,14 @@ impl Acceptor<'_, '_> {
         self.listener.close();
     }
 
-    fn serve(
-        self,
-        permit: &Permit<'_>,
-        addresses: (SocketAddr, SocketAddr),
-        alone: bool,
-        buffers: &mut Buffers,
-    ) {
+    fn serve(self, permit: &Permit<'_>, addresses: Addresses, buffers: &mut Buffers) {
         let app = &self.server.app;
         app.metrics.connected(if permit.is_shed() {
             Outcome::Shed
         } else {
             Outcome::Served
         });
-        let serve = || connection::serve(self.server, permit, permit, addresses, alone, buffers);
+        let serve = || connection::serve(self.server, permit, permit, addresses, buffers);
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(serve)) {
             *buffers = Buffers::default();
             app.metrics.panics.inc();

@@ -137,7 +137,8 @@ pub struct Permit<'a> {
     slots: &'a Slots,
     index: usize,
     stream: Arc<TcpStream>,
-    shed: bool,
+    /// How long the connection may take in all, if it gets one response and no more.
+    shed: Option<Duration>,
 }
 
 impl Slots {
@@ -198,7 +199,7 @@ impl Slots {
             slots: self,
             index,
             stream,
-            shed: index >= self.regular,
+            shed: (index >= self.regular).then_some(limits::SHED_TIME),
         };
         (!self.stage.reached(Stage::Cut)).then_some(permit)
     }
@@ -512,12 +513,17 @@ impl Permit<'_> {
 
     /// Whether the connection gets one response and no more.
     pub fn is_shed(&self) -> bool {
+        self.shed.is_some()
+    }
+
+    /// How long such a connection may take in all.
+    pub fn shed_time(&self) -> Option<Duration> {
         self.shed
     }
 
-    /// Gives the connection one response and no more.
-    pub fn shed(&mut self) {
-        self.shed = true;
+    /// Gives the connection one response and no more, within this time.
+    pub fn shed(&mut self, within: Duration) {
+        self.shed = Some(within);
     }
 
     /// A request head has begun and is not whole; `began` is when its client could begin. Later

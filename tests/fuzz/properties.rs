@@ -922,7 +922,7 @@ impl Served {
         fastrand::seed(7);
         let mut buffers = Buffers::default();
         let (server, permit) = (self.server, &self.permit);
-        connection::serve(server, permit, &memory, addresses, false, &mut buffers);
+        connection::serve(server, permit, &memory, addresses, &mut buffers);
         let counts = server.app.totals.read();
         while self.log.totals().written < counts.requests - counts.not_logged {
             thread::yield_now();
