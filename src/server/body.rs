@@ -4,28 +4,26 @@
 //! nothing takes none. A body that arrived whole with its head stays in the input, which is there
 //! anyway. A client may take so long for each MiB of its body.
 
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::http::chunked::Chunked;
 use crate::http::error::RequestError;
+use crate::http::field::truncated;
 use crate::http::request::{Framing, Request};
 use crate::limits;
 use crate::observe::metrics::Aborted;
 use crate::server::connection::Connection;
 
-/// The memory that all request bodies may take together.
+/// The memory that all request bodies may take together: the bytes that are left of it.
 #[derive(Debug)]
-pub struct BodyMemory {
-    left: AtomicU64,
-}
+pub struct BodyMemory(AtomicU64);
 
 impl BodyMemory {
     /// So many bytes.
     pub fn new(bytes: u64) -> BodyMemory {
-        BodyMemory {
-            left: AtomicU64::new(bytes),
-        }
+        BodyMemory(AtomicU64::new(bytes))
     }
 
     /// A reservation of nothing, which can grow.
@@ -45,27 +43,19 @@ pub struct Reservation<'a> {
 }
 
 impl Reservation<'_> {
-    /// Reserves so many bytes more.
-    pub fn grow(&mut self, bytes: u64) -> Result<(), RequestError> {
-        let left = &self.memory.left;
-        let taken = left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes));
-        taken.map_err(|_| RequestError::BodyMemory)?;
-        self.bytes += bytes;
-        Ok(())
-    }
-
     /// Reserves more, or gives back, so that it is so many bytes.
     pub fn resize(&mut self, bytes: u64) -> Result<(), RequestError> {
-        let too_many = self.bytes.saturating_sub(bytes);
-        self.memory.left.fetch_add(too_many, Relaxed);
-        self.bytes -= too_many;
-        self.grow(bytes - self.bytes)
+        let left_then = |left: u64| (left + self.bytes).checked_sub(bytes);
+        let resized = self.memory.0.fetch_update(Relaxed, Relaxed, left_then);
+        resized.map_err(|_| RequestError::BodyMemory)?;
+        self.bytes = bytes;
+        Ok(())
     }
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        self.memory.left.fetch_add(self.bytes, Relaxed);
+        self.memory.0.fetch_add(self.bytes, Relaxed);
     }
 }
 
@@ -108,8 +98,9 @@ impl From<RequestError> for BodyError {
 /// The time by which the present MiB of a body has to arrive.
 struct Pace {
     deadline: Instant,
+    /// The bytes that are left of it.
     left: u64,
-    /// When its last KiB came, and what has come since.
+    /// When its last KiB came, and the bytes that have come since.
     came: Instant,
     recent: usize,
 }
@@ -128,85 +119,61 @@ impl Connection<'_> {
         };
         self.buffers.body.clear();
         self.buffers.trailers.clear();
-        match request.framing {
-            Framing::None => Ok(Received::default()),
-            Framing::Length(length) if length > max => Err(RequestError::BodyTooLarge.into()),
-            Framing::Length(length) if length <= self.buffers.input.unread().len() as u64 => {
-                Ok(Received {
+        let here = self.buffers.input.unread().len() as u64;
+        let most = match request.framing {
+            Framing::None => return Ok(Received::default()),
+            Framing::Length(length) if length > max => {
+                return Err(RequestError::BodyTooLarge.into());
+            }
+            Framing::Length(length) if length <= here => {
+                return Ok(Received {
                     in_input: length as usize,
                     length,
                     duration: Duration::ZERO,
-                })
-            }
-            Framing::Length(length) => self.read_sized(request, length, purpose, reservation),
-            Framing::Chunked => self.read_chunked(request, max, purpose, reservation),
-        }
-    }
-
-    /// Tells a client that waits for it to send its body.
-    fn continue_if_awaited(&mut self, request: &Request) -> Result<(), BodyError> {
-        if request.expects_continue && self.buffers.input.unread().is_empty() {
-            self.out.put(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
-        if self.flush() {
-            Ok(())
-        } else {
-            Err(BodyError::Aborted(self.why_aborted()))
-        }
-    }
-
-    fn read_sized(
-        &mut self,
-        request: &Request,
-        length: u64,
-        purpose: Use,
-        reservation: &mut Reservation<'_>,
-    ) -> Result<Received, BodyError> {
-        let start = Instant::now();
-        self.continue_if_awaited(request)?;
-        let (mut pace, mut left) = (self.body_pace(), length);
-        loop {
-            let available = self.buffers.input.unread().len() as u64;
-            let piece = usize::try_from(left.min(available)).unwrap_or(usize::MAX);
-            if purpose == Use::Keep {
-                let bytes = &self.buffers.input.unread()[..piece];
-                keep(&mut self.buffers.body, bytes, left, reservation)?;
-            }
-            self.buffers.input.take(piece);
-            left -= piece as u64;
-            if left == 0 {
-                return Ok(Received {
-                    in_input: 0,
-                    length,
-                    duration: start.elapsed(),
                 });
             }
-            self.read_more_body(&mut pace)?;
+            Framing::Length(length) => length,
+            Framing::Chunked => max,
+        };
+        if request.expects_continue && here == 0 {
+            self.out.put(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
+        self.read_pieces(request.framing, most, purpose, reservation)
     }
 
-    fn read_chunked(
+    /// Reads a body of at most `most` bytes that has not arrived whole.
+    fn read_pieces(
         &mut self,
-        request: &Request,
-        max: u64,
+        framing: Framing,
+        most: u64,
         purpose: Use,
         reservation: &mut Reservation<'_>,
     ) -> Result<Received, BodyError> {
         let start = Instant::now();
-        self.continue_if_awaited(request)?;
-        let (mut chunked, mut length) = (Chunked::new(max), 0);
-        let mut pace = self.body_pace();
+        // A client that takes earlier responses slowly has its whole time for the body after that.
+        if !self.flush() {
+            return Err(BodyError::Aborted(self.why_aborted()));
+        }
+        let (mut pace, mut chunked, mut length) = (self.body_pace(), Chunked::new(most), 0);
         loop {
             let (input, body) = (&mut self.buffers.input, &mut self.buffers.body);
-            let taken = chunked.decode(input.unread(), |data| {
-                length += data.len() as u64;
+            let left = usize::try_from(most - length).unwrap_or(usize::MAX);
+            let mut take = |bytes: &[u8]| {
+                length += bytes.len() as u64;
                 match purpose {
-                    Use::Keep => keep(body, data, max, reservation),
+                    Use::Keep => keep(body, bytes, most, reservation),
                     Use::Drop => Ok(()),
                 }
-            })?;
-            self.buffers.input.take(taken);
-            if chunked.done() {
+            };
+            let taken = if framing == Framing::Chunked {
+                chunked.decode(input.unread(), take)?
+            } else {
+                let piece = truncated(input.unread(), left);
+                take(piece)?;
+                piece.len()
+            };
+            input.take(taken);
+            if chunked.done() || framing == Framing::Length(length) {
                 self.buffers.trailers.extend_from_slice(chunked.trailers());
                 return Ok(Received {
                     in_input: 0,
@@ -247,7 +214,7 @@ impl Connection<'_> {
                 }
                 Ok(())
             }
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
                 Err(RequestError::BodyTimeout.into())
             }
             _ => Err(BodyError::Aborted(self.why_aborted())),
@@ -255,23 +222,25 @@ impl Connection<'_> {
     }
 }
 
-/// Adds bytes to a body of which at most `left` bytes are to come. Its room doubles as it fills, so
-/// the reserved memory is never more than twice of what has arrived.
+/// Adds bytes to a body that gets at most `most` bytes in all. Its room doubles as it fills, so the
+/// reserved memory is never more than twice of what has arrived.
 fn keep(
     body: &mut Vec<u8>,
     bytes: &[u8],
-    left: u64,
+    most: u64,
     reservation: &mut Reservation<'_>,
 ) -> Result<(), RequestError> {
     let needed = body.len() + bytes.len();
     // A buffer kept from an earlier body is reserved too.
     let mut room = body.capacity();
     if needed > room {
-        let left = usize::try_from(left).unwrap_or(usize::MAX);
-        let most = body.len().saturating_add(left).max(needed);
-        room = (2 * room).max(limits::BODY_STEP_BYTES).clamp(needed, most);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        room = (2 * room)
+            .max(limits::BODY_STEP_BYTES)
+            .min(most)
+            .max(needed);
     }
-    reservation.grow((room as u64).saturating_sub(reservation.bytes))?;
+    reservation.resize(room as u64)?;
     body.reserve_exact(room - body.len());
     body.extend_from_slice(bytes);
     Ok(())
@@ -286,18 +255,14 @@ mod tests {
         let memory = BodyMemory::new(10);
         let (mut a, mut b) = (memory.reservation(), memory.reservation());
         let full = Err(RequestError::BodyMemory);
-        assert_eq!((a.grow(6), b.grow(5), b.grow(4)), (Ok(()), full, Ok(())));
-        assert_eq!(
-            (a.resize(2), b.grow(5), a.resize(2)),
-            (Ok(()), full, Ok(()))
-        );
+        let sizes = (a.resize(6), b.resize(5), b.resize(4));
+        assert_eq!(sizes, (Ok(()), full, Ok(())));
+        let sizes = (a.resize(2), b.resize(9), a.resize(2));
+        assert_eq!(sizes, (Ok(()), full, Ok(())));
         assert_eq!((b.resize(8), a.resize(3)), (Ok(()), full));
         assert_eq!((b.resize(4), a.resize(6)), (Ok(()), Ok(())));
         drop(a);
-        assert_eq!(
-            (b.grow(7), b.grow(6)),
-            (Err(RequestError::BodyMemory), Ok(()))
-        );
+        assert_eq!((b.resize(11), b.resize(10)), (full, Ok(())));
     }
 
     #[test]
@@ -306,8 +271,7 @@ mod tests {
         let (mut reservation, mut body) = (memory.reservation(), Vec::new());
         let mut arrived = 0;
         while arrived < 512 << 10 {
-            let left = (512 << 10) - arrived as u64;
-            keep(&mut body, &[b'x'; 4 << 10], left, &mut reservation).unwrap();
+            keep(&mut body, &[b'x'; 4 << 10], 512 << 10, &mut reservation).unwrap();
             arrived += 4 << 10;
             let most = (2 * arrived).max(limits::BODY_STEP_BYTES) as u64;
             assert!(reservation.bytes <= most && reservation.bytes >= arrived as u64);
