@@ -11,6 +11,7 @@
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -75,38 +76,24 @@ impl Buffers {
     }
 }
 
+/// A response that waits for the next write.
+pub(super) struct PendingResponse {
+    /// Where it ends in the output.
+    pub(super) output_end: u64,
+    /// Where its line stands among the lines; empty if it is not logged.
+    pub(super) line: Range<usize>,
+    /// Why it was left unfinished, if it was. Then it is the last one.
+    pub(super) broken_off: Option<Aborted>,
+}
+
 /// Responses that wait for the next write, with their log lines.
 #[derive(Default)]
 pub(super) struct PendingResponses {
-    /// Of each response, where it ends in the output and where its line ends; the line is empty if
-    /// the response is not logged.
-    ends: Vec<(u64, usize)>,
+    pub(super) responses: Vec<PendingResponse>,
     /// The lines, each with the ending of a response that was taken whole.
     pub(super) lines: Vec<u8>,
-    /// How many lines there are.
-    line_count: u64,
-    /// Whether their writer may be waited for: not for probes.
-    may_wait: bool,
-    /// Why the last response was left unfinished, if it was.
-    broken_off: Option<Aborted>,
-}
-
-impl PendingResponses {
-    /// Adds a response that ends at a position of the output; its line was added before, if it has
-    /// one. Probes never wait for whoever reads the log.
-    pub(super) fn add(&mut self, output_end: u64, logged: bool, may_wait: bool) {
-        self.ends.push((output_end, self.lines.len()));
-        self.line_count += u64::from(logged);
-        self.may_wait |= may_wait;
-    }
-
-    /// Says that the response that was added last was left unfinished, so nobody can take it whole.
-    pub(super) fn break_off(&mut self, why: Aborted) {
-        if let Some((output_end, _)) = self.ends.last_mut() {
-            *output_end = u64::MAX;
-        }
-        self.broken_off = Some(why);
-    }
+    /// Whether room for the lines may be waited for: not for those of probes.
+    pub(super) may_wait: bool,
 }
 
 /// A connection that is being served.
@@ -345,7 +332,7 @@ impl<'a> Connection<'a> {
 
     /// Writes what is pending, then its log lines; whether the client still takes it.
     pub(super) fn flush(&mut self) -> bool {
-        if self.out.is_pending() || !self.buffers.pending.ends.is_empty() {
+        if self.out.is_pending() || !self.buffers.pending.responses.is_empty() {
             self.out.flush();
             self.log_pending();
         }
@@ -354,59 +341,46 @@ impl<'a> Connection<'a> {
 
     /// Hands the lines of pending responses to the log.
     fn log_pending(&mut self) {
-        let written = self.out.written();
-        if self
-            .buffers
-            .pending
-            .ends
-            .last()
-            .is_some_and(|(end, _)| *end > written)
-        {
-            self.mark_incomplete(written);
+        let (app, written) = (self.app(), self.out.written());
+        let is_whole = |response: &PendingResponse| {
+            response.output_end <= written && response.broken_off.is_none()
+        };
+        let whole = self.buffers.pending.responses.partition_point(is_whole);
+        if whole < self.buffers.pending.responses.len() {
+            self.mark_incomplete(whole);
         }
         let pending = &mut self.buffers.pending;
-        let app = &self.server.app;
-        if pending.line_count > 0 {
+        let logged = |response: &&PendingResponse| !response.line.is_empty();
+        let lines = pending.responses.iter().filter(logged).count() as u64;
+        if lines > 0 {
             // A newcomer waits for the slot of an evicted connection.
             let waited_for = || self.permit.is_shed() || self.permit.is_evicted();
             let may_wait = || pending.may_wait && !waited_for();
-            app.log.append(&pending.lines, pending.line_count, may_wait);
+            app.log.append(&pending.lines, lines, may_wait);
         }
-        app.totals.completed(
-            pending
-                .ends
-                .iter()
-                .filter(|(end, _)| *end <= written)
-                .count(),
-        );
-        pending.ends.clear();
+        app.totals.completed(whole);
+        pending.responses.clear();
         pending.lines.clear();
-        (pending.line_count, pending.may_wait) = (0, false);
-        pending.broken_off = None;
+        pending.may_wait = false;
     }
 
-    /// Gives the lines of responses that were not taken whole their other ending.
-    fn mark_incomplete(&mut self, written: u64) {
-        let (json, why) = (self.app().config.log_json, self.why_aborted());
-        let pending = &mut self.buffers.pending;
-        let why = pending.broken_off.unwrap_or(why);
-        let (mut lines, mut start) = (Vec::with_capacity(pending.lines.len()), 0);
-        for (output_end, end) in &pending.ends {
-            let line = &pending.lines[start..*end];
-            let whole = access_log::ending(json, true);
-            match line.strip_suffix(whole).filter(|_| *output_end > written) {
-                Some(start) => {
-                    lines.extend_from_slice(start);
-                    lines.extend_from_slice(access_log::ending(json, false));
-                }
-                None => lines.extend_from_slice(line),
+    /// Counts the responses after the first `whole` ones, which were not taken whole, and gives
+    /// their lines the other ending.
+    fn mark_incomplete(&mut self, whole: usize) {
+        let (app, why) = (self.app(), self.why_aborted());
+        let ending = |complete| access_log::ending(app.config.log_json, complete);
+        let PendingResponses {
+            responses, lines, ..
+        } = &mut self.buffers.pending;
+        // From the last one, so that the lines before stay where they are.
+        for response in responses[whole..].iter().rev() {
+            app.metrics.aborted(response.broken_off.unwrap_or(why));
+            if !response.line.is_empty() {
+                let end = response.line.end;
+                let place = end - ending(true).len()..end;
+                drop(lines.splice(place, ending(false).iter().copied()));
             }
-            if *output_end > written {
-                self.server.app.metrics.aborted(why);
-            }
-            start = *end;
         }
-        pending.lines = lines;
     }
 
     /// Why a request that has begun gets no whole response.

@@ -28,7 +28,7 @@ use crate::observe::diagnostics::unix_now;
 use crate::observe::metrics::{Aborted, Snapshot};
 use crate::server::Server;
 use crate::server::body::{BodyError, Received, Use};
-use crate::server::connection::{Connection, End};
+use crate::server::connection::{Buffers, Connection, End, PendingResponse};
 use crate::server::shutdown::Stage;
 use crate::server::slots::Permit;
 
@@ -355,6 +355,7 @@ impl<'a> Connection<'a> {
         }
         let level = access_log::level(decision.route, status, decision.asked_for_status());
         let logged = level <= facts.log_level;
+        let line_start = self.buffers.pending.lines.len();
         if logged {
             let entry = Entry {
                 client: &self.client,
@@ -372,20 +373,17 @@ impl<'a> Connection<'a> {
                 faults,
                 messages: facts.messages,
             };
-            let buffers = &mut *self.buffers;
-            entry.write(
-                &buffers.dates,
-                app.config.log_json,
-                &mut buffers.pending.lines,
-            );
+            let Buffers { dates, pending, .. } = &mut *self.buffers;
+            entry.write(dates, app.config.log_json, &mut pending.lines);
         }
         app.totals.request(logged);
-        self.buffers
-            .pending
-            .add(self.out.position(), logged, !decision.route.is_probe());
-        if let Some(why) = facts.broken_off {
-            self.buffers.pending.break_off(why);
-        }
+        let pending = &mut self.buffers.pending;
+        pending.responses.push(PendingResponse {
+            output_end: self.out.position(),
+            line: line_start..pending.lines.len(),
+            broken_off: facts.broken_off,
+        });
+        pending.may_wait |= !decision.route.is_probe();
         if let Some(request) = request {
             let body = self.buffers.body_bytes(facts.body);
             app.recent
