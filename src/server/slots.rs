@@ -7,9 +7,10 @@
 //! longest idle one, if it was idle for a second. Otherwise it gets an overflow slot, for one
 //! response. Where those are taken too, the oldest of them is cut.
 //!
-//! Newcomers take turns, so an eviction is for the one whose turn it is. `cut` raises the stage
-//! before it scans the slots; `admit` publishes its slot before it checks the stage. At least one of
-//! them sees the other. The table's lock may be held when a slot is locked, never the reverse.
+//! Newcomers take turns, so only one of them waits for the slot of an evicted connection. `cut`
+//! raises the stage before it scans the slots; `admit` publishes its slot before it checks the stage.
+//! At least one of them sees the other. The table's lock may be held when a slot is locked, never
+//! the reverse. Only `evict_first` locks more than one slot, and it holds the table's lock.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -66,7 +67,7 @@ const FOR_AN_OVERFLOW_SLOT: &Order = &[
     (&[Phase::Lingering], Duration::ZERO),
 ];
 
-/// Who ends so that its thread accepts: nobody else does.
+/// Which connection ends so that its thread accepts, when no other thread does.
 const FOR_A_THREAD: &Order = &[
     (&[Phase::Lingering], Duration::ZERO),
     (&[Phase::New, Phase::Head], limits::SHED_TIME_ALONE),
@@ -214,7 +215,7 @@ impl Slots {
             if let Some(index) = table.take(kind, self.regular) {
                 return Some(index);
             }
-            // An evicted connection that got a request instead does not leave: evict another one.
+            // An evicted connection that got a request is served first: evict another one.
             if !evicted.is_some_and(|index| self.will_free_its_slot(index)) {
                 evicted = self.evict(&mut table, kind, Instant::now());
             }
@@ -248,42 +249,21 @@ impl Slots {
         }
     }
 
-    /// Evicts the connection that comes first in an order.
+    /// Evicts the connection that comes first: by the row of the order that it fits, then by its age.
+    /// The first one so far stays locked, so it still fits when it is evicted.
     fn evict_first(&self, range: Range<usize>, order: &Order, now: Instant) -> Option<usize> {
-        order
-            .iter()
-            .find_map(|(phases, age)| self.evict_oldest(range.clone(), phases, now, *age))
-    }
-
-    /// Evicts the connection that has been longest in one of these phases, if that is at least
-    /// `age`.
-    fn evict_oldest(
-        &self,
-        range: Range<usize>,
-        phases: &[Phase],
-        now: Instant,
-        age: Duration,
-    ) -> Option<usize> {
-        let fits = |occupant: &&Occupant| {
-            phases.contains(&occupant.phase) && occupant.since + age <= now && !occupant.evicted
-        };
-        let since = |index: usize| self.slot(index).as_ref().filter(fits).map(|o| o.since);
-        // Between the scan and the eviction the connection may have changed: then look again.
-        loop {
-            let oldest = range
-                .clone()
-                .filter_map(|index| Some((since(index)?, index)))
-                .min();
-            let (since, index) = oldest?;
-            let mut slot = self.slot(index);
-            match slot.as_mut().filter(|occupant| fits(&&**occupant)) {
-                Some(occupant) if occupant.since == since => {
-                    occupant.evict();
-                    return Some(index);
-                }
-                _ => {}
-            }
-        }
+        let candidates = range.filter_map(|index| {
+            let slot = self.slot(index);
+            let occupant = slot.as_ref().filter(|occupant| !occupant.evicted)?;
+            let fits = |(phases, age): &(&[Phase], Duration)| {
+                phases.contains(&occupant.phase) && occupant.since + *age <= now
+            };
+            let rank = (order.iter().position(fits)?, occupant.since);
+            Some((rank, index, slot))
+        });
+        let (_, index, mut slot) = candidates.min_by_key(|(rank, ..)| *rank)?;
+        slot.as_mut()?.evict();
+        Some(index)
     }
 
     /// Evicts a delayed connection whose client has gone. Each newcomer checks a few of them.
