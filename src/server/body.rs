@@ -15,6 +15,7 @@ use crate::http::request::{Framing, Request};
 use crate::limits;
 use crate::observe::metrics::Aborted;
 use crate::server::connection::Connection;
+use crate::server::slots::Phase;
 
 /// The memory that all request bodies may take together: the bytes that are left of it.
 #[derive(Debug)]
@@ -198,7 +199,7 @@ impl Connection<'_> {
     /// Reads some bytes of a body into the input within its time limit. A client that makes room for
     /// a newcomer instead is told the same as at that limit.
     fn read_more_body(&mut self, pace: &mut Pace) -> Result<(), BodyError> {
-        self.permit.body_awaited(pace.came);
+        self.permit.enter(Phase::Body, pace.came);
         match self.read(limits::LARGE_READ_BYTES, pace.deadline) {
             Ok(0) if self.permit.is_evicted() => Err(RequestError::BodyTimeout.into()),
             Ok(count @ 1..) => {

@@ -30,7 +30,7 @@ use crate::server::body::Received;
 use crate::server::input::Input;
 use crate::server::listener::Addresses;
 use crate::server::shutdown::Stage;
-use crate::server::slots::Permit;
+use crate::server::slots::{Permit, Phase};
 use crate::server::socket::{Reader, Transport, Writer};
 
 /// How a connection ends.
@@ -234,8 +234,8 @@ impl<'a> Connection<'a> {
         };
         if begun(&self.buffers.input) {
             let first = self.requests == 0;
-            self.permit
-                .head_begun(if first { self.opened } else { self.started });
+            let since = if first { self.opened } else { self.started };
+            self.permit.enter(Phase::Head, since);
         }
         loop {
             match self.read(limits::READ_BYTES, deadline) {
@@ -272,7 +272,7 @@ impl<'a> Connection<'a> {
             return false;
         }
         if self.requests > 0 {
-            self.permit.idle(self.responded);
+            self.permit.enter(Phase::Idle, self.responded);
         }
         let start = self.responded;
         let limit = self.app().config.idle_timeout;

@@ -29,18 +29,19 @@ use crate::server::websocket::{self, WriteLock};
 
 /// What the connection in a slot does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub enum Phase {
     /// Nothing has arrived yet.
     New,
-    /// A request head has begun and is not whole.
+    /// A request head has begun and is not whole, since its client could begin: later lines of the
+    /// same head do not make it younger.
     Head,
     /// A request is being read or answered.
     Active,
-    /// A request waits for more of its body.
+    /// A request waits for more of its body, since the last of it came.
     Body,
     /// A response is delayed.
     Delayed,
-    /// The connection waits for a next request.
+    /// The connection waits for a next request, since its last response.
     Idle,
     /// The last response was sent; the connection waits for its client to take it.
     Lingering,
@@ -181,27 +182,23 @@ impl Slots {
             self.take(Kind::Regular, limits::SHED_TIME)
                 .or_else(|| self.take(Kind::Overflow, limits::SHED_TIME))?
         };
+        let now = Instant::now();
         *self.slot(index) = Some(Occupant {
             stream: stream.clone(),
             thread: thread::current(),
             phase: Phase::New,
-            since: Instant::now(),
+            since: now,
             evicted: false,
             read_ahead: Vec::new(),
             websocket: None,
         });
-        // After the drain's grace only what has arrived is read.
-        if self.stage.reached(Stage::NoIdling)
-            && let Some(occupant) = &mut *self.slot(index)
-        {
-            occupant.evict();
-        }
         let permit = Permit {
             slots: self,
             index,
             stream,
             shed: (index >= self.regular).then_some(limits::SHED_TIME),
         };
+        permit.enter(Phase::New, now);
         (!self.stage.reached(Stage::Cut)).then_some(permit)
     }
 
@@ -506,36 +503,12 @@ impl Permit<'_> {
         self.shed = Some(within);
     }
 
-    /// A request head has begun and is not whole; `began` is when its client could begin. Later
-    /// lines of the same head do not make it younger.
-    pub fn head_begun(&self, began: Instant) {
-        self.enter(Phase::Head, began);
-    }
-
-    /// The request waits for more of its body; `since` is when the last of it came.
-    pub fn body_awaited(&self, since: Instant) {
-        self.enter(Phase::Body, since);
-    }
-
     /// A whole request head or more of a body is here; `now` is the time. An evicted connection that
     /// gets one still answers it, so the newcomer has to evict another.
     pub fn active(&self, now: Instant) {
         if self.enter(Phase::Active, now) {
             let table = self.slots.table();
             self.slots.notify(&table);
-        }
-    }
-
-    /// A response has ended, and the connection waits for a next request; `now` is the time. After
-    /// the drain's grace no connection may wait: then it is evicted, and what had already arrived is
-    /// still read.
-    pub fn idle(&self, now: Instant) {
-        let mut slot = self.slots.slot(self.index);
-        if let Some(occupant) = &mut *slot {
-            (occupant.phase, occupant.since) = (Phase::Idle, now);
-            if self.slots.stage.reached(Stage::NoIdling) {
-                occupant.evict();
-            }
         }
     }
 
@@ -593,12 +566,18 @@ impl Permit<'_> {
             .is_some_and(|occupant| occupant.evicted)
     }
 
-    /// Comes into a phase; whether the connection was evicted before.
-    fn enter(&self, phase: Phase, now: Instant) -> bool {
+    /// Comes into a phase; whether the connection was evicted before. After the drain's grace no
+    /// connection may wait for a request: then it is evicted, and what has already arrived is read.
+    pub fn enter(&self, phase: Phase, since: Instant) -> bool {
         let mut slot = self.slots.slot(self.index);
         slot.as_mut().is_some_and(|occupant| {
-            (occupant.phase, occupant.since) = (phase, now);
-            occupant.evicted
+            let evicted = occupant.evicted;
+            (occupant.phase, occupant.since) = (phase, since);
+            let waits = matches!(phase, Phase::New | Phase::Idle);
+            if waits && self.slots.stage.reached(Stage::NoIdling) {
+                occupant.evict();
+            }
+            evicted
         })
     }
 }
@@ -1032,10 +1011,10 @@ mod tests {
         assert!(active.linger(), "there is time to linger");
         active.active(Instant::now());
 
-        young.idle(Instant::now());
+        young.enter(Phase::Idle, Instant::now());
         slots.end_idling();
         assert_eq!(evicted(), [true, true, true, true, false, false]);
-        active.idle(Instant::now());
+        active.enter(Phase::Idle, Instant::now());
         assert!(active.is_evicted(), "no connection may wait any more");
         wait_for_end(&active);
         assert!(!head.linger(), "there is no time to linger");
