@@ -31,10 +31,6 @@ pub trait Transport {
     fn end_writing(&self);
 }
 
-/// The time limit that a socket has for one direction.
-#[derive(Clone, Copy, Debug)]
-struct TimeLimit(Duration);
-
 /// The limit to set for a wait that has to end within `left`.
 pub fn limit_within(left: Duration) -> Duration {
     if left > Duration::from_secs(1) {
@@ -44,89 +40,102 @@ pub fn limit_within(left: Duration) -> Duration {
     }
 }
 
-impl TimeLimit {
-    /// The limit to set so that a wait ends by a deadline, or `None` if the present one will do.
-    fn adjust(&mut self, left: Duration) -> Option<Duration> {
-        let near = limit_within(left);
-        if self.0 <= left && self.0 >= near / 8 * 7 {
-            return None;
-        }
-        self.0 = near;
-        Some(near)
-    }
-}
-
-/// The reading side.
-pub struct Reader<'a> {
+/// One direction of a connection.
+struct Side<'a> {
     transport: &'a dyn Transport,
-    limit: TimeLimit,
-    /// The end of all reading, for a connection that is shed.
+    set_limit: fn(&dyn Transport, Duration) -> io::Result<()>,
+    /// The time limit that the socket has at present.
+    limit: Duration,
+    /// The end of all calls, for a connection that is shed.
     end: Option<Instant>,
 }
 
-impl<'a> Reader<'a> {
-    /// The reading side of a transport that has no time limit yet.
-    pub fn new(transport: &'a dyn Transport, end: Option<Instant>) -> Reader<'a> {
-        Reader {
-            transport,
-            limit: TimeLimit(Duration::ZERO),
-            end,
-        }
-    }
-
-    /// Reads some bytes until a deadline; `TimedOut` once it has passed. `now` is the time, as far
-    /// as it is known.
-    pub fn read(&mut self, room: &mut [u8], now: Instant, deadline: Instant) -> io::Result<usize> {
+impl Side<'_> {
+    /// Makes a call until it has a result or a deadline has passed, and then once more without
+    /// waiting; `TimedOut` if that has no result either. `now` is the time, as far as it is known.
+    fn call(
+        &mut self,
+        now: Instant,
+        deadline: Instant,
+        mut attempt: impl FnMut() -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let deadline = self.end.map_or(deadline, |end| deadline.min(end));
         let mut left = deadline.saturating_duration_since(now);
         while !left.is_zero() {
-            if let Some(limit) = self.limit.adjust(left) {
-                self.transport.set_read_timeout(limit)?;
+            let near = limit_within(left);
+            if self.limit > left || self.limit < near / 8 * 7 {
+                (self.set_limit)(self.transport, near)?;
+                self.limit = near;
             }
-            match self.transport.read(room) {
+            match attempt() {
                 Err(error) if is_early_end(&error) => {
                     left = deadline.saturating_duration_since(Instant::now());
                 }
                 result => return result,
             }
         }
-        at_once(self.transport, || self.transport.read(room))
+        self.transport.set_nonblocking(true)?;
+        let result = attempt();
+        self.transport.set_nonblocking(false)?;
+        result.map_err(timed_out)
+    }
+}
+
+/// The reading side.
+pub struct Reader<'a>(Side<'a>);
+
+impl<'a> Reader<'a> {
+    /// The reading side of a transport that has no time limit yet; `end` is the end of all reading.
+    pub fn new(transport: &'a dyn Transport, end: Option<Instant>) -> Reader<'a> {
+        Reader(Side {
+            transport,
+            set_limit: |transport, limit| transport.set_read_timeout(limit),
+            limit: Duration::ZERO,
+            end,
+        })
     }
 
-    /// Reads some bytes within a duration at the most, or less; `TimedOut` where none came. Unlike
-    /// [`Reader::read`] it gives nothing up, so it costs one system call.
+    /// Reads some bytes until a deadline; `TimedOut` once it has passed. `now` is the time, as far
+    /// as it is known.
+    pub fn read(&mut self, room: &mut [u8], now: Instant, deadline: Instant) -> io::Result<usize> {
+        let transport = self.0.transport;
+        self.0.call(now, deadline, || transport.read(room))
+    }
+
+    /// Waits for some bytes, at most this long and perhaps less; `TimedOut` if none came. It costs
+    /// one system call, because the caller gives nothing up then, but goes on with [`Reader::read`].
     pub fn try_read(&mut self, room: &mut [u8], within: Duration) -> io::Result<usize> {
-        if self.limit.0 != within {
-            self.transport.set_read_timeout(within)?;
-            self.limit.0 = within;
+        let Side {
+            transport, limit, ..
+        } = &mut self.0;
+        if *limit != within {
+            transport.set_read_timeout(within)?;
+            *limit = within;
         }
-        self.transport.read(room).map_err(timed_out)
+        transport.read(room).map_err(timed_out)
     }
 
     /// Tells the peer that nothing more will be written.
     pub fn end_writing(&self) {
-        self.transport.end_writing();
+        self.0.transport.end_writing();
     }
 }
 
 /// The writing side: a client may take so long for each MiB.
 pub struct Writer<'a> {
-    transport: &'a dyn Transport,
+    side: Side<'a>,
     /// How long a client may take for each MiB.
     per_unit: Duration,
-    limit: TimeLimit,
     /// When the present MiB has to be taken, and the bytes that are left of it.
     deadline: Option<Instant>,
     unit_left: u64,
-    /// The end of all writing, for a connection that is shed.
-    end: Option<Instant>,
     /// Counts the bytes that were taken.
     taken: &'a IntCounter,
 }
 
 impl<'a> Writer<'a> {
-    /// The writing side of a transport that has the time limit for writes already; `taken` counts
-    /// the bytes that it takes.
+    /// The writing side of a transport that has the time limit for writes already; `end` is the end
+    /// of all writing, and `taken` counts the bytes that the transport takes.
     pub fn new(
         transport: &'a dyn Transport,
         limit: Duration,
@@ -134,32 +143,20 @@ impl<'a> Writer<'a> {
         taken: &'a IntCounter,
     ) -> Writer<'a> {
         Writer {
-            transport,
+            side: Side {
+                transport,
+                set_limit: |transport, limit| transport.set_write_timeout(limit),
+                limit: limit_within(limit),
+                end,
+            },
             per_unit: limit,
-            limit: TimeLimit(limit_within(limit)),
             deadline: None,
             unit_left: limits::TIMED_BYTES,
-            end,
             taken,
         }
     }
 
-    /// The time by which the present MiB has to be taken.
-    fn deadline(&mut self, now: Instant) -> Instant {
-        let deadline = *self.deadline.get_or_insert(now + self.per_unit);
-        self.end.map_or(deadline, |end| deadline.min(end))
-    }
-
-    /// Counts what the client took; after a whole MiB the next one has its own time.
-    fn count(&mut self, taken: usize) -> usize {
-        self.taken.inc_by(taken as u64);
-        match self.unit_left.saturating_sub(taken as u64) {
-            0 => self.start_over(),
-            left => self.unit_left = left,
-        }
-        taken
-    }
-
+    /// What comes next has its own time.
     fn start_over(&mut self) {
         (self.deadline, self.unit_left) = (None, limits::TIMED_BYTES);
     }
@@ -167,26 +164,18 @@ impl<'a> Writer<'a> {
 
 impl Write for Writer<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let now = Instant::now();
-        let deadline = self.deadline(now);
-        let mut left = deadline.saturating_duration_since(now);
-        while !left.is_zero() {
-            // Most writes are taken at once, so the full limit may stay until one is not.
-            if let Some(limit) = self.limit.adjust(left) {
-                self.transport.set_write_timeout(limit)?;
-            }
-            match self.transport.write(bytes) {
-                Ok(taken) => return Ok(self.count(taken)),
-                Err(error) if is_early_end(&error) => {
-                    left = deadline.saturating_duration_since(Instant::now());
-                }
-                Err(error) => return Err(error),
-            }
+        let (now, transport) = (Instant::now(), self.side.transport);
+        let deadline = *self.deadline.get_or_insert(now + self.per_unit);
+        let taken = self.side.call(now, deadline, || transport.write(bytes))?;
+        self.taken.inc_by(taken as u64);
+        match self.unit_left.saturating_sub(taken as u64) {
+            0 => self.start_over(),
+            left => self.unit_left = left,
         }
-        at_once(self.transport, || self.transport.write(bytes)).map(|taken| self.count(taken))
+        Ok(taken)
     }
 
-    /// Everything was written: what comes next has its own time.
+    /// Everything was written.
     fn flush(&mut self) -> io::Result<()> {
         self.start_over();
         Ok(())
@@ -205,14 +194,6 @@ fn timed_out(error: io::Error) -> io::Error {
     } else {
         error
     }
-}
-
-/// Tries once more without waiting; `TimedOut` if there is nothing to be had.
-fn at_once<T>(transport: &dyn Transport, attempt: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    transport.set_nonblocking(true)?;
-    let result = attempt();
-    transport.set_nonblocking(false)?;
-    result.map_err(timed_out)
 }
 
 #[cfg(test)]
