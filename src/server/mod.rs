@@ -9,7 +9,6 @@
 //! At the drain the queue of the kernel is emptied first, because closing it would reset the
 //! connections in it. Then every blocked `accept` returns and newcomers are refused.
 
-use std::any::Any;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
@@ -98,7 +97,7 @@ pub struct Drained {
 
 /// A server: all that its threads share.
 pub struct Server {
-    /// What is answered.
+    /// What a request gets as its response.
     pub app: App,
     /// The slots: which connections are admitted.
     pub slots: Slots,
@@ -110,11 +109,11 @@ pub struct Server {
     /// Threads that serve or wait, and those of them that wait in `accept`.
     threads: AtomicUsize,
     waiting: AtomicUsize,
-    /// A way to wait until the port is being closed.
+    /// A way to wait until the port begins to close.
     pausing: Mutex<()>,
     closing: Condvar,
     closed: AtomicBool,
-    /// Connections that were accepted since.
+    /// Connections that were accepted since the port began to close.
     queued: AtomicUsize,
     last_warning: Mutex<Option<Instant>>,
 }
@@ -171,7 +170,7 @@ impl Server {
         mut events: Events,
         notifier: &Notifier,
     ) -> Result<Drained, Error> {
-        let (mut completed, mut cut) = (0, 0);
+        let mut completed = 0;
         thread::scope(|scope| {
             let acceptor = Acceptor {
                 server: self,
@@ -186,14 +185,14 @@ impl Server {
             }
             while events.wait(None) != Event::Signal {}
             completed = self.app.totals.read().completed;
-            cut = self.app.metrics.aborted_for(Aborted::Cut);
             acceptor.drain(&mut events);
             Ok(())
         })?;
         // The scope has joined every thread, so nothing changes any more.
         Ok(Drained {
             completed: self.app.totals.read().completed - completed,
-            cut: self.app.metrics.aborted_for(Aborted::Cut) - cut,
+            // Nothing is cut before the drain.
+            cut: self.app.metrics.aborted_for(Aborted::Cut),
         })
     }
 
@@ -327,13 +326,8 @@ impl Acceptor<'_, '_> {
                 Err(error) => error,
             };
             match error.kind() {
-                _ if server.closed.load(SeqCst) => return None,
-                // Only a port that is being closed does not block: its queue is empty now.
-                ErrorKind::WouldBlock => {
-                    self.close();
-                    return None;
-                }
                 ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                // The queue is empty, or the port is closed already.
                 _ if server.is_closing() => {
                     self.close();
                     return None;
@@ -372,11 +366,12 @@ impl Acceptor<'_, '_> {
             Outcome::Served
         });
         let serve = || connection::serve(self.server, permit, permit, addresses, buffers);
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(serve)) {
+        // The panic hook has told the message and the place.
+        if panic::catch_unwind(AssertUnwindSafe(serve)).is_err() {
             *buffers = Buffers::default();
             app.metrics.panics.inc();
-            let (peer, text) = (addresses.0, panic_text(&*payload));
-            let message = format_args!("a panic ended the connection of {peer}: {text}");
+            let (peer, _) = addresses;
+            let message = format_args!("a panic ended the connection of {peer}");
             app.say(Level::Error, message);
         }
     }
@@ -436,11 +431,4 @@ impl Drop for Alive<'_, '_> {
             self.0.notifier.tell_empty();
         }
     }
-}
-
-/// What a panic said.
-fn panic_text(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("(no message)")
 }

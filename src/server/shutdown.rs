@@ -28,16 +28,9 @@ pub enum Stage {
     Cut,
 }
 
-/// The stage that all threads look at. It only rises.
-#[derive(Debug)]
+/// The stage that all threads look at. It only rises from zero, the first stage.
+#[derive(Debug, Default)]
 pub struct StageCell(AtomicU8);
-
-impl Default for StageCell {
-    /// A server that is open.
-    fn default() -> Self {
-        StageCell(AtomicU8::new(Stage::Open as u8))
-    }
-}
 
 impl StageCell {
     /// Raises the stage.
@@ -95,10 +88,9 @@ impl Events {
                 .and_then(|()| self.0.read(&mut byte));
             match read.map_err(|error| error.kind()) {
                 Ok(1) if byte == EMPTY => return Event::Empty,
-                Ok(_) => return Event::Signal,
                 Err(ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 // Where nothing can be read nothing can be waited for: shut down in order.
-                Err(_) => return Event::Signal,
+                _ => return Event::Signal,
             }
         }
     }
