@@ -12,6 +12,7 @@
 //! At least one of them sees the other. The table's lock may be held when a slot is locked, never
 //! the reverse. Only `evict_first` locks more than one slot, and it holds the table's lock.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
@@ -76,10 +77,6 @@ const FOR_A_THREAD: &Order = &[
     (&[Phase::Idle], limits::IDLE_GRACE),
 ];
 
-/// A slot for a connection.
-#[derive(Debug, Default)]
-struct Slot(Mutex<Option<Occupant>>);
-
 /// The connection in a slot.
 #[derive(Debug)]
 struct Occupant {
@@ -91,7 +88,7 @@ struct Occupant {
     /// Whether the connection was told to end by the server.
     evicted: bool,
     /// What a newcomer read from the connection while it was delayed.
-    read_ahead: Vec<u8>,
+    read_ahead: VecDeque<u8>,
     /// The lock of its writes, if it speaks WebSocket.
     websocket: Option<WriteLock>,
 }
@@ -108,7 +105,7 @@ enum Kind {
 /// Every slot, and who may take one.
 #[derive(Debug)]
 pub struct Slots {
-    slots: Box<[Slot]>,
+    slots: Box<[Mutex<Option<Occupant>>]>,
     regular: usize,
     table: Mutex<Table>,
     /// Notified when a slot was freed, or an evicted connection got a request.
@@ -146,13 +143,9 @@ pub struct Permit<'a> {
 impl Slots {
     /// Free slots, as many as the host can hold.
     pub fn new(capacity: &Capacity) -> Slots {
-        let Capacity {
-            connections: regular,
-            overflow,
-            ..
-        } = *capacity;
+        let (regular, overflow) = (capacity.connections, capacity.overflow);
         Slots {
-            slots: (0..regular + overflow).map(|_| Slot::default()).collect(),
+            slots: (0..regular + overflow).map(|_| Mutex::default()).collect(),
             regular,
             table: Mutex::new(Table {
                 free_regular: (0..regular).rev().collect(),
@@ -189,7 +182,7 @@ impl Slots {
             phase: Phase::New,
             since: now,
             evicted: false,
-            read_ahead: Vec::new(),
+            read_ahead: VecDeque::new(),
             websocket: None,
         });
         let permit = Permit {
@@ -394,7 +387,6 @@ impl Slots {
 
     fn slot(&self, index: usize) -> MutexGuard<'_, Option<Occupant>> {
         self.slots[index]
-            .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -435,14 +427,9 @@ impl Occupant {
     /// already arrived on an idle connection is still read and answered.
     fn evict(&mut self) {
         self.evicted = true;
-        let waits_for_input = matches!(
-            self.phase,
-            Phase::New | Phase::Idle | Phase::Head | Phase::Body
-        );
-        let how = if waits_for_input {
-            Shutdown::Read
-        } else {
-            Shutdown::Both
+        let how = match self.phase {
+            Phase::New | Phase::Idle | Phase::Head | Phase::Body => Shutdown::Read,
+            Phase::Active | Phase::Delayed | Phase::Lingering => Shutdown::Both,
         };
         // An error means that the connection has ended already.
         let _ = self.stream.shutdown(how);
@@ -463,7 +450,7 @@ impl Occupant {
         while self.read_ahead.len() <= limits::READ_AHEAD_BYTES {
             match (&*self.stream).read(&mut bytes) {
                 Ok(0) => return true,
-                Ok(count) => self.read_ahead.extend_from_slice(&bytes[..count]),
+                Ok(count) => self.read_ahead.extend(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return error.kind() != ErrorKind::WouldBlock,
             }
@@ -473,21 +460,6 @@ impl Occupant {
 }
 
 impl Permit<'_> {
-    /// Takes what a newcomer read from the connection, as much as there is room for.
-    fn take_read_ahead(&self, room: &mut [u8]) -> usize {
-        let mut slot = self.slots.slot(self.index);
-        let Some(occupant) = slot.as_mut().filter(|o| !o.read_ahead.is_empty()) else {
-            return 0;
-        };
-        let count = room.len().min(occupant.read_ahead.len());
-        room[..count].copy_from_slice(&occupant.read_ahead[..count]);
-        occupant.read_ahead.drain(..count);
-        if occupant.read_ahead.is_empty() {
-            occupant.read_ahead = Vec::new();
-        }
-        count
-    }
-
     /// Whether the connection gets one response and no more.
     pub fn is_shed(&self) -> bool {
         self.shed.is_some()
@@ -584,10 +556,14 @@ impl Permit<'_> {
 
 impl Transport for Permit<'_> {
     fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        match self.take_read_ahead(bytes) {
-            0 => (&*self.stream).read(bytes),
-            count => Ok(count),
+        if let Some(occupant) = &mut *self.slots.slot(self.index)
+            && !occupant.read_ahead.is_empty()
+        {
+            let count = occupant.read_ahead.read(bytes);
+            occupant.read_ahead.shrink_to_fit();
+            return count;
         }
+        (&*self.stream).read(bytes)
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -614,8 +590,7 @@ impl Transport for Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let occupant = self.slots.slot(self.index).take();
-        drop(occupant);
+        *self.slots.slot(self.index) = None;
         let mut table = self.slots.table();
         if self.index < self.slots.regular {
             table.free_regular.push(self.index);
@@ -721,7 +696,7 @@ mod tests {
         slot.as_mut().is_some_and(Occupant::client_has_gone)
     }
 
-    /// Evicts for newcomers, one after the other, until no connection has to leave.
+    /// Evicts for newcomers, one after the other, until no connection can be evicted.
     #[track_caller]
     fn check_order(slots: &Slots, kind: Kind, expected: &[&Permit<'_>]) {
         let evicted: Vec<usize> = std::iter::from_fn(|| evict(slots, kind)).collect();
@@ -787,11 +762,11 @@ mod tests {
             slots.free_a_thread();
         }
         assert_eq!(slots.snapshot().open, 5);
-        assert_eq!(slots.snapshot().idle, 1, "no one else has to leave");
+        assert_eq!(slots.snapshot().idle, 1, "no other one is evicted");
     }
 
     #[test]
-    fn a_newcomer_takes_the_slot_that_an_idle_one_leaves() {
+    fn a_newcomer_takes_the_slot_of_an_idle_one() {
         let slots = slots(1, 0);
         let (_a, idle) = admit(&slots, Phase::Idle, limits::IDLE_GRACE);
         thread::scope(|scope| {
@@ -1042,11 +1017,11 @@ mod tests {
                 let (_client, ours) = connection();
                 slots.admit(ours).unwrap().sleep(duration, ends)
             });
-            let sleeps = |slot: &Slot| {
-                let slot = slot.0.lock().unwrap();
+            let sleeps = |index| {
+                let slot = slots.slot(index);
                 slot.as_ref().is_some_and(|o| o.phase == Phase::Delayed)
             };
-            wait_until("it sleeps", || slots.slots.iter().any(sleeps));
+            wait_until("it sleeps", || (0..slots.slots.len()).any(sleeps));
             end();
             sleeper.join().unwrap()
         })
