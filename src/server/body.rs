@@ -118,8 +118,6 @@ impl Connection<'_> {
             Use::Keep => self.app().config.max_body,
             Use::Drop => limits::STREAM_BYTES,
         };
-        self.buffers.body.clear();
-        self.buffers.trailers.clear();
         let here = self.buffers.input.unread().len() as u64;
         let most = match request.framing {
             Framing::None => return Ok(Received::default()),

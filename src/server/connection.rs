@@ -159,6 +159,8 @@ pub fn serve(
         pauses: false,
     };
     connection.run();
+    // A body that was not read to its end would keep its memory.
+    connection.finish_body(Received::default());
     let requests = connection.requests as f64;
     app.metrics.requests_per_connection.observe(requests);
     let Connection { out, buffers, .. } = connection;
@@ -185,12 +187,8 @@ impl<'a> Connection<'a> {
             }
         };
         self.buffers.request = request;
-        let flushed = self.flush();
-        match end {
-            End::Close => {}
-            _ if !flushed => {}
-            End::Linger => self.linger(),
-            End::Stall => self.stall(),
+        if self.flush() {
+            self.wait_for_close(end);
         }
     }
 
@@ -288,7 +286,7 @@ impl<'a> Connection<'a> {
             }
         }
         *request = Request::default();
-        self.release();
+        self.shrink();
         let arrived = self.read_into_stack(start + limit);
         self.pauses = start.elapsed() >= limits::KEEP_BUFFERS;
         matches!(arrived, Ok(1..))
@@ -396,17 +394,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Gives back the buffers that an idle connection does not need.
-    fn release(&mut self) {
-        *self.buffers = Buffers {
-            input: mem::take(&mut self.buffers.input),
-            ..Buffers::default()
-        };
-        self.buffers.input.shrink();
-        self.out.release();
-    }
-
-    /// Gives back the memory that a request does not need while it waits for a long time.
+    /// Gives back the memory that the connection does not need while it waits for a long time.
     pub(super) fn shrink(&mut self) {
         let buffers = &mut *self.buffers;
         buffers.input.shrink();
@@ -416,32 +404,29 @@ impl<'a> Connection<'a> {
         self.out.release();
     }
 
-    /// Ends the writing side and reads what the client still sends, so that no reset destroys the
-    /// response (RFC 9112 section 9.6).
-    fn linger(&mut self) {
+    /// Reads and drops what the client still sends until it closes, so that no reset destroys the
+    /// response (RFC 9112 section 9.6). A stalled client is told no end, and gets as long as a write
+    /// may take.
+    fn wait_for_close(&mut self, end: End) {
+        let write_timeout = self.app().config.write_timeout;
+        let (limit, quiet) = match end {
+            End::Close => return,
+            End::Linger => (limits::LINGER, limits::LINGER_QUIET),
+            End::Stall => (write_timeout, write_timeout),
+        };
         // The slot is marked before the client sees the end: the client may connect again at once
         // and need this slot.
         let may_wait = self.permit.linger();
-        self.reader.end_writing();
-        if may_wait {
-            self.discard(Instant::now() + limits::LINGER, limits::LINGER_QUIET);
+        if end == End::Linger {
+            self.reader.end_writing();
         }
-    }
-
-    /// Waits until the client leaves, at most as long as a write may take.
-    fn stall(&mut self) {
-        if self.permit.linger() {
-            let limit = self.app().config.write_timeout;
-            self.discard(Instant::now() + limit, limit);
+        if !may_wait {
+            return;
         }
-    }
-
-    /// Reads and drops input until the client closes, has been quiet for a while, or a deadline.
-    fn discard(&mut self, end: Instant, quiet: Duration) {
-        let mut left = limits::LINGER_BYTES;
+        let (deadline, mut left) = (Instant::now() + limit, limits::LINGER_BYTES);
         loop {
             self.buffers.input.clear();
-            match self.read(limits::READ_BYTES, end.min(Instant::now() + quiet)) {
+            match self.read(limits::READ_BYTES, deadline.min(Instant::now() + quiet)) {
                 Ok(count @ 1..) if (count as u64) < left => left -= count as u64,
                 _ => return,
             }

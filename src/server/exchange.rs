@@ -255,8 +255,9 @@ impl<'a> Connection<'a> {
     }
 
     /// Marks the body as used, and keeps its buffer for the next one unless it is large.
-    fn finish_body(&mut self, received: Received) {
+    pub(super) fn finish_body(&mut self, received: Received) {
         self.buffers.input.take(received.in_input);
+        self.buffers.trailers.clear();
         self.buffers.body.clear();
         if self.buffers.body.capacity() > limits::BODY_STEP_BYTES {
             self.buffers.body = Vec::new();
