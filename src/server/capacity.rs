@@ -26,54 +26,36 @@ pub struct Capacity {
 /// A limit of the host.
 struct Limit {
     name: &'static str,
-    /// Its value in its own unit.
+    /// Its value, or the largest number where the host tells none.
     value: u64,
+    /// What the value counts, for the warning.
+    unit: &'static str,
     /// What is not a connection and counts too.
     other: u64,
     /// What a connection takes.
     each: u64,
-    /// What the value means, for the warning.
-    unit: &'static str,
 }
 
 /// The capacity of this host for at most this many connections with heads of this size.
 pub fn of_host(wanted: usize, max_head: usize) -> Capacity {
-    let limit = |name, value: Option<u64>, other, each, unit| {
-        value.map(|value| Limit {
-            name,
-            value,
-            other,
-            each,
-            unit,
-        })
-    };
-    let (files, threads) = (limits::OTHER_FILES, limits::OTHER_THREADS);
-    let (maps, per_thread) = (limits::OTHER_MAPPINGS, limits::MAPPINGS_PER_THREAD);
-    let (memory, per_connection) = (limits::OTHER_MEMORY, memory_per_connection(max_head));
-    let max_maps = process::sysctl("vm/max_map_count");
-    fit(
-        wanted,
-        [
-            limit(
-                "the limit of open files",
-                process::max_open_files(),
-                files,
-                1,
-                "files",
-            ),
-            limit("pids.max", Controller::Pids.left(), threads, 1, "threads"),
-            limit("vm.max_map_count", max_maps, maps, per_thread, "mappings"),
-            limit(
-                "the memory limit",
-                Controller::Memory.left(),
-                memory,
-                per_connection,
-                "bytes",
-            ),
-        ]
-        .into_iter()
-        .flatten(),
-    )
+    let or_any = |value: Option<u64>| value.unwrap_or(u64::MAX);
+    let files = or_any(process::max_open_files());
+    let threads = or_any(Controller::Pids.left());
+    let mappings = or_any(process::sysctl("vm/max_map_count"));
+    let memory = or_any(Controller::Memory.left());
+    let per_connection = memory_per_connection(max_head);
+    #[rustfmt::skip]
+    let limits = [
+        Limit { name: "the limit of open files", value: files, unit: "files",
+                other: limits::OTHER_FILES, each: 1 },
+        Limit { name: "pids.max", value: threads, unit: "threads",
+                other: limits::OTHER_THREADS, each: 1 },
+        Limit { name: "vm.max_map_count", value: mappings, unit: "mappings",
+                other: limits::OTHER_MAPPINGS, each: limits::MAPPINGS_PER_THREAD },
+        Limit { name: "the memory limit", value: memory, unit: "bytes",
+                other: limits::OTHER_MEMORY, each: per_connection },
+    ];
+    fit(wanted, limits.into_iter())
 }
 
 /// What one connection may take of the cgroup's memory: a head that is being answered, and another
@@ -85,24 +67,20 @@ fn memory_per_connection(max_head: usize) -> u64 {
 
 /// Fits the wanted number of connections into limits.
 fn fit(wanted: usize, limits: impl Iterator<Item = Limit>) -> Capacity {
-    let places = |limit: &Limit| limit.value.saturating_sub(limit.other) / limit.each;
-    let lowest = limits.min_by_key(places);
-    let room = lowest.as_ref().map_or(u64::MAX, places);
+    let fitting = |limit: &Limit| limit.value.saturating_sub(limit.other) / limit.each;
+    let lowest = limits.min_by_key(fitting);
+    let room = lowest.as_ref().map_or(u64::MAX, fitting);
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     let overflow = limits::OVERFLOW_SLOTS.min(room / 4).max(1);
     // A spare thread has no connection, but it counts among the threads.
     let spare_threads = limits::SPARE_THREADS.min(room / 4).max(1);
     let most = room.saturating_sub(overflow + spare_threads).max(1);
-    let lowered_by = lowest.filter(|_| wanted > most);
+    let words = |limit: Limit| format!("{} leaves {} {}", limit.name, limit.value, limit.unit);
     Capacity {
         connections: wanted.min(most),
         overflow,
         spare_threads,
-        lowered_by: lowered_by.map(
-            |Limit {
-                 name, value, unit, ..
-             }| { format!("{name} leaves {value} {unit}") },
-        ),
+        lowered_by: lowest.filter(|_| wanted > most).map(words),
     }
 }
 
