@@ -17,6 +17,8 @@
 
 mod labelled;
 
+mod sync;
+
 pub mod limits;
 
 pub mod http;

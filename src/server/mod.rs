@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ use crate::limits;
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::log::Log;
 use crate::observe::metrics::{Aborted, Outcome, Snapshot};
+use crate::sync::lock;
 
 pub mod capacity;
 
@@ -202,19 +203,13 @@ impl Server {
 
     /// Waits this long, or until the port is being closed.
     fn pause(&self, duration: Duration) {
-        let pausing = self.pausing.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self
-            .closing
-            .wait_timeout_while(pausing, duration, |()| !self.is_closing());
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        let (pausing, open) = (lock(&self.pausing), |(): &mut ()| !self.is_closing());
+        drop(self.closing.wait_timeout_while(pausing, duration, open));
     }
 
     /// Writes a warning, unless there was one just before.
     fn warn(&self, message: fmt::Arguments<'_>) {
-        let mut last = self
-            .last_warning
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last_warning);
         let now = Instant::now();
         if last.is_none_or(|last| now.duration_since(last) >= limits::WARNING_INTERVAL) {
             *last = Some(now);
@@ -416,7 +411,7 @@ impl Acceptor<'_, '_> {
         let server = self.server;
         server.slots.stage().raise(Stage::Closing);
         // A thread in `pause` has seen the new stage, or it already waits and gets this notification.
-        drop(server.pausing.lock());
+        drop(lock(&server.pausing));
         server.closing.notify_all();
         self.listener.set_nonblocking().is_ok() && self.start_thread().is_ok()
     }

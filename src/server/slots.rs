@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ use crate::server::capacity::Capacity;
 use crate::server::shutdown::{Stage, StageCell};
 use crate::server::socket::Transport;
 use crate::server::websocket::{self, WriteLock};
+use crate::sync::{lock, wait_timeout};
 
 /// What the connection in a slot does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +172,7 @@ impl Slots {
     pub fn admit(&self, stream: TcpStream) -> Option<Permit<'_>> {
         let stream = Arc::new(stream);
         let index = {
-            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let _turn = lock(&self.turn);
             self.take(Kind::Regular, limits::SHED_TIME)
                 .or_else(|| self.take(Kind::Overflow, limits::SHED_TIME))?
         };
@@ -214,8 +215,7 @@ impl Slots {
                 return None;
             }
             table.waiting = true;
-            let waited = self.changed.wait_timeout(table, left);
-            table = waited.unwrap_or_else(PoisonError::into_inner).0;
+            table = wait_timeout(&self.changed, table, left);
             table.waiting = false;
         }
     }
@@ -386,13 +386,11 @@ impl Slots {
     }
 
     fn slot(&self, index: usize) -> MutexGuard<'_, Option<Occupant>> {
-        self.slots[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slots[index])
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     /// Wakes the newcomer that waits, if one does. Notifying nobody would cost a system call.
