@@ -121,7 +121,6 @@ impl<'a> Connection<'a> {
         }
         let after = self.respond(request, &decision, settings, body, delay);
         self.finish_body(received);
-        drop(reservation);
         self.end_after(request, after, body.is_some())
     }
 

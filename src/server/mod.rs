@@ -98,7 +98,7 @@ pub struct Drained {
 
 /// A server: all that its threads share.
 pub struct Server {
-    /// What a request gets as its response.
+    /// What every request needs.
     pub app: App,
     /// The slots: which connections are admitted.
     pub slots: Slots,
