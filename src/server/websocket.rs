@@ -9,7 +9,7 @@
 use std::io::{ErrorKind, Write};
 use std::mem;
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::http::websocket::frames::{
@@ -19,14 +19,15 @@ use crate::limits;
 use crate::observe::metrics::Direction;
 use crate::server::connection::Connection;
 use crate::server::shutdown::Stage;
+use crate::sync::lock;
 
 /// The lock of a WebSocket's writes; true once a close frame was sent.
 pub type WriteLock = Arc<Mutex<bool>>;
 
 /// Sends a close frame because of the drain, unless the connection's own thread is writing: that
 /// one looks at the stage afterwards.
-pub fn say_going_away(stream: &TcpStream, lock: &WriteLock) {
-    let Ok(mut close_sent) = lock.try_lock() else {
+pub fn say_going_away(stream: &TcpStream, writes: &WriteLock) {
+    let Ok(mut close_sent) = writes.try_lock() else {
         return;
     };
     if *close_sent {
@@ -48,11 +49,11 @@ pub fn say_going_away(stream: &TcpStream, lock: &WriteLock) {
 impl Connection<'_> {
     /// Serves the connection up to its end; how many messages came.
     pub(super) fn websocket(&mut self) -> u64 {
-        let lock = self.permit.begin_websocket();
+        let writes = self.permit.begin_websocket();
         let max = usize::try_from(self.app().config.max_body).unwrap_or(usize::MAX);
         let (mut decoder, mut messages) = (Decoder::new(max), 0);
         let mut reservation = self.server.body_memory.reservation();
-        if !self.send(&lock, None) || !self.flush() {
+        if !self.send(&writes, None) || !self.flush() {
             return messages;
         }
         // The description was the first message.
@@ -61,7 +62,7 @@ impl Connection<'_> {
         let (mut last_received, mut pinged) = (Instant::now(), false);
         loop {
             let mut input = mem::take(&mut self.buffers.input);
-            let goes_on = self.answer(&lock, &mut decoder, input.unread(), &mut messages);
+            let goes_on = self.handle_frames(&writes, &mut decoder, input.unread(), &mut messages);
             input.clear();
             self.buffers.input = input;
             if !goes_on {
@@ -72,20 +73,20 @@ impl Connection<'_> {
             decoder.release();
             self.out.release();
             if reservation.resize(decoder.memory() as u64).is_err() {
-                self.send_close(&lock, Some(TRY_AGAIN_LATER), "no memory for the message");
+                self.send_close(&writes, Some(TRY_AGAIN_LATER), "no memory for the message");
                 return messages;
             }
             match self.read(limits::READ_BYTES, deadline) {
                 Ok(1..) => (last_received, pinged) = (Instant::now(), false),
                 Err(error) if error.kind() == ErrorKind::TimedOut && !pinged => {
                     pinged = true;
-                    if !self.send(&lock, Some((Opcode::Ping, b""))) {
+                    if !self.send(&writes, Some((Opcode::Ping, b""))) {
                         return messages;
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
                     // The client is gone, or its close frame will be discarded with the rest.
-                    self.send_close(&lock, Some(GOING_AWAY), "idle for too long");
+                    self.send_close(&writes, Some(GOING_AWAY), "idle for too long");
                     return messages;
                 }
                 _ => return messages,
@@ -93,10 +94,10 @@ impl Connection<'_> {
         }
     }
 
-    /// Answers the frames that are whole; whether the connection goes on.
-    fn answer(
+    /// Handles the frames that are whole; whether the connection goes on.
+    fn handle_frames(
         &mut self,
-        lock: &WriteLock,
+        writes: &WriteLock,
         decoder: &mut Decoder,
         mut rest: &[u8],
         messages: &mut u64,
@@ -108,23 +109,23 @@ impl Connection<'_> {
                     *messages += 1;
                     self.app().metrics.message(Direction::Received);
                     let opcode = if text { Opcode::Text } else { Opcode::Binary };
-                    if !self.send(lock, Some((opcode, payload))) {
+                    if !self.send(writes, Some((opcode, payload))) {
                         return false;
                     }
                     self.app().metrics.message(Direction::Sent);
                 }
                 Ok(Some(Event::Ping(payload))) => {
-                    if !self.send(lock, Some((Opcode::Pong, payload))) {
+                    if !self.send(writes, Some((Opcode::Pong, payload))) {
                         return false;
                     }
                 }
                 Ok(Some(Event::Pong)) => {}
                 Ok(Some(Event::Close(code))) => {
-                    self.send_close(lock, code, "");
+                    self.send_close(writes, code, "");
                     return false;
                 }
                 Err(violation) => {
-                    self.send_close(lock, Some(violation.code()), violation.label());
+                    self.send_close(writes, Some(violation.code()), violation.label());
                     return false;
                 }
             }
@@ -133,8 +134,8 @@ impl Connection<'_> {
 
     /// Writes a frame and what is pending before it; nothing after a close frame. Whether the client
     /// still takes it.
-    fn send(&mut self, lock: &WriteLock, frame: Option<(Opcode, &[u8])>) -> bool {
-        let close_sent = locked(lock);
+    fn send(&mut self, writes: &WriteLock, frame: Option<(Opcode, &[u8])>) -> bool {
+        let close_sent = lock(writes);
         if !*close_sent && let Some((opcode, payload)) = frame {
             self.out.put(&frame_header(opcode, payload.len()));
             self.out.put(payload);
@@ -144,7 +145,7 @@ impl Connection<'_> {
         // The main thread raises the stage before it tries the lock. Where it found the lock held,
         // the stage is seen here, after the unlock.
         let draining = self.server.slots.stage().reached(Stage::Draining);
-        if draining && !mem::replace(&mut *locked(lock), true) {
+        if draining && !mem::replace(&mut *lock(writes), true) {
             self.out.put(&close_frame(Some(GOING_AWAY), "draining"));
             self.out.flush();
         }
@@ -152,14 +153,10 @@ impl Connection<'_> {
     }
 
     /// Sends a close frame, unless one was sent before.
-    fn send_close(&mut self, lock: &WriteLock, code: Option<u16>, reason: &str) {
-        if !mem::replace(&mut *locked(lock), true) {
+    fn send_close(&mut self, writes: &WriteLock, code: Option<u16>, reason: &str) {
+        if !mem::replace(&mut *lock(writes), true) {
             self.out.put(&close_frame(code, reason));
         }
-        self.send(lock, None);
+        self.send(writes, None);
     }
-}
-
-fn locked(lock: &WriteLock) -> MutexGuard<'_, bool> {
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
