@@ -112,8 +112,6 @@ pub(super) struct Connection<'a> {
     pub(super) opened: Instant,
     /// When the first byte of the present request came.
     pub(super) started: Instant,
-    /// How long the connection was idle before it.
-    pub(super) idle: Duration,
     /// Requests so far.
     pub(super) requests: u64,
     /// When the last response ended.
@@ -152,7 +150,6 @@ pub fn serve(
         random: Rng::new(),
         opened: now,
         started: now,
-        idle: Duration::ZERO,
         requests: 0,
         responded: now,
         reader: Reader::new(transport, end),
@@ -198,7 +195,6 @@ impl<'a> Connection<'a> {
             return Err(End::Close);
         }
         self.started = Instant::now();
-        self.idle = self.started.saturating_duration_since(self.responded);
         if self.requests == 0
             && let Found::Other(error, shown) = self.recognise()
         {

@@ -234,7 +234,7 @@ impl<'a> Connection<'a> {
         ConnectionFacts {
             request_number: self.requests,
             age: self.started.saturating_duration_since(self.opened),
-            idle: self.idle,
+            idle: self.started.saturating_duration_since(self.responded),
         }
     }
 
