@@ -15,6 +15,9 @@ macro_rules! labelled {
             /// Every member, in the order of their numbers.
             pub const ALL: &[$set] = &[$($set::$name),*];
 
+            /// Every label, in the order of the members.
+            pub const LABELS: &[&str] = &[$($label),*];
+
             /// The name of the member.
             pub fn label(self) -> &'static str {
                 match self { $($set::$name => $label),* }

@@ -6,7 +6,7 @@
 //! gauge that the scrape sets.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -19,6 +19,7 @@ use crate::http::request::Method;
 use crate::http::route::Route;
 use crate::http::status::Status;
 use crate::labelled::labelled;
+use crate::observe::diagnostics::unix_now;
 use crate::observe::process::{self, Usage};
 
 /// The content type of [`Metrics::render`].
@@ -94,7 +95,7 @@ labelled! {
 /// What a scrape tells of the present state.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Requests between their first byte and the end of their answer.
+    /// Requests between their first byte and the end of their response.
     pub in_flight: usize,
     /// Connections that wait for a request.
     pub idle: usize,
@@ -102,7 +103,7 @@ pub struct Snapshot {
     pub open: usize,
     /// Connections that can be served at once at present.
     pub max_connections: usize,
-    /// Whether `/readyz` answers 200.
+    /// Whether `/readyz` responds with 200.
     pub ready: bool,
     /// Whether the drain has begun.
     pub draining: bool,
@@ -122,8 +123,12 @@ pub struct Metrics {
     requests_by: Vec<OnceLock<Box<ByStatus>>>,
     duration: HistogramVec,
     duration_by: Vec<OnceLock<Histogram>>,
-    families: Families,
-    /// The random delay of the echo.
+    rejected: Vec<IntCounter>,
+    aborted: Vec<IntCounter>,
+    faults: Vec<IntCounter>,
+    messages: Vec<IntCounter>,
+    connections: Vec<IntCounter>,
+    /// The random delay of the echo, in seconds.
     pub injected_delay: Histogram,
     /// Bytes of requests, heads and bodies.
     pub request_bytes: IntCounter,
@@ -131,7 +136,7 @@ pub struct Metrics {
     pub response_bytes: IntCounter,
     /// How many requests each connection had, observed at its end.
     pub requests_per_connection: Histogram,
-    /// Panics that a connection survived.
+    /// Panics that cost a connection.
     pub panics: IntCounter,
     /// Failed calls of `accept`.
     pub accept_errors: IntCounter,
@@ -154,7 +159,7 @@ const GAUGES: [ScrapedGauge; 10] = [
     ("http_open_connections", "Connections that are open.", |m, _| m.open as i64),
     ("http_idle_connections", "Kept-alive connections that wait for a next request.", |m, _| m.idle as i64),
     ("http_max_connections", "Connections that can be served at once.", |m, _| m.max_connections as i64),
-    ("httpserver_ready", "Whether /readyz answers 200.", |m, _| m.ready.into()),
+    ("httpserver_ready", "Whether /readyz responds with 200.", |m, _| m.ready.into()),
     ("httpserver_draining", "Whether the drain has begun.", |m, _| m.draining.into()),
     ("process_resident_memory_bytes", "Resident memory size in bytes.", |_, usage| usage.resident_bytes),
     ("process_virtual_memory_bytes", "Virtual memory size in bytes.", |_, usage| usage.virtual_bytes),
@@ -184,70 +189,13 @@ fn register_constants(registry: &Registry, build: &[(&str, &str)]) -> Result<()>
         opts.const_label(*name, *value)
     });
     register(registry, IntGauge::with_opts(build_info))?.set(1);
-    let start_time = Gauge::new(
-        "process_start_time_seconds",
-        "Start time since the Unix epoch in seconds.",
-    );
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    register(registry, start_time)?.set(now.as_secs_f64());
+    let start_time = "Start time since the Unix epoch in seconds.";
+    let start_time = Gauge::new("process_start_time_seconds", start_time);
+    register(registry, start_time)?.set(unix_now().as_secs_f64());
     let max_files = process::max_open_files().and_then(|max| i64::try_from(max).ok());
     let max_fds = "Maximum number of open file descriptors.";
     gauge(registry, "process_max_fds", max_fds)?.set(max_files.unwrap_or(-1));
     Ok(())
-}
-
-/// Counters with one label each, whose values are a closed set that indexes them.
-struct Families {
-    rejected: Vec<IntCounter>,
-    aborted: Vec<IntCounter>,
-    faults: Vec<IntCounter>,
-    messages: Vec<IntCounter>,
-    connections: Vec<IntCounter>,
-}
-
-impl Families {
-    fn new(registry: &Registry) -> Result<Families> {
-        let family = |name, help, label, values: &[&str]| -> Result<Vec<IntCounter>> {
-            let family = register(
-                registry,
-                IntCounterVec::new(Opts::new(name, help), &[label]),
-            )?;
-            let member = |value: &&str| family.with_label_values(&[*value]);
-            Ok(values.iter().map(member).collect())
-        };
-        Ok(Families {
-            rejected: family(
-                "http_rejected_requests_total",
-                "Requests refused, by reason.",
-                "reason",
-                &labels(RequestError::ALL, RequestError::label),
-            )?,
-            aborted: family(
-                "http_aborted_requests_total",
-                "Requests that began and got no whole response, by reason.",
-                "reason",
-                &labels(Aborted::ALL, Aborted::label),
-            )?,
-            faults: family(
-                "http_injected_faults_total",
-                "Faults injected on purpose.",
-                "fault",
-                &labels(Fault::ALL, Fault::label),
-            )?,
-            messages: family(
-                "http_websocket_messages_total",
-                "WebSocket messages, by direction.",
-                "direction",
-                &labels(Direction::ALL, Direction::label),
-            )?,
-            connections: family(
-                "http_connections_total",
-                "Accepted connections, by outcome.",
-                "outcome",
-                &labels(Outcome::ALL, Outcome::label),
-            )?,
-        })
-    }
 }
 
 impl Metrics {
@@ -256,53 +204,55 @@ impl Metrics {
         let registry = Registry::new();
         register_constants(&registry, build)?;
         let count = |name, help| register(&registry, IntCounter::new(name, help));
-        let requests = Opts::new(
-            "http_requests_total",
-            "Responses by route, method and status code; refused and shed ones have the route none.",
-        );
-        let requests = IntCounterVec::new(requests, &["route", "method", "code"]);
-        let duration = histogram(
-            "http_request_duration_seconds",
-            "From a request's first byte to the end of its response, the injected delay included.",
-            &BUCKETS,
-        );
-        let delay = "Random delay of the echo, on purpose.";
-        let delay = histogram("http_injected_delay_seconds", delay, &BUCKETS);
-        let per_connection = "Requests that a connection had, observed at its end.";
-        let per_connection = histogram(
-            "http_requests_per_connection",
-            per_connection,
-            &PER_CONNECTION,
-        );
-        let cpu = "User and system CPU time in seconds.";
-        let cpu = Counter::new("process_cpu_seconds_total", cpu);
-        let request_bytes = "Bytes of requests, heads and bodies.";
-        let response_bytes = "Bytes of responses that the kernel took, heads and bodies.";
-        let log_errors = "Failed writes of the access log.";
+        let observe = |name, help, buckets: &[f64]| {
+            let histogram = Histogram::with_opts(histogram(name, help, buckets));
+            register(&registry, histogram)
+        };
+        let family = |name, help, label, values: &[&str]| -> Result<Vec<IntCounter>> {
+            let family = IntCounterVec::new(Opts::new(name, help), &[label]);
+            let family = register(&registry, family)?;
+            let member = |value: &&str| family.with_label_values(&[*value]);
+            Ok(values.iter().map(member).collect())
+        };
+        let gauges = GAUGES
+            .iter()
+            .map(|(name, help, _)| gauge(&registry, name, help));
         let cells = Route::ALL.len() * Method::ALL.len();
+        #[rustfmt::skip]
         let metrics = Metrics {
+            requests: register(&registry, IntCounterVec::new(Opts::new("http_requests_total",
+                "Responses by route, method and status code; refused and shed ones have the route none."),
+                &["route", "method", "code"]))?,
             requests_by: (0..cells).map(|_| OnceLock::new()).collect(),
-            requests: register(&registry, requests)?,
+            duration: register(&registry, HistogramVec::new(histogram("http_request_duration_seconds",
+                "From a request's first byte to the end of its response, the injected delay included.",
+                &BUCKETS), &["route"]))?,
             duration_by: Route::ALL.iter().map(|_| OnceLock::new()).collect(),
-            duration: register(&registry, HistogramVec::new(duration, &["route"]))?,
-            families: Families::new(&registry)?,
-            requests_per_connection: register(&registry, Histogram::with_opts(per_connection))?,
-            injected_delay: register(&registry, Histogram::with_opts(delay))?,
-            request_bytes: count("http_request_bytes_total", request_bytes)?,
-            response_bytes: count("http_response_bytes_total", response_bytes)?,
+            rejected: family("http_rejected_requests_total", "Requests refused, by reason.",
+                "reason", RequestError::LABELS)?,
+            aborted: family("http_aborted_requests_total",
+                "Requests that began and got no whole response, by reason.", "reason", Aborted::LABELS)?,
+            faults: family("http_injected_faults_total", "Faults injected on purpose.",
+                "fault", Fault::LABELS)?,
+            messages: family("http_websocket_messages_total", "WebSocket messages, by direction.",
+                "direction", Direction::LABELS)?,
+            connections: family("http_connections_total", "Accepted connections, by outcome.",
+                "outcome", Outcome::LABELS)?,
+            injected_delay: observe("http_injected_delay_seconds",
+                "Random delay of the echo, on purpose.", &BUCKETS)?,
+            requests_per_connection: observe("http_requests_per_connection",
+                "Requests that a connection had, observed at its end.", &PER_CONNECTION)?,
+            request_bytes: count("http_request_bytes_total", "Bytes of requests, heads and bodies.")?,
+            response_bytes: count("http_response_bytes_total",
+                "Bytes of responses that the kernel took, heads and bodies.")?,
             panics: count("http_panics_total", "Panics that cost a connection.")?,
             accept_errors: count("accept_errors_total", "Failed calls of accept.")?,
-            thread_spawn_errors: count(
-                "thread_spawn_errors_total",
-                "Threads that the system refused.",
-            )?,
+            thread_spawn_errors: count("thread_spawn_errors_total", "Threads that the system refused.")?,
             log_lines: count("access_log_lines_total", "Lines of the access log written.")?,
-            log_errors: count("access_log_write_errors_total", log_errors)?,
-            gauges: GAUGES
-                .iter()
-                .map(|(name, help, _)| gauge(&registry, name, help))
-                .collect::<Result<_>>()?,
-            cpu_seconds: register(&registry, cpu)?,
+            log_errors: count("access_log_write_errors_total", "Failed writes of the access log.")?,
+            gauges: gauges.collect::<Result<_>>()?,
+            cpu_seconds: register(&registry, Counter::new("process_cpu_seconds_total",
+                "User and system CPU time in seconds."))?,
             scrape: Mutex::new(()),
             registry,
         };
@@ -312,38 +262,21 @@ impl Metrics {
 
     /// Makes the series of normal work.
     fn start_normal_series(&self) {
-        for (route, method, statuses) in [
-            (
-                Route::Echo,
-                Method::Get,
-                &[Status::OK, Status::INTERNAL_SERVER_ERROR][..],
-            ),
-            (
-                Route::Echo,
-                Method::Post,
-                &[Status::OK, Status::INTERNAL_SERVER_ERROR],
-            ),
-            (
-                Route::Healthz,
-                Method::Get,
-                &[Status::OK, Status::SERVICE_UNAVAILABLE],
-            ),
-            (
-                Route::Readyz,
-                Method::Get,
-                &[Status::OK, Status::SERVICE_UNAVAILABLE],
-            ),
-            (Route::Metrics, Method::Get, &[Status::OK]),
-            (Route::None, Method::Get, &[Status::SERVICE_UNAVAILABLE]),
-            (
-                Route::None,
-                Method::Other,
-                &[Status::BAD_REQUEST, Status::REQUEST_TIMEOUT],
-            ),
+        for (route, method, status) in [
+            (Route::Echo, Method::Get, Status::OK),
+            (Route::Echo, Method::Get, Status::INTERNAL_SERVER_ERROR),
+            (Route::Echo, Method::Post, Status::OK),
+            (Route::Echo, Method::Post, Status::INTERNAL_SERVER_ERROR),
+            (Route::Healthz, Method::Get, Status::OK),
+            (Route::Healthz, Method::Get, Status::SERVICE_UNAVAILABLE),
+            (Route::Readyz, Method::Get, Status::OK),
+            (Route::Readyz, Method::Get, Status::SERVICE_UNAVAILABLE),
+            (Route::Metrics, Method::Get, Status::OK),
+            (Route::None, Method::Get, Status::SERVICE_UNAVAILABLE),
+            (Route::None, Method::Other, Status::BAD_REQUEST),
+            (Route::None, Method::Other, Status::REQUEST_TIMEOUT),
         ] {
-            for status in statuses {
-                self.requests_by(route, method, *status);
-            }
+            self.requests_by(route, method, status);
             self.duration_by(route);
         }
     }
@@ -358,11 +291,9 @@ impl Metrics {
         let by_status = self.requests_by[route as usize * Method::ALL.len() + method as usize]
             .get_or_init(|| Box::new([const { OnceLock::new() }; Status::INDICES]));
         by_status[status.index()].get_or_init(|| {
-            let registered = !status.reason().is_empty();
-            let code = if registered {
-                status.code().to_string()
-            } else {
-                "other".into()
+            let code = match status.reason() {
+                "" => "other".to_owned(),
+                _ => status.code().to_string(),
             };
             self.requests
                 .with_label_values(&[route.label(), method.label(), &code])
@@ -376,32 +307,32 @@ impl Metrics {
 
     /// Counts a refusal.
     pub fn rejected(&self, error: RequestError) {
-        self.families.rejected[error as usize].inc();
+        self.rejected[error as usize].inc();
     }
 
     /// Counts a request that got no whole response.
     pub fn aborted(&self, reason: Aborted) {
-        self.families.aborted[reason as usize].inc();
+        self.aborted[reason as usize].inc();
     }
 
     /// How many requests got no whole response for a reason.
     pub fn aborted_for(&self, reason: Aborted) -> u64 {
-        self.families.aborted[reason as usize].get()
+        self.aborted[reason as usize].get()
     }
 
     /// Counts an injected fault.
     pub fn injected(&self, fault: Fault) {
-        self.families.faults[fault as usize].inc();
+        self.faults[fault as usize].inc();
     }
 
     /// Counts a WebSocket message.
     pub fn message(&self, direction: Direction) {
-        self.families.messages[direction as usize].inc();
+        self.messages[direction as usize].inc();
     }
 
     /// Counts a connection.
     pub fn connected(&self, outcome: Outcome) {
-        self.families.connections[outcome as usize].inc();
+        self.connections[outcome as usize].inc();
     }
 
     /// Every metric in the text format of Prometheus.
@@ -411,8 +342,8 @@ impl Metrics {
         for (gauge, (_, _, read)) in self.gauges.iter().zip(GAUGES) {
             gauge.set(read(snapshot, &usage));
         }
-        raise(&self.log_lines, snapshot.log_lines);
-        raise(&self.log_errors, snapshot.log_errors);
+        raise_to(&self.log_lines, snapshot.log_lines);
+        raise_to(&self.log_errors, snapshot.log_errors);
         self.cpu_seconds
             .inc_by((usage.cpu_seconds - self.cpu_seconds.get()).max(0.0));
         let mut text = String::with_capacity(32 << 10);
@@ -425,13 +356,8 @@ impl Metrics {
 /// Bounds of the histogram of requests on a connection.
 const PER_CONNECTION: [f64; 10] = [0.0, 1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 1e3, 1e4, 1e5];
 
-/// The labels of a closed set.
-fn labels<T: Copy>(all: &[T], label: fn(T) -> &'static str) -> Vec<&'static str> {
-    all.iter().map(|member| label(*member)).collect()
-}
-
 /// Raises a counter to what was counted elsewhere.
-fn raise(counter: &IntCounter, count: u64) {
+fn raise_to(counter: &IntCounter, count: u64) {
     counter.inc_by(count.saturating_sub(counter.get()));
 }
 
