@@ -25,46 +25,30 @@ const TIME_UNITS: [(&str, u64); 5] = [
     ("us", 1),
 ];
 
-/// Units of sizes in bytes.
-const SIZE_UNITS: [(&str, u64); 15] = [
-    ("", 1),
-    ("B", 1),
-    ("k", 1_000),
-    ("kB", 1_000),
-    ("KB", 1_000),
-    ("Ki", 1 << 10),
-    ("KiB", 1 << 10),
-    ("M", 1_000_000),
-    ("MB", 1_000_000),
-    ("Mi", 1 << 20),
-    ("MiB", 1 << 20),
-    ("G", 1_000_000_000),
-    ("GB", 1_000_000_000),
-    ("Gi", 1 << 30),
-    ("GiB", 1 << 30),
+/// Units of sizes in bytes, with the names of each.
+const SIZE_UNITS: [(&[&str], u64); 7] = [
+    (&["", "B"], 1),
+    (&["k", "kB", "KB"], 1_000),
+    (&["Ki", "KiB"], 1 << 10),
+    (&["M", "MB"], 1_000_000),
+    (&["Mi", "MiB"], 1 << 20),
+    (&["G", "GB"], 1_000_000_000),
+    (&["Gi", "GiB"], 1 << 30),
 ];
 
 /// Reads a duration, exact to the microsecond: `250ms`, `2s`, `1.5s`, `.5s`, `1m30s` or a plain
-/// `0`. Each unit stands at most once, from large to small; a fraction stands with the last one.
+/// `0`. As in Go, a duration is a sum of any terms.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
-    let (mut rest, mut sum, mut larger) = (text, 0u64, u64::MAX);
+    let (mut rest, mut sum) = (text, 0u64);
     while !rest.is_empty() {
-        let number = split_number(rest)?;
-        let letters = number
-            .rest
-            .bytes()
-            .take_while(u8::is_ascii_alphabetic)
-            .count();
-        let (name, tail) = number.rest.split_at(letters);
-        let &(_, unit) = TIME_UNITS.iter().find(|(known, _)| *known == name)?;
-        if unit >= larger || (number.has_fraction() && !tail.is_empty()) {
-            return None;
-        }
-        sum = sum.checked_add(number.times(unit)?)?;
-        (rest, larger) = (tail, unit);
+        let (number, after) = split_number(rest)?;
+        rest = after.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+        let name = &after[..after.len() - rest.len()];
+        let (_, unit) = TIME_UNITS.iter().find(|(known, _)| *known == name)?;
+        sum = sum.checked_add(times(number, *unit)?)?;
     }
     (!text.is_empty()).then(|| Duration::from_micros(sum))
 }
@@ -84,79 +68,41 @@ pub fn show_duration(duration: Duration) -> String {
 
 /// Reads a size in bytes: `512`, `64Ki`, `64KiB`, `1MiB`, `10M`, `1.5Gi`.
 pub fn parse_size(text: &str) -> Option<u64> {
-    let number = split_number(text)?;
-    let &(_, unit) = SIZE_UNITS.iter().find(|(known, _)| *known == number.rest)?;
-    number.times(unit)
+    let (number, name) = split_number(text)?;
+    let (_, unit) = SIZE_UNITS.iter().find(|(names, _)| names.contains(&name))?;
+    times(number, *unit)
 }
 
 /// Writes a size with the largest binary unit that divides it.
 pub fn show_size(bytes: u64) -> String {
-    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let unit = units
-        .iter()
-        .find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
-    unit.map_or_else(
-        || bytes.to_string(),
-        |(name, unit)| format!("{}{name}", bytes / unit),
-    )
+    for (name, unit) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        if bytes > 0 && bytes.is_multiple_of(unit) {
+            return format!("{}{name}", bytes / unit);
+        }
+    }
+    bytes.to_string()
 }
 
-/// Reads a share from 0 to 1, exact to its ninth decimal.
+/// Reads a share from 0 to 1.
 pub fn parse_rate(text: &str) -> Option<f64> {
-    let number = split_number(text).filter(|number| number.rest.is_empty())?;
-    let share = number.times(1_000_000_000)? as f64 / 1e9;
-    (share <= 1.0).then_some(share)
+    text.parse().ok().filter(|rate| (0.0..=1.0).contains(rate))
 }
 
-/// A decimal number and the text after it.
-struct Number<'a> {
-    whole: u64,
-    /// The digits after the point.
-    fraction: &'a str,
-    rest: &'a str,
-}
-
-/// Splits a text after the decimal number that it begins with.
-fn split_number(text: &str) -> Option<Number<'_>> {
-    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
-    let (whole, rest) = text.split_at(digits(text));
-    let (fraction, rest) = match rest.strip_prefix('.') {
-        Some(rest) => rest.split_at(digits(rest)),
-        None => ("", rest),
-    };
-    let lone_point = whole.is_empty() && fraction.is_empty();
-    let ends_in_point = fraction.is_empty() && text[whole.len()..].starts_with('.');
-    if lone_point || ends_in_point || fraction.len() > 9 {
+/// Splits a text after the decimal number that it begins with: the number in billionths, the rest.
+fn split_number(text: &str) -> Option<(u128, &str)> {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let number = &text[..text.len() - rest.len()];
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if number.is_empty() || fraction.is_empty() || fraction.len() > 9 {
         return None;
     }
-    let whole = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
-    Some(Number {
-        whole,
-        fraction,
-        rest,
-    })
+    // With nine decimals, the digits without the point count billionths.
+    Some((format!("{whole}{fraction:0<9}").parse().ok()?, rest))
 }
 
-impl Number<'_> {
-    fn has_fraction(&self) -> bool {
-        !self.fraction.is_empty()
-    }
-
-    /// The number times a unit, rounded down.
-    fn times(&self, unit: u64) -> Option<u64> {
-        let scale = 10u128.pow(self.fraction.len() as u32);
-        let fraction: u128 = if self.has_fraction() {
-            self.fraction.parse().ok()?
-        } else {
-            0
-        };
-        let sum = (u128::from(self.whole) * scale + fraction) * u128::from(unit) / scale;
-        u64::try_from(sum).ok()
-    }
+/// A number in billionths times a unit, rounded down.
+fn times(billionths: u128, unit: u64) -> Option<u64> {
+    u64::try_from(billionths.checked_mul(unit.into())? / 1_000_000_000).ok()
 }
 
 #[cfg(test)]
@@ -181,11 +127,11 @@ mod tests {
             ("s", None),
             (".s", None),
             ("1.s", None),
-            ("1.5m30s", None),
+            ("1..5s", None),
+            ("1.5m30s", Some(120_000_000)),
             ("banana", None),
             ("-1s", None),
-            ("1s1m", None),
-            ("1s1s", None),
+            ("1s1m1s", Some(62_000_000)),
             ("1s ", None),
             ("1\u{e9}", None),
             ("99999999999999999999s", None),
@@ -241,7 +187,8 @@ mod tests {
             ("1", Some(1.0)),
             ("0.000000001", Some(0.000_000_001)),
             ("NaN", None),
-            ("1e-3", None),
+            ("1e-3", Some(0.001)),
+            ("inf", None),
         ] {
             assert_eq!(parse_rate(text), rate);
         }
