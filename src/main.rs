@@ -20,7 +20,7 @@ use httpserver::client::healthcheck;
 use httpserver::client::http::Url;
 use httpserver::client::options::{self, Options};
 use httpserver::client::watch;
-use httpserver::config::arguments::{self, Arguments};
+use httpserver::config::arguments::{ArgumentError, Arguments};
 use httpserver::config::level::Level;
 use httpserver::config::settings::{self, Config, DEFAULT_PORT};
 use httpserver::limits;
@@ -70,15 +70,13 @@ fn command(arguments: &[String]) -> Result<ExitCode, Failure> {
         "healthcheck" => healthcheck(rest),
         "watch" if asks_for_help => print(&options::help()),
         "watch" => return watch(rest),
-        _ => Err(unknown_command(name)),
+        _ => {
+            let known = ["serve", "healthcheck", "watch"];
+            let error = ArgumentError::unknown("command", name, "", &known);
+            Err(failure(64)(error))
+        }
     };
     result.map(|()| ExitCode::SUCCESS)
-}
-
-fn unknown_command(name: &str) -> Failure {
-    let similar = arguments::most_similar(name, &["serve", "healthcheck", "watch"]);
-    let hint = similar.map_or_else(String::new, |similar| format!("did you mean {similar}? "));
-    Failure(64, format!("unknown command {name:?}: {hint}see --help"))
 }
 
 fn print_version() -> Result<(), Failure> {
@@ -101,8 +99,8 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn healthcheck(arguments: &[String]) -> Result<(), Failure> {
-    let arguments = Arguments::split(arguments, &["listen"], 1).map_err(failure(64))?;
-    let url = if let [url] = arguments.words[..] {
+    let arguments = Arguments::split(arguments, &["listen"], true).map_err(failure(64))?;
+    let url = if let Some(url) = arguments.word {
         Url::parse(url).map_err(failure(1))?
     } else {
         let listen = |name: &str| variable(name).filter(|_| name == "LISTEN");

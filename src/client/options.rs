@@ -129,8 +129,8 @@ impl Options {
     /// Reads the arguments behind `watch`.
     pub fn parse(arguments: &[String]) -> Result<Options, Error> {
         let names = FLAGS.each_ref().map(|flag| flag.name);
-        let arguments = Arguments::split(arguments, &names, 1).map_err(Error::Arguments)?;
-        let url = arguments.words.first().ok_or(Error::NoUrl)?;
+        let arguments = Arguments::split(arguments, &names, true).map_err(Error::Arguments)?;
+        let url = arguments.word.ok_or(Error::NoUrl)?;
         let mut options = Options {
             rate: 20,
             connections: 4,

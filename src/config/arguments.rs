@@ -1,25 +1,25 @@
-//! The arguments of every command: which are flags, which are words, and which flag a wrong one was
-//! meant to be.
+//! The arguments of every command: its flags, its word, and what a wrong name was meant to be.
 //!
 //! A flag is `--name value` or `--name=value`; where it stands twice, the last one counts. A command
-//! says which flags and how many words it takes; any other argument is an error, so that a slip
-//! never becomes a silent default.
+//! says which flags it takes and whether it takes a word; any other argument is an error. Otherwise
+//! the program would take a default in place of what the user meant, and say nothing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The arguments of a command, taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Arguments<'a> {
-    flags: Vec<(&'static str, &'a str)>,
-    /// The arguments that are not flags.
-    pub words: Vec<&'a str>,
+    flags: BTreeMap<&'static str, &'a str>,
+    /// The argument that is not a flag.
+    pub word: Option<&'a str>,
 }
 
 /// Why a command does not take its arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ArgumentError {
-    /// A flag that does not exist, and the one with the most similar name.
-    UnknownFlag(String, Option<&'static str>),
+    /// A flag or a command that does not exist: which of both, its name, and one that is similar.
+    Unknown(&'static str, String, Option<String>),
     /// A flag without its value.
     NoValue(&'static str),
     /// One word more than the command takes.
@@ -29,14 +29,12 @@ pub enum ArgumentError {
 impl fmt::Display for ArgumentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ArgumentError::UnknownFlag(flag, Some(similar)) => {
-                write!(
-                    f,
-                    "unknown flag {flag:?}: did you mean --{similar}? See --help"
-                )
-            }
-            ArgumentError::UnknownFlag(flag, None) => {
-                write!(f, "unknown flag {flag:?}: see --help")
+            ArgumentError::Unknown(what, name, similar) => {
+                write!(f, "unknown {what} {name:?}: ")?;
+                if let Some(similar) = similar {
+                    write!(f, "did you mean {similar}? ")?;
+                }
+                f.write_str("see --help")
             }
             ArgumentError::NoValue(flag) => write!(f, "--{flag} needs a value: see --help"),
             ArgumentError::TooMany(word) => {
@@ -48,17 +46,33 @@ impl fmt::Display for ArgumentError {
 
 impl std::error::Error for ArgumentError {}
 
+impl ArgumentError {
+    /// The error for a name that is not among the known ones; these have `dashes` before them.
+    pub fn unknown(what: &'static str, name: &str, dashes: &str, known: &[&str]) -> ArgumentError {
+        let bare = name.trim_start_matches('-').replace('_', "-");
+        let bare = bare.to_lowercase();
+        let distance = |known: &&&str| edit_distance(&bare, known);
+        let nearest = known.iter().min_by_key(distance);
+        let is_near = |known: &&&str| distance(known) <= 1 + known.len() / 4;
+        let similar = nearest.filter(is_near);
+        let similar = similar.map(|known| format!("{dashes}{known}"));
+        ArgumentError::Unknown(what, name.to_owned(), similar)
+    }
+}
+
 impl<'a> Arguments<'a> {
-    /// Takes the arguments of a command apart that knows these flags, and takes this many words.
+    /// Takes the arguments of a command apart that knows these flags.
     pub fn split(
         arguments: &'a [String],
         known: &[&'static str],
-        words: usize,
+        takes_word: bool,
     ) -> Result<Arguments<'a>, ArgumentError> {
-        let (mut flags, mut found, mut rest) = (Vec::new(), Vec::new(), arguments.iter());
+        let (mut flags, mut word, mut rest) = (BTreeMap::new(), None, arguments.iter());
         while let Some(argument) = rest.next() {
             if !argument.starts_with('-') {
-                found.push(argument.as_str());
+                if !takes_word || word.replace(argument.as_str()).is_some() {
+                    return Err(ArgumentError::TooMany(argument.clone()));
+                }
                 continue;
             }
             let (dashed, value) = match argument.split_once('=') {
@@ -66,39 +80,18 @@ impl<'a> Arguments<'a> {
                 None => (argument.as_str(), None),
             };
             let is_meant = |flag: &&&str| dashed.strip_prefix("--") == Some(**flag);
-            let flag = *known.iter().find(is_meant).ok_or_else(|| {
-                let name = dashed.trim_start_matches('-').replace('_', "-");
-                ArgumentError::UnknownFlag(dashed.to_owned(), most_similar(&name, known))
-            })?;
+            let unknown = || ArgumentError::unknown("flag", dashed, "--", known);
+            let flag = *known.iter().find(is_meant).ok_or_else(unknown)?;
             let value = value.or_else(|| rest.next().map(String::as_str));
-            flags.push((flag, value.ok_or(ArgumentError::NoValue(flag))?));
+            flags.insert(flag, value.ok_or(ArgumentError::NoValue(flag))?);
         }
-        match found.get(words) {
-            Some(word) => Err(ArgumentError::TooMany((*word).to_owned())),
-            None => Ok(Arguments {
-                flags,
-                words: found,
-            }),
-        }
+        Ok(Arguments { flags, word })
     }
 
     /// The value of a flag, if it was given.
     pub fn value(&self, flag: &str) -> Option<&'a str> {
-        let mut given = self.flags.iter().rev();
-        given
-            .find(|(name, _)| *name == flag)
-            .map(|(_, value)| *value)
+        self.flags.get(flag).copied()
     }
-}
-
-/// The candidate with the fewest edits from a name, if they are few.
-pub fn most_similar(name: &str, candidates: &[&'static str]) -> Option<&'static str> {
-    let name = name.to_lowercase();
-    let distances = candidates
-        .iter()
-        .map(|candidate| (edit_distance(&name, candidate), *candidate));
-    let (distance, candidate) = distances.min()?;
-    (distance <= 1 + candidate.len() / 4).then_some(candidate)
 }
 
 /// How many insertions, removals and replacements of bytes make one text of the other
@@ -122,24 +115,24 @@ mod tests {
 
     const KNOWN: &[&str] = &["rate", "delay-max"];
 
-    fn split(line: &str) -> Result<(Option<String>, Vec<String>), String> {
+    fn split(line: &str) -> Result<(Option<String>, Option<String>), String> {
         let line: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let arguments = Arguments::split(&line, KNOWN, 1).map_err(|error| error.to_string())?;
-        let words = arguments.words.iter().map(|word| (*word).to_owned());
-        Ok((arguments.value("rate").map(str::to_owned), words.collect()))
+        let arguments = Arguments::split(&line, KNOWN, true).map_err(|error| error.to_string())?;
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Ok((owned(arguments.value("rate")), owned(arguments.word)))
     }
 
     #[test]
-    fn flags_in_both_forms_and_words_in_any_place() {
-        for (line, rate, words) in [
-            ("", None, vec![]),
-            ("--rate 5", Some("5"), vec![]),
-            ("--rate=5 word", Some("5"), vec!["word"]),
-            ("word --rate 5 --rate=6", Some("6"), vec!["word"]),
-            ("--rate --delay-max", Some("--delay-max"), vec![]),
+    fn flags_in_both_forms_and_a_word_in_any_place() {
+        for (line, rate, word) in [
+            ("", None, None),
+            ("--rate 5", Some("5"), None),
+            ("--rate=5 word", Some("5"), Some("word")),
+            ("word --rate 5 --rate=6", Some("6"), Some("word")),
+            ("--rate --delay-max", Some("--delay-max"), None),
         ] {
-            let words = words.into_iter().map(str::to_owned).collect();
-            assert_eq!(split(line), Ok((rate.map(str::to_owned), words)), "{line}");
+            let expected = (rate.map(str::to_owned), word.map(str::to_owned));
+            assert_eq!(split(line), Ok(expected), "{line}");
         }
     }
 
@@ -150,11 +143,11 @@ mod tests {
             ("a b", "\"b\" is one argument too many: see --help"),
             (
                 "-rate=5",
-                "unknown flag \"-rate\": did you mean --rate? See --help",
+                "unknown flag \"-rate\": did you mean --rate? see --help",
             ),
             (
                 "--Delay_Max 5",
-                "unknown flag \"--Delay_Max\": did you mean --delay-max? See --help",
+                "unknown flag \"--Delay_Max\": did you mean --delay-max? see --help",
             ),
             ("-x", "unknown flag \"-x\": see --help"),
         ] {

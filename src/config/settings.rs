@@ -355,7 +355,7 @@ pub fn runtime_json(runtime: &RuntimeSettings) -> String {
 pub fn flags(arguments: &[String]) -> Result<Arguments<'_>, ArgumentError> {
     let flags = SETTINGS.iter().filter(|setting| setting.is_flag());
     let names: Vec<&str> = flags.map(|setting| setting.name).collect();
-    Arguments::split(arguments, &names, 0)
+    Arguments::split(arguments, &names, false)
 }
 
 /// The text of `--help`.
