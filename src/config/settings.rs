@@ -485,9 +485,9 @@ fn version(text: &str) -> Result<String, Expected> {
 }
 
 fn networks(text: &str) -> Result<Vec<Network>, Expected> {
-    Network::parse_list(text).map_err(|(part, error)| {
-        format!("networks such as 10.0.0.0/8 or fd00::/8, but {part:?} {error}").into()
-    })
+    let expected =
+        "networks such as 10.0.0.0/8 or fd00::/8, each with no bits set after its prefix";
+    Network::parse_list(text).map_err(|part| format!("{expected}, but {part:?} is none").into())
 }
 
 fn connections(text: &str) -> Result<usize, Expected> {
