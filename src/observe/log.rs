@@ -1,13 +1,16 @@
 //! A log: lines go into one bounded buffer, and one writer takes all that is there with one call.
 //!
 //! Connection threads append; the writer lets lines gather for a millisecond and writes them
-//! together. A full buffer makes appenders wait, so nothing is lost, except those who may not wait.
+//! together. A full buffer makes appenders wait, so nothing is lost; only those that may not wait
+//! lose their lines.
 //! A write to a pipe that nobody reads cannot be interrupted, so the writer runs outside the
 //! server's scope, over a log that lives as long as the process.
 
 use std::io::{self, ErrorKind, Write};
+use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
 use crate::limits;
 
@@ -17,10 +20,8 @@ pub struct Log {
     /// How long the writer lets lines gather.
     gather: Duration,
     state: Mutex<State>,
-    /// Notified when lines came or the end began.
+    /// Notified when lines came, and when the end began: then the writer lets none gather.
     more: Condvar,
-    /// Notified when a gathering pause may end early.
-    hurry: Condvar,
     /// Notified when lines were taken or written.
     room: Condvar,
 }
@@ -28,8 +29,8 @@ pub struct Log {
 #[derive(Debug, Default)]
 struct State {
     lines: Vec<u8>,
-    waiting: u64,
-    being_written: u64,
+    /// Lines in the buffer, and lines that are being written.
+    unwritten: u64,
     /// Threads that wait for room or for the end of a write. Notifying nobody would cost a system
     /// call for nothing.
     waiters: usize,
@@ -60,7 +61,8 @@ impl Log {
         }
     }
 
-    /// Adds `count` whole lines. A full buffer makes those wait who may, until the end begins.
+    /// Adds `count` whole lines. Where the buffer is full, a caller that may wait does so until
+    /// the end begins; the lines of any other one are lost.
     pub fn append(&self, lines: &[u8], count: u64, may_wait: impl Fn() -> bool) {
         let mut state = self.lock();
         while state.lines.len() + lines.len() > limits::LOG_BUFFER_BYTES {
@@ -69,15 +71,13 @@ impl Log {
                 return;
             }
             state.waiters += 1;
-            state = self
-                .room
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            let waited = self.room.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
             state.waiters -= 1;
         }
         state.lines.extend_from_slice(lines);
-        state.waiting += count;
-        if std::mem::take(&mut state.writer_sleeps) {
+        state.unwritten += count;
+        if mem::take(&mut state.writer_sleeps) {
             drop(state);
             self.more.notify_one();
         }
@@ -88,26 +88,24 @@ impl Log {
     pub fn write_to(&self, sink: &mut dyn Write, on_first_error: impl Fn(&io::Error)) {
         let mut taken = Vec::new();
         loop {
-            self.take(&mut taken);
-            let result = self.write_all(sink, &taken);
+            let lines = self.take(&mut taken);
+            let result = write_all(sink, &taken);
             taken.clear();
             if taken.capacity() > limits::LOG_BUFFER_BYTES / 8 {
                 taken = Vec::new();
             }
-            if self.count(&result)
-                && let Err(error) = &result
-            {
-                on_first_error(error);
+            if let Some(error) = self.settle(lines, result) {
+                on_first_error(&error);
             }
         }
     }
 
-    /// Counts the lines of one write by its result; whether it was the first that failed.
-    fn count(&self, result: &io::Result<()>) -> bool {
+    /// Adds the lines of one write to the totals; hands back its error if no write failed before.
+    fn settle(&self, lines: u64, result: io::Result<()>) -> Option<io::Error> {
         let mut state = self.lock();
-        let lines = std::mem::take(&mut state.being_written);
+        state.unwritten -= lines;
         let totals = &mut state.totals;
-        match result {
+        match &result {
             Ok(()) => totals.written += lines,
             Err(error) => {
                 totals.lost += lines;
@@ -115,46 +113,26 @@ impl Log {
                 totals.last_error = Some(error.kind());
             }
         }
-        let first = result.is_err() && totals.errors == 1;
         self.notify_waiters(&state);
-        first
+        result.err().filter(|_| state.totals.errors == 1)
     }
 
-    /// Writes all bytes. Where the sink does not block and is full, it tries again from the same
-    /// byte after a pause.
-    fn write_all(&self, sink: &mut dyn Write, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match sink.write(bytes) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let pause = self.more.wait_timeout(self.lock(), limits::LOG_RETRY);
-                    drop(pause.unwrap_or_else(PoisonError::into_inner));
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits for lines, lets more gather, and takes them all.
-    fn take(&self, taken: &mut Vec<u8>) {
+    /// Waits for lines, lets more gather, and takes them all; their number.
+    fn take(&self, taken: &mut Vec<u8>) -> u64 {
         let mut state = self.lock();
         while state.lines.is_empty() {
             state.writer_sleeps = true;
-            state = self
-                .more
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            let waited = self.more.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
         }
         if !state.ending && !self.gather.is_zero() {
-            let pause = self.hurry.wait_timeout(state, self.gather);
+            let pause = self.more.wait_timeout(state, self.gather);
             state = pause.unwrap_or_else(PoisonError::into_inner).0;
         }
-        std::mem::swap(&mut state.lines, taken);
-        state.being_written = std::mem::take(&mut state.waiting);
+        mem::swap(&mut state.lines, taken);
         self.notify_waiters(&state);
+        // The lines of every earlier write are settled.
+        state.unwritten
     }
 
     fn notify_waiters(&self, state: &State) {
@@ -163,32 +141,26 @@ impl Log {
         }
     }
 
-    /// Ends all waiting for room: lines that find none from now on are lost.
+    /// Ends all waiting for room: from now on, lines are lost where there is none.
     pub fn end_waiting(&self) {
         self.lock().ending = true;
         self.room.notify_all();
-        self.hurry.notify_all();
+        self.more.notify_all();
     }
 
     /// Waits until every line is written, at most this long. Lines that are still unwritten then
     /// count as lost.
     pub fn finish(&self, at_most: Duration) -> Totals {
         self.end_waiting();
-        let deadline = Instant::now() + at_most;
         let mut state = self.lock();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let unwritten = state.waiting + state.being_written;
-            if unwritten == 0 || left.is_zero() {
-                return Totals {
-                    lost: state.totals.lost + unwritten,
-                    ..state.totals
-                };
-            }
-            state.waiters += 1;
-            let waited = self.room.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            state.waiters -= 1;
+        state.waiters += 1;
+        let unwritten = |state: &mut State| state.unwritten > 0;
+        let waited = self.room.wait_timeout_while(state, at_most, unwritten);
+        (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiters -= 1;
+        Totals {
+            lost: state.totals.lost + state.unwritten,
+            ..state.totals
         }
     }
 
@@ -200,6 +172,23 @@ impl Log {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes all bytes. Where the sink does not block and is full, it tries again from the same byte
+/// after a pause.
+fn write_all(sink: &mut dyn Write, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match sink.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                thread::park_timeout(limits::LOG_RETRY);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
