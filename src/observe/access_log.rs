@@ -74,15 +74,8 @@ impl Entry<'_> {
     }
 
     fn write_text(&self, dates: &Dates, out: &mut Vec<u8>) {
-        put(
-            out,
-            [
-                self.client.as_bytes(),
-                b" - - [",
-                dates.common_log(),
-                b"] \"",
-            ],
-        );
+        let client = self.client.as_bytes();
+        put(out, [client, b" - - [", dates.common_log(), b"] \""]);
         self.write_request_line(out);
         let status = decimal::three_digits(self.status.code().into());
         let bytes = decimal::decimal(self.bytes);
@@ -90,24 +83,12 @@ impl Entry<'_> {
         escape::log_value(dash(self.value(FieldName::Referer)), out);
         put(out, [b"\" \""]);
         escape::log_value(dash(self.value(FieldName::UserAgent)), out);
-        put(
-            out,
-            [
-                b"\" level=",
-                self.level.label().as_bytes(),
-                b" peer=",
-                self.peer.as_bytes(),
-                b" route=",
-                self.route.label().as_bytes(),
-                b" delay=",
-                &decimal::seconds(self.delay),
-                b" request_id=",
-                self.request_id,
-                b" trace_id=",
-                dash(self.trace_id()),
-                b" host=\"",
-            ],
-        );
+        put(out, [b"\" level=", self.level.label().as_bytes()]);
+        put(out, [b" peer=", self.peer.as_bytes()]);
+        put(out, [b" route=", self.route.label().as_bytes()]);
+        put(out, [b" delay=", &decimal::seconds(self.delay)]);
+        put(out, [b" request_id=", self.request_id]);
+        put(out, [b" trace_id=", dash(self.trace_id()), b" host=\""]);
         escape::log_value(self.value(FieldName::Host), out);
         put(out, [b"\" forwarded_for=\""]);
         self.forwarded_for(|bytes| escape::log_value(bytes, out));
@@ -135,6 +116,7 @@ impl Entry<'_> {
             Some(request) => (request.target().as_bytes(), request.version.label()),
             None => (truncated(self.raw, limits::LOGGED_VALUE_BYTES), ""),
         };
+        let target = whole_characters(target, limits::LOGGED_TARGET_BYTES);
         put(out, [b"{\"time\":\""]);
         dates.put_rfc3339(out);
         for (name, value) in [
@@ -142,10 +124,7 @@ impl Entry<'_> {
             ("\",\"client\":\"", self.client.as_bytes()),
             ("\",\"peer\":\"", self.peer.as_bytes()),
             ("\",\"method\":\"", self.method()),
-            (
-                "\",\"target\":\"",
-                whole_characters(target, limits::LOGGED_TARGET_BYTES),
-            ),
+            ("\",\"target\":\"", target),
             ("\",\"route\":\"", self.route.label().as_bytes()),
             ("\",\"protocol\":\"", protocol.as_bytes()),
             ("\",\"user_agent\":\"", self.value(FieldName::UserAgent)),
@@ -162,10 +141,8 @@ impl Entry<'_> {
         self.put_faults(b"", out);
         put(out, [b"\",\"forwarded_for\":\""]);
         self.forwarded_for(|bytes| escape::json(bytes, &mut |bytes| out.extend_from_slice(bytes)));
-        let (status, bytes) = (
-            decimal::decimal(self.status.code().into()),
-            decimal::decimal(self.bytes),
-        );
+        let status = decimal::decimal(self.status.code().into());
+        let bytes = decimal::decimal(self.bytes);
         put(out, [b"\",\"status\":", &status, b",\"bytes\":", &bytes]);
         if let Some(messages) = self.messages {
             put(out, [b",\"messages\":", &decimal::decimal(messages)]);
@@ -188,10 +165,8 @@ impl Entry<'_> {
     /// The values of `X-Forwarded-For` as one list, as they came and cut to what a line may hold.
     fn forwarded_for(&self, mut put: impl FnMut(&[u8])) {
         let mut room = limits::LOGGED_VALUE_BYTES;
-        let values = self
-            .request
-            .into_iter()
-            .flat_map(|request| request.values(FieldName::XForwardedFor));
+        let Some(request) = self.request else { return };
+        let values = request.values(FieldName::XForwardedFor);
         for (place, value) in values.enumerate() {
             if place > 0 {
                 put(truncated(b", ", room));
@@ -203,7 +178,7 @@ impl Entry<'_> {
         }
     }
 
-    /// Adds the names of the injected faults as one list, or `none`.
+    /// Adds the names of the injected faults as one list, or `none` where there are none.
     fn put_faults(&self, none: &[u8], out: &mut Vec<u8>) {
         let mut names = self.faults.iter().flatten().map(|fault| fault.label());
         put(out, [names.next().map_or(none, str::as_bytes)]);
