@@ -8,7 +8,7 @@ use std::env;
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic;
 use std::process::ExitCode;
@@ -22,13 +22,13 @@ use httpserver::client::options::{self, Options};
 use httpserver::client::watch;
 use httpserver::config::arguments::{ArgumentError, Arguments};
 use httpserver::config::level::Level;
-use httpserver::config::settings::{self, Config, DEFAULT_PORT};
+use httpserver::config::settings::{self, Config};
 use httpserver::limits;
 use httpserver::observe::diagnostics::Diagnostics;
 use httpserver::observe::log::{Log, Totals};
 use httpserver::observe::process;
 use httpserver::server::listener::Listener;
-use httpserver::server::{Drained, Server, shutdown};
+use httpserver::server::{self, Drained, Server, shutdown};
 
 /// Why the program ends, and its exit status; 64 and 78 are those of sysexits.h.
 struct Failure(u8, String);
@@ -105,8 +105,8 @@ fn healthcheck(arguments: &[String]) -> Result<(), Failure> {
     } else {
         let listen = |name: &str| variable(name).filter(|_| name == "LISTEN");
         let config = Config::read(&arguments, listen).map_err(failure(78))?;
-        let default = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
-        healthcheck::url_of_listener(*config.listen.first().unwrap_or(&default))
+        let first = config.listen.first().ok_or(server::Error::NoAddress);
+        healthcheck::url_of_listener(*first.map_err(failure(1))?)
     };
     healthcheck::run(&url).map_err(failure(1))
 }

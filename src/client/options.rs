@@ -4,13 +4,12 @@
 //! A bad value is refused before the first request, with the flag, the value and what is taken.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use super::http::{Url, UrlError};
 use crate::config::arguments::{ArgumentError, Arguments};
 use crate::config::settings::log_json;
-use crate::config::units::{parse_duration, show_duration};
+use crate::config::units::{parse_count, parse_duration, show_duration};
 
 /// The highest rate, in requests a second. Half of them open a connection each, and a client has
 /// 28,000 ports for the connections of the last minute; `watch` judges a server, it does not load
@@ -55,10 +54,10 @@ struct Flag {
 const FLAGS: [Flag; 5] = [
     Flag { name: "rate", placeholder: "N", expected: "a whole number from 1 to 1000",
         help: "requests a second in all, half of them on new connections (default: 20)",
-        read: |options, text| set(&mut options.rate, number(text, MAX_RATE)) },
+        read: |options, text| set(&mut options.rate, parse_count(text, MAX_RATE)) },
     Flag { name: "connections", placeholder: "N", expected: "a whole number from 1 to 1000",
         help: "kept connections for the other half (default: 4)",
-        read: |options, text| set(&mut options.connections, number(text, MAX_CONNECTIONS)) },
+        read: |options, text| set(&mut options.connections, parse_count(text, MAX_CONNECTIONS)) },
     Flag { name: "for", placeholder: "TIME", expected: "a duration above zero such as 30s or 5m",
         help: "how long to run (default: until Ctrl-C or SIGTERM)",
         read: |options, text| set(&mut options.length, time(text, Duration::MAX).map(Some)) },
@@ -74,11 +73,6 @@ const FLAGS: [Flag; 5] = [
 fn set<T>(place: &mut T, value: Option<T>) -> Option<()> {
     *place = value?;
     Some(())
-}
-
-fn number<T: FromStr + From<u8> + PartialOrd>(text: &str, max: T) -> Option<T> {
-    let number = text.parse().ok();
-    number.filter(|number| (T::from(1)..=max).contains(number))
 }
 
 fn time(text: &str, max: Duration) -> Option<Duration> {

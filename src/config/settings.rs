@@ -15,13 +15,10 @@ use crate::config::units;
 use crate::http::field::is_value_byte;
 use crate::http::forwarded::Network;
 
-/// The port of the default address.
-pub const DEFAULT_PORT: u16 = 8080;
-
 /// Every setting with its value.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Where to listen; the first address that can be opened is taken. Empty for the default.
+    /// Where to listen; the first address that can be opened is taken.
     pub listen: Vec<SocketAddr>,
     /// What the `Version` field says.
     pub version: String,
@@ -51,7 +48,7 @@ pub struct Config {
     pub shutdown_delay: Duration,
     /// After that: how long requests in flight may take.
     pub drain_timeout: Duration,
-    /// A prefix below which every route answers too; empty without one.
+    /// A prefix below which every route exists too; empty without one.
     pub path_prefix: String,
     /// Whether `/burn` exists.
     pub allow_burn: bool,
@@ -60,7 +57,7 @@ pub struct Config {
 }
 
 /// What `/admin` can change while the server runs.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RuntimeSettings {
     /// The shortest random delay of the echo.
     pub delay_min: Duration,
@@ -70,24 +67,10 @@ pub struct RuntimeSettings {
     pub error_rate: f64,
     /// Which lines the logs show.
     pub log_level: Level,
-    /// Whether `/readyz` answers 200.
+    /// Whether `/readyz` responds with 200.
     pub ready: bool,
-    /// Whether `/healthz` answers 200.
+    /// Whether `/healthz` responds with 200.
     pub live: bool,
-}
-
-impl Default for RuntimeSettings {
-    /// No delay, no errors, ready and live.
-    fn default() -> Self {
-        RuntimeSettings {
-            delay_min: Duration::ZERO,
-            delay_max: Duration::ZERO,
-            error_rate: 0.0,
-            log_level: Level::Info,
-            ready: true,
-            live: true,
-        }
-    }
 }
 
 /// A setting: its names, its default, and how its value is read.
@@ -131,8 +114,8 @@ macro_rules! settings {
 }
 
 settings! { |config, text, runtime|
-    "listen" "LISTEN" "[::]:8080",
-    "address and port; on a host without IPv6 only IPv4; with port 0 the system picks a free port, and the log shows it"
+    "listen" "LISTEN" "8080",
+    "address and port; a port alone means every IPv6 and IPv4 address of the host; with port 0 the system picks a free port, and the log shows it"
     read config.listen = listen(text)?;
 
     "" "VERSION" env!("CARGO_PKG_VERSION"),
@@ -154,14 +137,15 @@ settings! { |config, text, runtime|
 
     "log-level" "LOG_LEVEL" "info",
     "`error`, `warn`, `info` or `debug`; probes and scrapes that succeed are `debug`"
-    read config.runtime.log_level = level(text)?;
+    read config.runtime.log_level = Level::from_label(&text.to_ascii_lowercase())
+        .ok_or("error, warn, info or debug")?;
     show quoted(runtime.log_level.label());
 
-    "ready" "" "true", "whether `/readyz` answers 200"
+    "ready" "" "true", "whether `/readyz` responds with 200"
     read config.runtime.ready = switch(text)?;
     show runtime.ready.to_string();
 
-    "live" "" "true", "whether `/healthz` answers 200"
+    "live" "" "true", "whether `/healthz` responds with 200"
     read config.runtime.live = switch(text)?;
     show runtime.live.to_string();
 
@@ -173,7 +157,8 @@ settings! { |config, text, runtime|
     read config.trusted_proxies = networks(text)?;
 
     "max-connections" "MAX_CONNECTIONS" "1024", "connections served at once"
-    read config.max_connections = connections(text)?;
+    read config.max_connections = units::parse_count(text, 1_000_000)
+        .ok_or("a number from 1 to 1000000")?;
 
     "max-head" "MAX_HEAD" "32KiB", "larger request heads get 431; from 8KiB to 1MiB"
     read config.max_head = head_size(text)?;
@@ -220,7 +205,7 @@ settings! { |config, text, runtime|
     read config.admin_token = token_from_file(text)?;
 
     "" "ADMIN_TOKEN" "", "the token itself, where no file is given"
-    read config.admin_token = admin_token(text)?;
+    read if config.admin_token.is_empty() { config.admin_token = admin_token(text)? };
 }
 
 /// A bad value.
@@ -236,12 +221,8 @@ pub struct BadValue {
 
 impl fmt::Display for BadValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BadValue {
-            name,
-            value,
-            expected,
-        } = self;
-        write!(f, "{name}: {value} is not usable: expected {expected}")
+        write!(f, "{}: {} is not usable: ", self.name, self.value)?;
+        write!(f, "expected {}", self.expected)
     }
 }
 
@@ -249,10 +230,9 @@ impl std::error::Error for BadValue {}
 
 impl BadValue {
     fn new(name: &str, value: &str, expected: impl Into<Expected>) -> BadValue {
-        let (name, value) = (name.to_owned(), value.to_owned());
         BadValue {
-            name,
-            value,
+            name: name.to_owned(),
+            value: value.to_owned(),
             expected: expected.into(),
         }
     }
@@ -267,24 +247,18 @@ impl Config {
     ) -> Result<Config, BadValue> {
         let mut config = Config::default();
         for setting in SETTINGS {
-            let variable = || environment(setting.variable).filter(|value| !value.is_empty());
-            let (name, value) = match flags.value(setting.name) {
-                Some(value) => (setting.dashed_flag(), Some(value.to_owned())),
-                None => (setting.variable.to_owned(), variable()),
+            let variable = environment(setting.variable).filter(|value| !value.is_empty());
+            let (name, value) = match (flags.value(setting.name), variable) {
+                (Some(value), _) => (setting.dashed_flag(), value.to_owned()),
+                (None, Some(value)) => (setting.variable.to_owned(), value),
+                (None, None) if setting.default.is_empty() => continue,
+                (None, None) => (setting.variable.to_owned(), setting.default.to_owned()),
             };
-            let secret = setting.variable == "ADMIN_TOKEN";
-            if secret && !config.admin_token.is_empty() {
-                continue;
-            }
-            // The default of `listen` depends on the host: it is decided when the port is opened.
-            let has_default = !setting.default.is_empty() && setting.name != "listen";
-            let default = || has_default.then(|| setting.default.to_owned());
-            if let Some(value) = value.or_else(default) {
-                (setting.read)(&mut config, &value).map_err(|expected| {
-                    let shown = if secret { "(hidden)" } else { &quoted(&value) };
-                    BadValue::new(&name, shown, expected)
-                })?;
-            }
+            (setting.read)(&mut config, &value).map_err(|expected| {
+                let secret = setting.variable == "ADMIN_TOKEN";
+                let shown = if secret { "(hidden)" } else { &quoted(&value) };
+                BadValue::new(&name, shown, expected)
+            })?;
         }
         config.check()?;
         Ok(config)
@@ -369,96 +343,61 @@ pub fn help() -> String {
          settings (a flag overrides its variable, which overrides the default; an empty variable\n\
          \x20         counts as not set; durations read 250ms, 2s, 1.5s, 1m30s, sizes 512, 64Ki, 1MiB, 10M):\n",
     );
-    for setting in SETTINGS
-        .iter()
-        .filter(|setting| !setting.variable.is_empty())
-    {
-        let default = if setting.default.is_empty() {
-            "none"
-        } else {
-            setting.default
+    let listed = |setting: &&Setting| !setting.variable.is_empty();
+    for setting in SETTINGS.iter().filter(listed) {
+        let default = match setting.default {
+            "" => "none",
+            default => default,
         };
-        let (flag, help) = (setting.dashed_flag(), setting.help.replace('`', ""));
-        text += &format!(
-            "  {flag:<20} {:<18} {help} (default: {default})\n",
-            setting.variable
-        );
+        let (flag, variable) = (setting.dashed_flag(), setting.variable);
+        let help = setting.help.replace('`', "");
+        text += &format!("  {flag:<20} {variable:<18} {help} (default: {default})\n");
     }
     text + "\nexit status: 0 after SIGTERM, SIGINT or SIGHUP, 64 for a bad command line, 78 for a bad value,\n\
             \x20            1 for anything else\n"
-}
-
-/// The rows of the README's table of settings.
-pub fn readme_table() -> String {
-    let code = |text: &str| {
-        if text.is_empty() {
-            "(none)".to_owned()
-        } else {
-            format!("`{text}`")
-        }
-    };
-    let row = |setting: &Setting| {
-        let (flag, default) = (code(&setting.dashed_flag()), code(setting.default));
-        format!(
-            "| {flag} | `{}` | {default} | {} |\n",
-            setting.variable, setting.help
-        )
-    };
-    SETTINGS
-        .iter()
-        .filter(|setting| !setting.variable.is_empty())
-        .map(row)
-        .collect()
 }
 
 fn quoted(text: &str) -> String {
     format!("{text:?}")
 }
 
-fn duration(text: &str) -> Result<Duration, Expected> {
-    units::parse_duration(text).ok_or_else(|| units::DURATION.into())
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    units::parse_duration(text).ok_or(units::DURATION)
 }
 
 /// A duration that a socket takes as its time limit: not zero.
-fn time_limit(text: &str) -> Result<Duration, Expected> {
+fn time_limit(text: &str) -> Result<Duration, &'static str> {
     let limit = units::parse_duration(text).filter(|limit| !limit.is_zero());
-    limit.ok_or_else(|| format!("{}, above zero", units::DURATION).into())
+    limit.ok_or("a duration such as 250ms, 2s, 1.5s or 1m30s, above zero")
 }
 
-fn size(text: &str) -> Result<u64, Expected> {
-    units::parse_size(text).ok_or_else(|| units::SIZE.into())
+fn size(text: &str) -> Result<u64, &'static str> {
+    units::parse_size(text).ok_or(units::SIZE)
 }
 
-fn head_size(text: &str) -> Result<usize, Expected> {
+fn head_size(text: &str) -> Result<usize, &'static str> {
     let fits = |size: &u64| (8 << 10..=1 << 20).contains(size);
-    let size = units::parse_size(text)
-        .filter(fits)
-        .ok_or("a size from 8KiB to 1MiB")?;
-    Ok(size as usize)
-}
-
-fn level(text: &str) -> Result<Level, Expected> {
-    let level = Level::from_label(&text.to_ascii_lowercase());
-    level.ok_or_else(|| "error, warn, info or debug".into())
+    let size = units::parse_size(text).filter(fits);
+    let size = size.map(|size| size as usize);
+    size.ok_or("a size from 8KiB to 1MiB")
 }
 
 /// Reads the format of lines: whether it is JSON.
-pub fn log_json(text: &str) -> Result<bool, Expected> {
+pub fn log_json(text: &str) -> Result<bool, &'static str> {
     match text.to_ascii_lowercase().as_str() {
         "json" => Ok(true),
         "text" => Ok(false),
-        _ => Err("text or json".into()),
+        _ => Err("text or json"),
     }
 }
 
-fn switch(text: &str) -> Result<bool, Expected> {
-    text.to_ascii_lowercase()
-        .parse()
-        .map_err(|_| "true or false".into())
+fn switch(text: &str) -> Result<bool, &'static str> {
+    let text = text.to_ascii_lowercase();
+    text.parse().map_err(|_| "true or false")
 }
 
 /// Reads an address with a port, a name with a port, or a port alone, which means every address.
-fn listen(text: &str) -> Result<Vec<SocketAddr>, Expected> {
+fn listen(text: &str) -> Result<Vec<SocketAddr>, &'static str> {
     let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
     if let Ok(port) = port {
         // IPv4 comes second, for a host that has no IPv6.
@@ -468,20 +407,13 @@ fn listen(text: &str) -> Result<Vec<SocketAddr>, Expected> {
         ]);
     }
     let expected = "an address and port such as 0.0.0.0:8080, [::]:8080, localhost:8080 or 8080";
-    let addresses: Vec<_> = text.to_socket_addrs().map_err(|_| expected)?.collect();
-    if addresses.is_empty() {
-        Err(expected.into())
-    } else {
-        Ok(addresses)
-    }
+    Ok(text.to_socket_addrs().map_err(|_| expected)?.collect())
 }
 
-fn version(text: &str) -> Result<String, Expected> {
+fn version(text: &str) -> Result<String, &'static str> {
     let valid = text.trim() == text && text.bytes().all(is_value_byte);
-    let expected = "a text without control characters and without white space at its ends";
-    valid
-        .then(|| text.to_owned())
-        .ok_or_else(|| expected.into())
+    let version = valid.then(|| text.to_owned());
+    version.ok_or("a text without control characters and without white space at its ends")
 }
 
 fn networks(text: &str) -> Result<Vec<Network>, Expected> {
@@ -490,35 +422,25 @@ fn networks(text: &str) -> Result<Vec<Network>, Expected> {
     Network::parse_list(text).map_err(|part| format!("{expected}, but {part:?} is none").into())
 }
 
-fn connections(text: &str) -> Result<usize, Expected> {
-    let number = text
-        .parse()
-        .ok()
-        .filter(|number| (1..=1_000_000).contains(number));
-    number.ok_or_else(|| "a number from 1 to 1000000".into())
-}
-
 /// Reads a prefix such as `/app`; a slash at its end is dropped.
-fn path_prefix(text: &str) -> Result<String, Expected> {
+fn path_prefix(text: &str) -> Result<String, &'static str> {
     let visible = text
         .bytes()
         .all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
     let valid = text.starts_with('/') && visible;
     let prefix = valid.then(|| text.trim_end_matches('/').to_owned());
-    prefix.ok_or_else(|| "a path such as /app".into())
+    prefix.ok_or("a path such as /app")
 }
 
 fn token_from_file(path: &str) -> Result<String, Expected> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Expected::from(format!("a readable file: {error}")))?;
-    admin_token(&text)
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| format!("a readable file: {error}"))?;
+    Ok(admin_token(&text)?)
 }
 
-fn admin_token(text: &str) -> Result<String, Expected> {
+fn admin_token(text: &str) -> Result<String, &'static str> {
     let token = text.trim_ascii_end();
     let valid = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    let expected = "a token of visible ASCII characters, not an empty one";
-    valid
-        .then(|| token.to_owned())
-        .ok_or_else(|| expected.into())
+    let token = valid.then(|| token.to_owned());
+    token.ok_or("a token of visible ASCII characters, not an empty one")
 }

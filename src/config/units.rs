@@ -5,6 +5,7 @@
 //! is 2^20, `M` is 10^6). A reader gives `None` for anything else, and its caller words the error
 //! with the constants here, which name the forms.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::http::decimal::micros;
@@ -86,6 +87,12 @@ pub fn show_size(bytes: u64) -> String {
 /// Reads a share from 0 to 1.
 pub fn parse_rate(text: &str) -> Option<f64> {
     text.parse().ok().filter(|rate| (0.0..=1.0).contains(rate))
+}
+
+/// Reads a whole number from 1 to `max`.
+pub fn parse_count<T: FromStr + From<u8> + PartialOrd>(text: &str, max: T) -> Option<T> {
+    let number = text.parse().ok();
+    number.filter(|number| (T::from(1)..=max).contains(number))
 }
 
 /// Splits a text after the decimal number that it begins with: the number in billionths, the rest.

@@ -6,13 +6,13 @@
 //! none. So the first connections get them explicitly, and one of them tells about the rest.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::config::settings::{Config, DEFAULT_PORT};
+use crate::config::settings::Config;
 use crate::limits;
 use crate::server::Error;
 use crate::server::socket;
@@ -34,20 +34,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Opens the configured port; by default on every IPv6 and IPv4 address, or on IPv4 alone where
-    /// the host has no IPv6.
+    /// Opens the first configured address that the host has.
     pub fn bind(config: &Config) -> Result<Listener, Error> {
-        let default = [
-            SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)),
-            SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)),
-        ];
-        let addresses = if config.listen.is_empty() {
-            &default[..]
-        } else {
-            &config.listen
-        };
         let mut first_error = None;
-        for address in addresses {
+        for address in &config.listen {
             match TcpListener::bind(address) {
                 Ok(listener) => {
                     let failed = |error| Error::Listen(*address, error);
