@@ -4,6 +4,8 @@
 //! proc(5).
 
 use std::fs;
+use std::path::Path;
+use std::str::FromStr;
 
 /// What the `process_*` metrics tell.
 #[derive(Debug, Default)]
@@ -22,21 +24,16 @@ pub struct Usage {
 
 /// What this process uses now; zero where the kernel does not tell.
 pub fn usage() -> Usage {
-    let status = read("/proc/self/status").unwrap_or_default();
-    let number = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_ascii_whitespace().next()?.parse::<i64>().ok()
-    };
-    let kilobytes = |name| number(name).unwrap_or_default() * 1024;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let kilobytes = |name| number::<i64>(&status, name).unwrap_or_default() * 1024;
     Usage {
-        cpu_seconds: read("/proc/self/stat")
-            .and_then(|stat| cpu_seconds(&stat))
-            .unwrap_or_default(),
+        cpu_seconds: cpu_seconds(&stat).unwrap_or_default(),
         resident_bytes: kilobytes("VmRSS:"),
         virtual_bytes: kilobytes("VmSize:"),
         // The directory that is being read has a descriptor too.
         open_fds: fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as i64 - 1),
-        threads: number("Threads:").unwrap_or_default(),
+        threads: number(&status, "Threads:").unwrap_or_default(),
     }
 }
 
@@ -51,33 +48,32 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((fields.next()?.ok()? + fields.next()?.ok()?) / 100.0)
 }
 
-/// The soft limit of open files.
-pub fn max_open_files() -> Option<u64> {
-    open_files_limit(&read("/proc/self/limits")?)
+/// The number behind a name at the start of a line.
+fn number<T: FromStr>(text: &str, name: &str) -> Option<T> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-fn open_files_limit(limits: &str) -> Option<u64> {
-    limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?
-        .split_ascii_whitespace()
-        .next()?
-        .parse()
-        .ok()
+/// The soft limit of open files.
+pub fn max_open_files() -> Option<u64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    number(&limits, "Max open files")
 }
 
 /// The name of this host; in a pod, the pod's.
 pub fn hostname() -> String {
-    read("/proc/sys/kernel/hostname").map_or_else(String::new, |name| name.trim().to_owned())
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// A number that the kernel shows under `/proc/sys`.
 pub fn sysctl(name: &str) -> Option<u64> {
-    read(&format!("/proc/sys/{name}"))?.trim().parse().ok()
+    number_in(format!("/proc/sys/{name}"))
 }
 
-fn read(path: &str) -> Option<String> {
-    fs::read_to_string(path).ok()
+/// The number that a file holds.
+pub fn number_in(path: impl AsRef<Path>) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -103,11 +99,9 @@ mod tests {
     fn reads_formats() {
         let stat = "7 (a) b) c) S 1 7 7 0 -1 4194304 100 0 0 0 4294967350 50 0 0 20 0 3 0";
         assert_eq!(cpu_seconds(stat), Some(42_949_674.0));
-        assert_eq!(
-            open_files_limit(
-                "Limit  Soft  Hard\nMax open files            64                   4096  files"
-            ),
-            Some(64)
-        );
+        let limits =
+            "Limit  Soft  Hard\nMax open files            64                   4096  files";
+        assert_eq!(number(limits, "Max open files"), Some(64));
+        assert_eq!(number::<u64>(limits, "Max processes"), None);
     }
 }

@@ -130,16 +130,10 @@ impl Controller {
     /// not be visible; then the root is the container's own cgroup.
     fn least(self, root: &Path, path: &str) -> Option<u64> {
         let (_, limits, used) = self.files();
-        let number = |directory: &Path, file: &str| {
-            fs::read_to_string(directory.join(file))
-                .ok()?
-                .trim()
-                .parse::<u64>()
-                .ok()
-        };
         let left = |directory: &Path| {
-            let limit = limits.iter().find_map(|file| number(directory, file))?;
-            let used = used.and_then(|file| number(directory, file));
+            let number = |file: &str| process::number_in(directory.join(file));
+            let limit = limits.iter().find_map(|file| number(file))?;
+            let used = used.and_then(number);
             Some(limit.saturating_sub(used.unwrap_or_default()))
         };
         let directory = root.join(path);
