@@ -1,5 +1,4 @@
-//! The fixed bounds of the server, each with its unit and its reason. A bound that only one file
-//! needs stands at the head of that file.
+//! The fixed bounds of the server, each with its unit and its reason.
 //!
 //! What a user may change is a setting (`config/settings.rs`). What stands here is fixed, because
 //! no deployment was found that needs another value, and because an auditor can rely on it.

@@ -140,7 +140,7 @@ fn serve(arguments: &[String]) -> Result<(), Failure> {
     }
     // On a busy machine the writer of stderr may start late: it gets what the log left of its time.
     let left = flushed_by.saturating_duration_since(Instant::now());
-    diagnostics.finish(left + limits::DIAGNOSTICS_FLUSH);
+    diagnostics.log.finish(left + limits::DIAGNOSTICS_FLUSH);
     result.map(drop).map_err(failure(1))
 }
 

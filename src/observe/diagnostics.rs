@@ -1,7 +1,7 @@
 //! Diagnostics: what the server says about itself on stderr.
 //!
-//! Lines have the format of the access log's settings. A blocked stderr delays nothing: a line that
-//! finds no room is dropped.
+//! `LOG_FORMAT` holds for these lines too. A blocked stderr delays nothing: a line is dropped where
+//! the log has no room.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,8 @@ use crate::observe::log::Log;
 /// The log on stderr and its format.
 #[derive(Clone, Copy, Debug)]
 pub struct Diagnostics {
-    log: &'static Log,
+    /// The log on stderr.
+    pub log: &'static Log,
     json: bool,
 }
 
@@ -28,11 +29,6 @@ impl Diagnostics {
     pub fn say(self, level: Level, message: fmt::Arguments<'_>) {
         let line = line(self.json, unix_now(), level, &message.to_string());
         self.log.append(&line, 1, || false);
-    }
-
-    /// Waits until every line is written, at most this long.
-    pub fn finish(self, at_most: Duration) {
-        self.log.finish(at_most);
     }
 }
 
@@ -57,7 +53,7 @@ fn line(json: bool, unix: Duration, level: Level, message: &str) -> Vec<u8> {
         out.extend_from_slice(b"\"}\n");
     } else {
         out.extend_from_slice(format!(" {label} ").as_bytes());
-        escape::diagnostic(message, &mut out);
+        escape::log_value(message.as_bytes(), &mut out);
         out.push(b'\n');
     }
     out

@@ -1,9 +1,9 @@
 //! Escapes for the text log, for JSON, and for HTML.
 //!
-//! Every byte from a client passes through one of these before it stands in a log line or a page,
-//! so no request can forge or break a line. The results are put out in runs, because they can be
-//! six times as long as the input. JSON and log lines hold printable ASCII alone: they can drive
-//! neither a terminal nor a line reader.
+//! Whatever a client chose passes through one of these before it stands in a log line or a page, or
+//! it was checked to be a token (the method, the request id). So no request can forge or break a
+//! line. The results are put out in runs, because they can be six times as long as the input. JSON
+//! and log lines hold printable ASCII alone: they can drive neither a terminal nor a line reader.
 
 use crate::http::decimal::hex_digit;
 
@@ -17,24 +17,9 @@ pub fn log_value(bytes: &[u8], out: &mut Vec<u8>) {
         match byte {
             b'"' | b'\\' => out.extend([b'\\', *byte]),
             b' '..=b'~' => out.push(*byte),
-            _ => out.extend(hex_escape(*byte)),
+            _ => out.extend([b'\\', b'x', hex_digit(byte >> 4), hex_digit(*byte)]),
         }
     }
-}
-
-/// Puts out a message of our own that may quote a user: as [`log_value`], but quotes and
-/// backslashes stay.
-pub fn diagnostic(message: &str, out: &mut Vec<u8>) {
-    for byte in message.bytes() {
-        match byte {
-            b' '..=b'~' => out.push(byte),
-            _ => out.extend(hex_escape(byte)),
-        }
-    }
-}
-
-fn hex_escape(byte: u8) -> [u8; 4] {
-    [b'\\', b'x', hex_digit(byte >> 4), hex_digit(byte)]
 }
 
 /// Puts out a JSON string with its quotes.
