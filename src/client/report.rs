@@ -322,6 +322,7 @@ mod tests {
         tally.add(
             &Outcome {
                 cause: Some("refused: no".into()),
+                ended_idle: true,
                 ..outcome(Kind::Refused, false, 1)
             },
             NOON + 1,
@@ -388,7 +389,7 @@ mod tests {
             "refused             1         1         0",
             "latency      p50 20.0ms  p90 20.0ms  p99 20.0ms  p999 20.0ms  max 20.0ms",
             "longest gap  1.23s without an ok, from 12:00:03",
-            "connections  2 opened; 0 kept ones ended between two requests, which is no loss",
+            "connections  2 opened; 1 kept ones ended between two requests, which is no loss",
             "version      1.1        1  12:00:00 to 12:00:00",
             "pod          pod-1        2  12:00:00 to 12:00:00",
             "lost         refused: no        1  12:00:01 to 12:00:01",
@@ -429,6 +430,7 @@ mod tests {
             "{\"type\":\"summary\",\"url\":\"http://a/\",\"rate\":2,\"first\":1700049600,\"last\":1700049690,",
             "\"requests\":3,\"lost\":1,\"ok\":2,\"status\":0,\"refused\":1,",
             "\"new_connections\":{\"ok\":1,\"status\":0,\"refused\":1,",
+            "\"connections_opened\":2,\"connections_ended_idle\":1,",
             "\"gap_seconds\":1.234000,\"gap_from\":1700049603",
             "\"causes\":{\"refused: no\":{\"count\":1,\"first\":1700049601,\"last\":1700049601}}",
             "\"verdict\":\"lost 1 of 3: 1 refused\"}\n",

@@ -279,11 +279,19 @@ mod tests {
         let server = thread::spawn(move || {
             let mut stream = BufReader::new(listener.accept().unwrap().0);
             read_request(&mut stream).unwrap();
+            stream.get_mut().write_all(EMPTY.as_bytes()).unwrap();
+            read_request(&mut stream).unwrap();
         });
         let outcome = target.ask(kept());
         assert_eq!(
             (outcome.kind, outcome.opened, outcome.ended_idle),
-            (Kind::Closed, true, true)
+            (Kind::Ok, true, true)
+        );
+        // A close after the request was sent costs the request, which is not sent again.
+        let outcome = target.ask(kept());
+        assert_eq!(
+            (outcome.kind, outcome.opened, outcome.ended_idle),
+            (Kind::Closed, false, false)
         );
         let cause = outcome.cause.as_deref();
         assert_eq!(cause, Some("closed: closed without a response"));

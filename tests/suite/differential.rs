@@ -6,11 +6,10 @@
 //! on a Unix socket in a directory of its own.
 
 use std::cmp::Ordering;
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
@@ -18,6 +17,7 @@ use std::thread;
 use crate::support::client::uninterrupted;
 use crate::support::host::have;
 use crate::support::mutate::{inputs, mutated};
+use crate::support::process::Program;
 use crate::support::{Client, PATIENCE, Scratch, Server, eventually, find, not_run};
 
 const MUTATIONS: usize = 20_000;
@@ -29,7 +29,7 @@ const BEHIND: &[u8] = b"GET /behind HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// nginx with a directory of its own.
 struct Nginx {
-    child: Child,
+    _program: Program,
     directory: Scratch,
 }
 
@@ -163,17 +163,11 @@ impl Nginx {
              }}",
             dir = directory.text()
         );
-        let file = directory.as_ref().join("nginx.conf");
-        fs::write(&file, config).unwrap();
+        let file = directory.put("nginx.conf", &config);
         let mut command = Command::new("nginx");
-        command
-            .arg("-c")
-            .arg(&file)
-            .arg("-p")
-            .arg(directory.as_ref())
-            .stdin(Stdio::null());
+        command.args(["-c", &file, "-p", directory.text()]);
         let nginx = Self {
-            child: command.spawn().expect("nginx starts"),
+            _program: Program::start(&mut command),
             directory,
         };
         eventually("nginx listens", || nginx.connect().is_ok());
@@ -196,12 +190,5 @@ impl Nginx {
             response.extend_from_slice(&block[..count]);
         }
         read(&response)
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

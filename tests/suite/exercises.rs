@@ -5,13 +5,11 @@
 //! line has a limit, so a program that hangs fails its test and is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
+use std::process::{Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
-use crate::support::{PATIENCE, each, ms, process};
+use crate::support::process::Program;
+use crate::support::{each, ms, pause};
 
 const WORDS: &str = env!("CARGO_BIN_EXE_words");
 const ONE: &str = env!("CARGO_BIN_EXE_producer_consumer");
@@ -71,8 +69,7 @@ fn every_mix_takes_every_integer_once_and_in_order() {
 
 #[test]
 fn one_of_each_keeps_the_order() {
-    let mut program = Running::start(ONE, &["--interval", "0", "--count", "1000"]);
-    let lines = program.rest();
+    let lines = Running::start(ONE, &["--interval", "0", "--count", "1000"]).rest();
     assert_eq!(lines.last().unwrap(), "done: 1000 produced, 1000 consumed");
     let taken = events(&lines, "consumer")
         .into_iter()
@@ -136,7 +133,7 @@ fn a_full_queue_blocks_several_producers_at_10() {
             &c,
         ];
         let mut program = Running::start(SEVERAL, &flags);
-        let mut lines: Vec<String> = (0..10 + producers).map(|_| program.line()).collect();
+        let mut lines = program.lines(10 + producers);
         program.assert_silent();
         assert!(
             events(&lines, "producer")
@@ -184,7 +181,7 @@ fn an_empty_queue_blocks_the_consumer() {
 #[test]
 fn a_blocked_consumer_takes_what_comes_at_once() {
     let started = Instant::now();
-    let mut program = Running::start(
+    let program = Running::start(
         ONE,
         &[
             "--producer-interval",
@@ -259,7 +256,7 @@ fn ctrl_c_at_full_speed_loses_nothing() {
         (SEVERAL, &["--producers", "4", "--consumers", "4"]),
     ] {
         let mut program = Running::start(program, &[&["--interval", "0"], flags].concat());
-        let mut lines: Vec<String> = (0..1000).map(|_| program.line()).collect();
+        let mut lines = program.lines(1000);
         program.interrupt();
         lines.extend(program.rest());
         let taken = events(&lines, "consumer").len();
@@ -278,50 +275,32 @@ fn ends_when_nobody_reads_its_lines() {
         // The pipe is closed before the program writes its first line.
         let (reader, stdout) = std::io::pipe().unwrap();
         drop(reader);
-        let mut command = Command::new(program);
+        let mut command = Command::new("timeout");
         command
+            .args(["60", program])
             .args(["--producer-interval", "0", "--consumer-interval", "1h"])
-            .stdout(stdout)
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut program = Running {
-            lines: lines_of(child.stderr.take().unwrap()),
-            child,
-        };
-        let said = program.rest();
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].contains("Broken pipe"), "{said:?}");
-        assert_eq!(program.ended().code(), Some(1));
+            .stdout(stdout);
+        let output = command.output().expect("timeout(1) runs");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said:?}");
+        assert!(said.contains("Broken pipe"), "{said:?}");
+        assert_eq!(output.status.code(), Some(1));
     }
 }
 
 #[test]
 fn bad_flags_are_one_line_and_64() {
+    #[rustfmt::skip]
     let both: [(&[&str], &str); 9] = [
-        (
-            &["--speed", "2"],
-            "\"--speed\" is not one of --interval, --producer-interval",
-        ),
+        (&["--speed", "2"], "\"--speed\" is not one of --interval, --producer-interval"),
         (&["--help"], "\"--help\" is not one of --interval"),
         (&["5"], "\"5\" is not one of --interval"),
         (&[""], "\"\" is not one of --interval"),
-        (
-            &["--interval", "fast"],
-            "--interval: \"fast\" is not a duration such as 250ms",
-        ),
-        (
-            &["--producer-interval", "1"],
-            "--producer-interval: \"1\" is not a duration",
-        ),
-        (
-            &["--consumer-interval"],
-            "--consumer-interval: \"\" is not a duration",
-        ),
+        (&["--interval", "fast"], "--interval: \"fast\" is not a duration such as 250ms"),
+        (&["--producer-interval", "1"], "--producer-interval: \"1\" is not a duration"),
+        (&["--consumer-interval"], "--consumer-interval: \"\" is not a duration"),
         (&["--count", "-1"], "--count: \"-1\" is not a whole number"),
-        (
-            &["--count", "1", "--count", "two\nlines"],
-            "--count: \"two\\nlines\" is not a whole number",
-        ),
+        (&["--count", "1", "--count", "two\nlines"], "--count: \"two\\nlines\" is not a whole number"),
     ];
     for (flags, reason) in both {
         check_refused(ONE, "producer_consumer", flags, reason);
@@ -431,77 +410,58 @@ fn event(line: &str) -> Option<Event> {
     })
 }
 
-/// A program at work, its lines as they come; killed when a test gives up on it.
+/// A program at work, and how many of its lines the test has taken.
 struct Running {
-    child: Child,
-    lines: Receiver<String>,
+    program: Program,
+    taken: usize,
 }
 
 impl Running {
-    fn start(program: &str, flags: &[&str]) -> Running {
-        let mut child = Command::new(program)
-            .args(flags)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Running {
-            lines: lines_of(child.stdout.take().unwrap()),
-            child,
+    #[track_caller]
+    fn start(program: &str, flags: &[&str]) -> Self {
+        Self {
+            program: Program::start(Command::new(program).args(flags)),
+            taken: 0,
         }
     }
 
-    /// The next line, or `None` at the end of the output.
-    fn next(&mut self) -> Option<String> {
-        match self.lines.recv_timeout(PATIENCE) {
-            Ok(line) => Some(line),
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("no line within {PATIENCE:?}"),
-        }
+    /// The next lines.
+    #[track_caller]
+    fn lines(&mut self, count: usize) -> Vec<String> {
+        let stdout = &self.program.stdout;
+        stdout.wait_lines(self.taken + count);
+        let mut lines = stdout.lines_behind(self.taken);
+        lines.truncate(count);
+        self.taken += count;
+        lines
     }
 
+    #[track_caller]
     fn line(&mut self) -> String {
-        self.next().expect("the output ended")
+        self.lines(1).remove(0)
     }
 
     /// All lines up to the end of the output.
-    fn rest(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.next()).collect()
+    #[track_caller]
+    fn rest(&self) -> Vec<String> {
+        self.program.stdout.wait_end();
+        self.program.stdout.lines_behind(self.taken)
     }
 
     #[track_caller]
     fn assert_silent(&self) {
-        assert_eq!(
-            self.lines.recv_timeout(SILENCE),
-            Err(RecvTimeoutError::Timeout)
-        );
+        pause(SILENCE);
+        let lines = self.program.stdout.lines_behind(self.taken);
+        assert!(lines.is_empty(), "{lines:?}");
     }
 
     /// Ctrl-C.
     fn interrupt(&self) {
-        process::signal("INT", self.child.id());
+        self.program.signal("INT");
     }
 
     /// The exit status, to be asked for after the end of the output.
     fn ended(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+        self.program.wait()
     }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, lines) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(output).lines() {
-            if sender.send(line.unwrap()).is_err() {
-                break;
-            }
-        }
-    });
-    lines
 }

@@ -1,10 +1,58 @@
-//! A look at another process through `/proc`, and signals to it.
+//! Other programs than the server, a look at a process through `/proc`, and signals to it.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use super::server::Output;
 use super::{eventually, ms};
+
+/// A program that runs while the test goes on; it is killed when the value is dropped.
+pub(crate) struct Program {
+    child: Child,
+    pub(crate) stdout: Output,
+    pub(crate) stderr: Output,
+}
+
+impl Program {
+    /// Starts a command and collects what it prints.
+    #[track_caller]
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let pipes = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = pipes.spawn().expect("it starts");
+        let stdout = Output::collect(child.stdout.take().expect("a pipe"));
+        let stderr = Output::collect(child.stderr.take().expect("a pipe"));
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Sends a signal by its name.
+    #[track_caller]
+    pub(crate) fn signal(&self, name: &str) {
+        signal(name, self.child.id());
+    }
+
+    /// Waits for its end; its output is complete then.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.stdout.wait_end();
+        self.stderr.wait_end();
+        self.child.wait().expect("a child can be waited for")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
 
 /// Sends a signal by its name, such as `TERM`. std cannot send one; every shell can.
 #[track_caller]
