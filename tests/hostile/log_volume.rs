@@ -23,6 +23,7 @@ fn requests() -> Vec<Vec<u8>> {
         request
     };
     let query = "/\"".repeat(3000);
+    let host = "h".repeat(20_000);
     vec![
         with(b"/", &[]),
         with(b"/", &[("User-Agent", odd(512)), ("Referer", odd(512))]),
@@ -30,6 +31,9 @@ fn requests() -> Vec<Vec<u8>> {
         with(b"/", &[("X-Request-Id", vec![b'"'; 128])]),
         with(query.as_bytes(), &[("X-Forwarded-For", odd(7000))]),
         with(&b"/\xc3\xbc".repeat(2000), &[("Referer", odd(600))]),
+        with(b"/", &[("X-Request-Id", vec![b'x'; 20_000])]),
+        format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes(),
+        odd(10_000),
     ]
 }
 
@@ -40,7 +44,10 @@ fn bounded(format: &str) {
             let mut stream = server.connect();
             stream.write_all(&request).unwrap();
             // A refusal is logged too.
-            assert!(matches!(read_response(&mut stream), Ok((200 | 400, _))));
+            assert!(matches!(
+                read_response(&mut stream),
+                Ok((200 | 400 | 414, _))
+            ));
         }
         let lines = server.stdout.clone();
         server.terminate().assert_exact();

@@ -10,14 +10,13 @@
 
 mod support;
 
-mod drain_of_the_queue;
+mod drain_under_a_flood;
 mod gone_clients;
 mod gvisor;
 mod half_heads;
 mod log_volume;
 mod memory_bound;
 mod mixed;
-mod nonblocking_stdout;
 mod probes_stay_green;
 mod processor_time;
 mod refused_threads;

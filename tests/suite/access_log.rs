@@ -286,35 +286,6 @@ fn what_is_no_request_shows_its_first_line() {
 }
 
 #[test]
-fn what_a_client_chooses_is_bounded() {
-    let quotes = |length: usize| "\"".repeat(length);
-    let long = format!(
-        "GET /{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {}\r\nReferer: {}\r\nX-Request-Id: {}\r\nX-Forwarded-For: {}\r\n\r\n",
-        quotes(8000),
-        "h".repeat(4000),
-        quotes(4000),
-        "\\".repeat(4000),
-        "x".repeat(4000),
-        quotes(4000),
-    );
-    for format in FORMATS {
-        let mut server = Server::start(&["--log-format", format]);
-        assert_eq!(Client::new(&server).call_raw(&long).status, 200);
-        let mut garbage = Client::new(&server);
-        garbage.send(vec![0xff; 10_000]);
-        assert!(garbage.response().closes());
-        assert_eq!(server.stop_and_lines().len(), 2);
-        for line in server.stdout.text().lines() {
-            assert!(
-                line.len() < 16_384,
-                "{format}: a line of {} bytes",
-                line.len()
-            );
-        }
-    }
-}
-
-#[test]
 fn credentials_are_never_logged() {
     let secrets =
         "Authorization: Bearer hush\r\nCookie: sid=hush\r\nProxy-Authorization: Basic hush\r\n";
