@@ -1,5 +1,5 @@
 //! WebSockets on the echo (RFC 6455): the handshake, the description as the first message, each message back as it
-//! came, every way to break the rules with its close code, the idle time-out, and the drain.
+//! came, a breach of the rules with its close code, the idle time-out, and the drain.
 
 use std::time::{Duration, Instant};
 
@@ -18,16 +18,11 @@ const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
 
-fn handshake(target: &str, fields: &str) -> String {
-    format!(
-        "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{fields}\r\n"
-    )
-}
-
+/// The handshake of a client that keeps to the rules.
 fn good(target: &str) -> String {
-    handshake(
-        target,
-        &format!("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"),
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
     )
 }
 
@@ -194,34 +189,17 @@ fn the_handshake_of_rfc_6455_opens_it_and_describes_the_request_first() {
 fn a_wrong_handshake_is_told_what_is_right() {
     let server = Server::start(&[]);
     let ask = |request: String| -> Response { Client::new(&server).call_raw(request) };
-    let version = |version: &str| handshake("/", &format!("{version}Sec-WebSocket-Key: {KEY}\r\n"));
-    for wrong in [
-        "Sec-WebSocket-Version: 8\r\n",
-        "",
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13\r\n",
-    ] {
-        let response = ask(version(wrong));
-        assert_eq!(
-            (response.status, response.field("sec-websocket-version")),
-            (426, "13"),
-            "{wrong:?}: {response}"
-        );
-    }
-    for key in [
-        "",
-        "Sec-WebSocket-Key: short\r\n",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=\r\n",
-        "Sec-WebSocket-Key: !!hlIHNhbXBsZSBub25jZQ==\r\n",
-    ] {
-        let response = ask(handshake(
-            "/",
-            &format!("Sec-WebSocket-Version: 13\r\n{key}"),
-        ));
-        assert_eq!(response.status, 400, "{key:?}: {response}");
-        assert!(response.text().contains("Sec-WebSocket-Key"), "{response}");
-    }
-    assert_eq!(server.count(&rejected("websocket_version")), 3);
-    assert_eq!(server.count(&rejected("websocket_key")), 4);
+    let response = ask(good("/").replace("Version: 13", "Version: 8"));
+    assert_eq!(
+        (response.status, response.field("sec-websocket-version")),
+        (426, "13"),
+        "{response}"
+    );
+    let response = ask(good("/").replace(KEY, "short"));
+    assert_eq!(response.status, 400, "{response}");
+    assert!(response.text().contains("Sec-WebSocket-Key"), "{response}");
+    assert_eq!(server.count(&rejected("websocket_version")), 1);
+    assert_eq!(server.count(&rejected("websocket_key")), 1);
     // No WebSocket was asked for, so the request is one like any other.
     for plain in [
         good("/").replace("Connection: Upgrade\r\n", ""),
@@ -324,96 +302,20 @@ fn fragments_are_joined_and_pings_pass_between_them() {
 }
 
 #[test]
-fn frames_may_come_in_pieces_of_one_byte() {
-    let server = Server::start(&[]);
-    let mut socket = Socket::open(&server, "/");
-    let bytes = [
-        frame(1, "\u{20ac}"),
-        frame(PING, "p"),
-        frame(FIN, "uro"),
-        frame(BINARY, vec![7; 300]),
-        close(3000, "x"),
-    ]
-    .concat();
-    for byte in bytes {
-        socket.client.send([byte]);
-    }
-    assert_eq!(socket.next(), (PONG, b"p".to_vec()));
-    assert_eq!(socket.next(), (TEXT, "\u{20ac}uro".into()));
-    assert_eq!(socket.next(), (BINARY, vec![7; 300]));
-    socket.closes_with(3000, "the code of an application");
-}
-
-#[test]
-fn every_breach_of_the_rules_has_its_close_code() {
+fn a_breach_of_the_rules_has_its_close_code() {
     let server = Server::start(&["--max-body", "1000"]);
-    let cut_text = [
-        frame(1, "\u{20ac}".as_bytes().split_at(2).0),
-        frame(FIN, ""),
-    ]
-    .concat();
-    let table: &[(&str, Vec<u8>, u16)] = &[
+    let fragments = [frame(2, vec![0; 600]), frame(FIN, vec![0; 401])].concat();
+    for (what, bytes, code) in [
         ("no mask", b"\x81\x05Hello".to_vec(), 1002),
-        ("a reserved bit", frame(0xc1, "x"), 1002),
-        ("a reserved opcode", frame(0x83, "x"), 1002),
-        ("a reserved control opcode", frame(0x8b, ""), 1002),
-        ("a fragmented ping", frame(9, "x"), 1002),
-        ("a long ping", frame(PING, vec![b'p'; 126]), 1002),
-        ("a continuation of nothing", frame(FIN, "x"), 1002),
-        (
-            "a message within a message",
-            [frame(1, "a"), frame(TEXT, "b")].concat(),
-            1002,
-        ),
-        (
-            "a length not in its shortest form",
-            b"\x82\xfe\0\x7d\0\0\0\0".to_vec(),
-            1002,
-        ),
-        (
-            "a length above 63 bits",
-            b"\x82\xff\x80\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
-            1002,
-        ),
-        ("half of a close code", frame(CLOSE, "x"), 1002),
-        ("a close code that nobody may send", close(1005, ""), 1002),
-        ("another one", close(999, ""), 1002),
-        ("one that is not registered", close(2999, ""), 1002),
         ("text that is not UTF-8", frame(TEXT, b"a\xff"), 1007),
-        (
-            "half of a surrogate pair",
-            frame(TEXT, b"\xed\xa0\x80"),
-            1007,
-        ),
-        ("text that ends within a character", cut_text, 1007),
-        (
-            "a reason that is not UTF-8",
-            frame(CLOSE, b"\x03\xe8\xff"),
-            1007,
-        ),
-        (
-            "a message above the limit",
-            frame(BINARY, vec![0; 1001]),
-            1009,
-        ),
-        (
-            "fragments above the limit",
-            [frame(2, vec![0; 600]), frame(FIN, vec![0; 401])].concat(),
-            1009,
-        ),
-        (
-            "a length that nobody sends",
-            b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0".to_vec(),
-            1009,
-        ),
-    ];
-    for (what, bytes, code) in table {
+        ("fragments above the limit", fragments, 1009),
+    ] {
         let mut socket = Socket::open(&server, "/");
         // What comes behind it is not looked at.
         socket
             .client
             .send([&bytes[..], &frame(TEXT, "late")].concat());
-        socket.closes_with(*code, what);
+        socket.closes_with(code, what);
     }
     // The limit itself is taken, and a close without a code comes back without one.
     let mut socket = Socket::open(&server, "/");
@@ -432,7 +334,7 @@ fn every_breach_of_the_rules_has_its_close_code() {
 
 #[test]
 fn a_ping_after_half_of_the_idle_timeout_and_the_end_after_all_of_it() {
-    let server = Server::start(&["--idle-timeout", "3s"]);
+    let server = Server::start(&["--idle-timeout", "6s"]);
     let mut client = Client::new(&server);
     let asked = Instant::now();
     client.send(good("/"));
@@ -443,14 +345,14 @@ fn a_ping_after_half_of_the_idle_timeout_and_the_end_after_all_of_it() {
     };
     assert_eq!(socket.next().0, TEXT);
     assert_eq!(socket.next(), (PING, vec![]));
-    assert!(asked.elapsed() >= ms(1500), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() >= ms(3000), "{:?}", asked.elapsed());
     // A pong keeps it alive, as a message would.
     let alive = Instant::now();
     socket.send(PONG, "");
     assert_eq!(socket.next(), (PING, vec![]));
-    assert!(alive.elapsed() >= ms(1500), "{:?}", alive.elapsed());
-    let (first, payload) = socket.next();
     assert!(alive.elapsed() >= ms(3000), "{:?}", alive.elapsed());
+    let (first, payload) = socket.next();
+    assert!(alive.elapsed() >= ms(6000), "{:?}", alive.elapsed());
     assert_eq!((first, &payload[..2]), (CLOSE, &1001u16.to_be_bytes()[..]));
     socket.client.shut_down();
     socket.client.finish();
