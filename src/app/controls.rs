@@ -311,7 +311,17 @@ mod tests {
             Ok(status(503)),
         );
         check("/", "Echo-Status: 404\r\n", Ok(status(404)));
+        // The first of two is taken, and the parameter of another name hides no field.
+        let (first, second) = ("echo-status: 404\r\n", "ECHO-STATUS: 503\r\n");
+        check("/", &[first, second].concat(), Ok(status(404)));
+        check("/?echo-status=404&echo-status=503", "", Ok(status(404)));
+        check("/?x-echo-status=503", first, Ok(status(404)));
+        // A bad parameter is refused, though there is a good field.
+        check("/?echo-status=x", first, Err("echo-status"));
         check("/?echo-status=200%3A0%2C503:7", "", Ok(status(503)));
+        check("/?echo-status=%35%30%33", "", Ok(status(503)));
+        check("/?echo-status=%20503%20", "", Ok(status(503)));
+        check("/?echo-delay=5ms%2e%2e5ms", "", Ok(delay(5)));
         check("/?echo-delay=1s", "", Ok(delay(1000)));
         check("/?echo-delay=5ms..5ms", "", Ok(delay(5)));
         check("/?echo-fault=stall", "", Ok(fault(ResponseFault::Stall)));

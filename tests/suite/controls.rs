@@ -63,35 +63,6 @@ fn a_status_is_sent_on_any_path_by_query_and_by_field() {
 }
 
 #[test]
-fn the_query_wins_over_the_field_and_the_first_over_the_second() {
-    let server = Server::start(&[]);
-    assert_eq!(
-        ask(&server, "/?echo-status=503", "Echo-Status: 404\r\n").status,
-        503
-    );
-    assert_eq!(
-        ask(&server, "/?echo-status=503&echo-status=404", "").status,
-        503
-    );
-    assert_eq!(
-        ask(&server, "/", "echo-status: 404\r\nECHO-STATUS: 503\r\n").status,
-        404
-    );
-    // The other name's parameter does not hide the field.
-    let response = ask(
-        &server,
-        "/?echo-delay=1ms&x-echo-status=503",
-        "Echo-Status: 404\r\n",
-    );
-    assert_eq!(response.status, 404);
-    // A bad value in the query is refused, and not replaced by the field.
-    assert_eq!(
-        ask(&server, "/?echo-status=x", "Echo-Status: 404\r\n").status,
-        400
-    );
-}
-
-#[test]
 fn weighted_statuses_come_by_their_weights() {
     let server = Server::start(&[]);
     let mut client = Client::new(&server);
@@ -272,19 +243,6 @@ fn close_ends_the_connection_with_the_response() {
 }
 
 #[test]
-fn values_may_be_percent_encoded() {
-    let server = Server::start(&[]);
-    assert_eq!(ask(&server, "/?echo-status=%35%30%33", "").status, 503);
-    assert_eq!(
-        ask(&server, "/?echo-status=200%3A0%2c503%3a1", "").status,
-        503
-    );
-    assert_eq!(ask(&server, "/?echo-status=%20503%20", "").status, 503);
-    let response = ask(&server, "/?echo-delay=1ms%2E%2E2ms", "");
-    assert!(response.told_delay() >= ms(1), "{response}");
-}
-
-#[test]
 fn a_bad_value_is_refused_by_name_with_what_is_taken() {
     let mut server = Server::start(&[]);
     let status = &["200 to 599", "200:80,503:20"][..];
@@ -336,25 +294,14 @@ fn a_bad_value_is_refused_by_name_with_what_is_taken() {
 }
 
 #[test]
-fn a_long_value_is_refused_and_a_value_forges_nothing() {
+fn a_value_forges_no_field() {
     let server = Server::start(&[]);
-    let long = ask(&server, &format!("/?echo-status={}", "5".repeat(1000)), "");
-    assert_eq!(long.status, 400);
     // Decoded, this would be a field of its own.
     let forged = ask(&server, "/?echo-status=503%0d%0aX-Forged:%201", "");
     assert_eq!(
         (forged.status, forged.values("x-forged").len()),
         (400, 0),
         "{forged}"
-    );
-    let script = ask(&server, "/?echo-fault=<script>alert(1)</script>", "");
-    assert_eq!(
-        (script.status, script.field("x-content-type-options")),
-        (400, "nosniff")
-    );
-    assert!(
-        script.field("content-type").starts_with("text/plain"),
-        "{script}"
     );
 }
 
@@ -441,24 +388,11 @@ fn a_status_that_was_asked_for_counts_as_such() {
     );
     let lines = server.stop_and_lines();
     // No alert on errors of the echo fires, and no one looks for the cause of a warning.
-    let told = |line: &crate::support::log::Line| {
-        (
-            line.field("route").to_owned(),
-            line.field("level").to_owned(),
-        )
-    };
-    let told: Vec<_> = lines
-        .iter()
-        .filter(|line| line.status() >= 500)
-        .map(told)
+    let failed = lines.iter().filter(|line| line.status() >= 500);
+    let told: Vec<_> = failed
+        .map(|line| (line.field("route"), line.field("level")))
         .collect();
-    assert_eq!(
-        told,
-        [
-            ("status".to_owned(), "info".to_owned()),
-            ("status".to_owned(), "info".to_owned())
-        ]
-    );
+    assert_eq!(told, [("status", "info"); 2]);
 }
 
 /// Every route that has its own response, with a query of its own, and what its body holds.
