@@ -127,21 +127,10 @@ fn delays_are_changed_within_each_other() {
 }
 
 #[test]
-fn error_rate_changes_the_echo_alone() {
+fn error_rate_changes_the_echo() {
     let server = Server::start_admin(&[]);
     server.set("error-rate", "1");
     assert_eq!(server.get("/").status, 500);
-    for spared in [
-        "/healthz",
-        "/readyz",
-        "/metrics",
-        "/version",
-        "/status/204",
-        "/delay/1ms",
-        "/bytes/1",
-    ] {
-        assert!(server.get(spared).status < 300, "{spared}");
-    }
     server.set("error-rate", "0.5");
     let errors = (0..200).filter(|_| server.get("/").status == 500).count();
     assert!(

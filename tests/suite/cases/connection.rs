@@ -5,7 +5,6 @@ use super::{Case, Row};
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     // RFC 9112 9.3: persistence in 1.1.
-    ("9112-9.3 1.1 persists", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep"),
     ("9112-9.3 1.1 keep-alive", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", "200 keep"),
     ("9112-9.6 close", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "200 close"),
     ("9112-9.6 CLOSE", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: CLOSE\r\n\r\n", "200 close"),
@@ -24,7 +23,6 @@ pub(super) const ROWS: &[Row] = &[
     ("9112-9.6 close on bytes", b"GET /bytes/100 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "200 close"),
     ("9112-9.6 close on HEAD", b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "H200 close"),
     // RFC 9112 9.3 and C.2.2: persistence in 1.0.
-    ("9112-9.3 1.0 closes", b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", "200 close"),
     ("9112-9.3 1.0 closes after a probe", b"GET /healthz HTTP/1.0\r\n\r\n", "200 close"),
     ("9112-9.3 1.0 with another option", b"GET / HTTP/1.0\r\nConnection: x\r\n\r\n", "200 close"),
     ("9112-9.3 1.0 asks for close", b"GET / HTTP/1.0\r\nConnection: close\r\n\r\n", "200 close"),

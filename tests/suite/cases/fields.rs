@@ -41,7 +41,7 @@ pub(super) const ROWS: &[Row] = &[
     ("9112-3.2 two Hosts in 1.0", b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", "400/host close"),
     ("9112-3.2 a bad Host in 1.0", b"GET / HTTP/1.0\r\nHost: a b\r\n\r\n", "400/host close"),
     ("9112-3.2 no Host in 1.0", b"GET / HTTP/1.0\r\n\r\n", "200 close"),
-    ("9112-3.2 a good Host in 1.0", b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", "200 close"),
+    ("9112-3.2 a good Host in 1.0, which closes", b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", "200 close"),
     ("9112-3.2 an empty Host", b"GET / HTTP/1.1\r\nHost:\r\n\r\n", "200 keep"),
     ("9112-3.2 a Host of spaces is empty", b"GET / HTTP/1.1\r\nHost: \t \r\n\r\n", "200 keep"),
     ("9112-3.2 an empty Host and another", b"GET / HTTP/1.1\r\nHost:\r\nHost: a\r\n\r\n", "400/host close"),

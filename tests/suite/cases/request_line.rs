@@ -5,7 +5,7 @@ use super::{Case, Row};
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     // RFC 9112 2.2: line ends and what may stand before the request line.
-    ("9112-2.1 the plainest request", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep"),
+    ("9112-9.3 the plainest request persists in 1.1", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep"),
     ("9112-2.2 one empty line first is skipped", b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep"),
     ("9112-2.2 two empty lines first are skipped", b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep"),
     ("9112-2.2 four empty lines first are skipped", b"\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "200 keep"),
