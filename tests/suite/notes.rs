@@ -12,191 +12,83 @@ type Case = (&'static str, &'static str, &'static [&'static str]);
 const GET: &str = "GET / HTTP/1.1";
 
 /// To a server that trusts nobody.
+#[rustfmt::skip]
 const UNTRUSTED: &[Case] = &[
-    (
-        GET,
-        "X-Forwarded-For: 203.0.113.7, 198.51.100.1\r\n",
-        &[
-            "X-Forwarded-For \"203.0.113.7, 198.51.100.1\" is not believed: the peer PEER is not in trusted-proxies",
-        ],
-    ),
-    (
-        GET,
-        "X-Real-Ip: 203.0.113.7\r\nForwarded: for=203.0.113.7\r\n",
-        &[],
-    ),
+    (GET, "X-Forwarded-For: 203.0.113.7, 198.51.100.1\r\n",
+     &["X-Forwarded-For \"203.0.113.7, 198.51.100.1\" is not believed: the peer PEER is not in trusted-proxies"]),
+    (GET, "X-Real-Ip: 203.0.113.7\r\nForwarded: for=203.0.113.7\r\n", &[]),
 ];
 
 /// To a server that trusts the peer.
+#[rustfmt::skip]
 const TRUSTED: &[Case] = &[
     (GET, "X-Forwarded-For: 203.0.113.7\r\n", &[]),
-    (
-        GET,
-        "X-Forwarded-For: 203.0.113.7, 10.0.0.1\r\nForwarded: for=198.51.100.1;proto=https\r\n",
-        &[
-            "X-Forwarded-For \"203.0.113.7, 10.0.0.1\" and Forwarded \"for=198.51.100.1;proto=https\" name different clients",
-        ],
-    ),
-    (
-        GET,
-        "X-Forwarded-For: 203.0.113.7, 10.0.0.1\r\nForwarded: proto=https; For=\"203.0.113.7:4711\", for=10.0.0.1\r\n",
-        &[],
-    ),
-    (
-        GET,
-        "X-Forwarded-For: 2001:db8::c\r\nForwarded: for=\"[2001:DB8::C]:4711\"\r\n",
-        &[],
-    ),
-    (
-        GET,
-        "X-Forwarded-For: 203.0.113.7\r\nForwarded: proto=https\r\n",
-        &[],
-    ),
-    (
-        GET,
-        "X-Forwarded-Host: shop.example.org\r\n",
-        &["X-Forwarded-Host \"shop.example.org\" differs from Host \"test\": a proxy rewrote Host"],
-    ),
+    (GET, "X-Forwarded-For: 203.0.113.7, 10.0.0.1\r\nForwarded: for=198.51.100.1;proto=https\r\n",
+     &["X-Forwarded-For \"203.0.113.7, 10.0.0.1\" and Forwarded \"for=198.51.100.1;proto=https\" name different clients"]),
+    (GET, "X-Forwarded-For: 203.0.113.7, 10.0.0.1\r\nForwarded: proto=https; For=\"203.0.113.7:4711\", for=10.0.0.1\r\n",
+     &[]),
+    (GET, "X-Forwarded-For: 2001:db8::c\r\nForwarded: for=\"[2001:DB8::C]:4711\"\r\n", &[]),
+    (GET, "X-Forwarded-For: 203.0.113.7\r\nForwarded: proto=https\r\n", &[]),
+    (GET, "X-Forwarded-Host: shop.example.org\r\n",
+     &["X-Forwarded-Host \"shop.example.org\" differs from Host \"test\": a proxy rewrote Host"]),
     (GET, "X-Forwarded-Host: TEST\r\n", &[]),
-    (
-        GET,
-        "X-Forwarded-Proto: https,http\r\n",
-        &["X-Forwarded-Proto \"https,http\" is not one of http, https, ws and wss"],
-    ),
-    (
-        GET,
-        "X-Forwarded-Proto: gopher\r\n",
-        &["X-Forwarded-Proto \"gopher\" is not one of http, https, ws and wss"],
-    ),
-    (
-        GET,
-        "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n",
-        &["x-forwarded-proto stands more than once; only one is allowed"],
-    ),
+    (GET, "X-Forwarded-Proto: https,http\r\n",
+     &["X-Forwarded-Proto \"https,http\" is not one of http, https, ws and wss"]),
+    (GET, "X-Forwarded-Proto: gopher\r\n",
+     &["X-Forwarded-Proto \"gopher\" is not one of http, https, ws and wss"]),
+    (GET, "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n",
+     &["x-forwarded-proto stands more than once; only one is allowed"]),
     (GET, "X-Forwarded-Proto: https\r\n", &[]),
     (GET, "X-Forwarded-Proto: wss\r\n", &[]),
-    (
-        GET,
-        "Via: 1.1 edge\r\nKeep-Alive: timeout=5\r\n",
-        &["Keep-Alive \"timeout=5\" is a hop-by-hop field; a proxy should have removed it"],
-    ),
-    (
-        GET,
-        "Proxy-Connection: keep-alive\r\n",
-        &["Proxy-Connection \"keep-alive\" is a hop-by-hop field; a proxy should have removed it"],
-    ),
-    (
-        GET,
-        "X-Forwarded-Proto: https\r\nUpgrade: h2c\r\n",
-        &["Upgrade \"h2c\" is a hop-by-hop field; a proxy should have removed it"],
-    ),
+    (GET, "Via: 1.1 edge\r\nKeep-Alive: timeout=5\r\n",
+     &["Keep-Alive \"timeout=5\" is a hop-by-hop field; a proxy should have removed it"]),
+    (GET, "Proxy-Connection: keep-alive\r\n",
+     &["Proxy-Connection \"keep-alive\" is a hop-by-hop field; a proxy should have removed it"]),
+    (GET, "X-Forwarded-Proto: https\r\nUpgrade: h2c\r\n",
+     &["Upgrade \"h2c\" is a hop-by-hop field; a proxy should have removed it"]),
     // A client itself may send it, and a proxy passes a WebSocket's handshake on.
     (GET, "Keep-Alive: timeout=5\r\nTE: trailers\r\n", &[]),
     (GET, "Via: 1.1 edge\r\nUpgrade: websocket\r\n", &[]),
-    (
-        GET,
-        "User-Agent: a\r\nUser-Agent: b\r\n",
-        &["user-agent stands more than once; only one is allowed"],
-    ),
-    (
-        GET,
-        "Traceparent: a\r\nX-Request-Id: 1\r\nTRACEPARENT: a\r\n",
-        &["traceparent stands more than once; only one is allowed"],
-    ),
-    (
-        GET,
-        "Accept: text/plain\r\nAccept: text/html\r\nCookie: a=1\r\nCookie: b=2\r\n",
-        &[],
-    ),
-    (
-        GET,
-        "X_Real_Ip: 203.0.113.7\r\n",
-        &["the field name X_Real_Ip has an underscore: nginx and others drop it"],
-    ),
+    (GET, "User-Agent: a\r\nUser-Agent: b\r\n",
+     &["user-agent stands more than once; only one is allowed"]),
+    (GET, "Traceparent: a\r\nX-Request-Id: 1\r\nTRACEPARENT: a\r\n",
+     &["traceparent stands more than once; only one is allowed"]),
+    (GET, "Accept: text/plain\r\nAccept: text/html\r\nCookie: a=1\r\nCookie: b=2\r\n", &[]),
+    (GET, "X_Real_Ip: 203.0.113.7\r\n",
+     &["the field name X_Real_Ip has an underscore: nginx and others drop it"]),
     (GET, "X-Real-Ip: a_b\r\n", &[]),
-    (
-        "GET /a//b HTTP/1.1",
-        "",
-        &["the path has parts that many proxies rewrite: //"],
-    ),
-    (
-        "GET /a/./b HTTP/1.1",
-        "",
-        &["the path has parts that many proxies rewrite: /./"],
-    ),
-    (
-        "GET /a/. HTTP/1.1",
-        "",
-        &["the path has parts that many proxies rewrite: /./"],
-    ),
-    (
-        "GET /a/../b HTTP/1.1",
-        "",
-        &["the path has parts that many proxies rewrite: /../"],
-    ),
-    (
-        "GET /a/.. HTTP/1.1",
-        "",
-        &["the path has parts that many proxies rewrite: /../"],
-    ),
-    (
-        "GET /a%2fb HTTP/1.1",
-        "",
-        &["the path has parts that many proxies rewrite: %2f"],
-    ),
-    (
-        "GET /a%2Fb HTTP/1.1",
-        "",
-        &["the path has parts that many proxies rewrite: %2f"],
-    ),
-    (
-        "GET /a//b/./..%2fc/../d HTTP/1.1",
-        "",
-        &["the path has parts that many proxies rewrite: // /./ /../ %2f"],
-    ),
+    ("GET /a//b HTTP/1.1", "", &["the path has parts that many proxies rewrite: //"]),
+    ("GET /a/./b HTTP/1.1", "", &["the path has parts that many proxies rewrite: /./"]),
+    ("GET /a/. HTTP/1.1", "", &["the path has parts that many proxies rewrite: /./"]),
+    ("GET /a/../b HTTP/1.1", "", &["the path has parts that many proxies rewrite: /../"]),
+    ("GET /a/.. HTTP/1.1", "", &["the path has parts that many proxies rewrite: /../"]),
+    ("GET /a%2fb HTTP/1.1", "", &["the path has parts that many proxies rewrite: %2f"]),
+    ("GET /a%2Fb HTTP/1.1", "", &["the path has parts that many proxies rewrite: %2f"]),
+    ("GET /a//b/./..%2fc/../d HTTP/1.1", "",
+     &["the path has parts that many proxies rewrite: // /./ /../ %2f"]),
     ("GET /a/.b/c../...d/%20?q=//&r=/../&s=%2f HTTP/1.1", "", &[]),
     ("GET /.well-known/acme HTTP/1.1", "", &[]),
-    (
-        "GET / HTTP/1.0",
-        "",
-        &[
-            "the request came as HTTP/1.0: no chunked bodies, and a connection for each request unless keep-alive is \
-             asked for",
-        ],
-    ),
-    (
-        GET,
-        "User-Agent: kube-probe/1.31\r\n",
-        &[
-            "User-Agent \"kube-probe/1.31\" is a health check: no random delay and no injected error",
-        ],
-    ),
+    ("GET / HTTP/1.0", "",
+     &["the request came as HTTP/1.0: no chunked bodies, and a connection for each request unless keep-alive is \
+         asked for"]),
+    (GET, "User-Agent: kube-probe/1.31\r\n",
+     &["User-Agent \"kube-probe/1.31\" is a health check: no random delay and no injected error"]),
     (GET, "User-Agent: not a kube-probe/1.31\r\n", &[]),
     // Several at once stand in the table's order.
-    (
-        "GET //x HTTP/1.1",
-        "User-Agent: Blackbox\r\na_b: 1\r\n",
-        &[
-            "the field name a_b has an underscore: nginx and others drop it",
-            "the path has parts that many proxies rewrite: //",
-            "User-Agent \"Blackbox\" is a health check: no random delay and no injected error",
-        ],
-    ),
+    ("GET //x HTTP/1.1", "User-Agent: Blackbox\r\na_b: 1\r\n",
+     &["the field name a_b has an underscore: nginx and others drop it",
+       "the path has parts that many proxies rewrite: //",
+       "User-Agent \"Blackbox\" is a health check: no random delay and no injected error"]),
     // What curl, a browser, and a browser behind a careful proxy send.
     ("GET /a?b=c HTTP/1.1", "User-Agent: curl/8.5.0\r\n", &[]),
-    (
-        GET,
-        "Connection: keep-alive\r\nsec-ch-ua: \"Chromium\";v=\"120\"\r\nsec-ch-ua-mobile: ?0\r\n\
+    (GET, "Connection: keep-alive\r\nsec-ch-ua: \"Chromium\";v=\"120\"\r\nsec-ch-ua-mobile: ?0\r\n\
          Upgrade-Insecure-Requests: 1\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nSec-Fetch-Site: none\r\n\
          Accept-Encoding: gzip, deflate, br\r\nAccept-Language: de,en;q=0.9\r\nCookie: a_b=c\r\n",
-        &[],
-    ),
-    (
-        "GET /a HTTP/1.1",
-        "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Host: test\r\nX-Forwarded-Proto: https\r\nX-Real-Ip: 203.0.113.7\r\n\
+     &[]),
+    ("GET /a HTTP/1.1",
+     "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Host: test\r\nX-Forwarded-Proto: https\r\nX-Real-Ip: 203.0.113.7\r\n\
          Forwarded: for=203.0.113.7;host=test;proto=https\r\nVia: 2.0 edge\r\nUser-Agent: Mozilla/5.0\r\n",
-        &[],
-    ),
+     &[]),
 ];
 
 #[track_caller]
