@@ -130,7 +130,7 @@ fn a_new_connection_takes_the_page_faults_that_the_manual_says() {
 
 #[test]
 fn a_short_connection_takes_five_system_calls() {
-    let Some(trace) = trace_of(&|watched| watched.short_connections(EARLY + SHORT)) else {
+    let Some(trace) = trace_of(|watched| watched.short_connections(EARLY + SHORT)) else {
         return;
     };
     let is_accept = |(_, call): &(f64, &str)| call.starts_with("accept4(");
@@ -172,51 +172,10 @@ fn a_short_connection_takes_five_system_calls() {
 
 #[test]
 fn a_request_after_a_pause_takes_three_system_calls() {
-    // A usual browser's head, long after the connection has given its buffers back.
-    if !installed("strace") {
+    let mut windows = Vec::new();
+    let Some(trace) = trace_of(|watched| windows = requests_after_pauses(watched)) else {
         return;
-    }
-    let file = scratch("strace-pause");
-    let mut strace = Command::new("strace");
-    let started = Watched::start(
-        strace
-            .args(["-f", "-ttt", "-qq", "-s", "64", "-o"])
-            .arg(&file),
-    );
-    let Some(watched) = started else {
-        return not_run("system calls", "strace may not trace here");
     };
-    let mut request = request::request(false, Some("/paused"));
-    request.insert_str(
-        request.len() - 2,
-        &format!("X-Padding: {}\r\n", "p".repeat(230)),
-    );
-    let mut stream = TcpStream::connect(&watched.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut responses = BufReader::new(stream.try_clone().unwrap());
-    let now = || {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs_f64()
-    };
-    // The first request has no pause before it and counts for nothing.
-    let windows: Vec<(f64, f64)> = [0, 1_500, 1_500]
-        .map(Duration::from_millis)
-        .into_iter()
-        .map(|pause| {
-            thread::park_timeout(pause);
-            let sent = now();
-            stream.write_all(request.as_bytes()).unwrap();
-            read_response(&mut responses).unwrap();
-            thread::park_timeout(Duration::from_millis(300));
-            (sent, now())
-        })
-        .collect();
-    drop((stream, responses));
-    watched.stop();
-    let trace = fs::read_to_string(&file).unwrap();
-    fs::remove_file(&file).unwrap();
     let threads = threads(&trace);
     let serves = |calls: &&Calls<'_>| {
         calls
@@ -242,6 +201,31 @@ fn a_request_after_a_pause_takes_three_system_calls() {
             "besides the read that waited: {within:#?}"
         );
     }
+}
+
+/// Sends a usual browser's head, long after the connection has given its buffers back; when each request was sent, and a
+/// time behind its response. The first request has no pause before it and counts for nothing.
+fn requests_after_pauses(watched: &Watched) -> Vec<(f64, f64)> {
+    let mut request = request::request(false, Some("/paused"));
+    let padding = format!("X-Padding: {}\r\n", "p".repeat(230));
+    request.insert_str(request.len() - 2, &padding);
+    let mut stream = TcpStream::connect(&watched.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut responses = BufReader::new(stream.try_clone().unwrap());
+    let since_epoch = || SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = || since_epoch().unwrap().as_secs_f64();
+    [0, 1_500, 1_500]
+        .map(Duration::from_millis)
+        .into_iter()
+        .map(|pause| {
+            thread::park_timeout(pause);
+            let sent = now();
+            stream.write_all(request.as_bytes()).unwrap();
+            read_response(&mut responses).unwrap();
+            thread::park_timeout(Duration::from_millis(300));
+            (sent, now())
+        })
+        .collect()
 }
 
 /// System calls in the connections' threads for a request, between the first and the last response of each. A response
@@ -275,11 +259,11 @@ fn calls_for_a_request(threads: &[Calls<'_>], depth: usize) -> f64 {
 
 /// Every system call of a server under the usual load; `None` where strace cannot run.
 fn trace(depth: usize) -> Option<String> {
-    trace_of(&|watched| watched.load(CONNECTIONS, BATCHES, depth))
+    trace_of(|watched| watched.load(CONNECTIONS, BATCHES, depth))
 }
 
 /// Every system call of a server under a load; `None` where strace cannot run.
-fn trace_of(load: &dyn Fn(&Watched)) -> Option<String> {
+fn trace_of(load: impl FnOnce(&Watched)) -> Option<String> {
     static FILES: AtomicUsize = AtomicUsize::new(0);
     if !installed("strace") {
         return None;
