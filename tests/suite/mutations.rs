@@ -31,9 +31,9 @@ const QUIET: u32 = 6;
 /// How often the process is looked at until it is quiet.
 const LOOK: Duration = ms(500);
 
-/// What a process holds.
+/// What a process has in use.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct Resources {
     threads: u64,
     descriptors: usize,
     memory_kib: u64,
@@ -50,10 +50,10 @@ fn mutated_requests_leave_nothing_behind() {
     // Threads wait for a next connection, up to a number; each holds a stack and its buffers.
     let most_threads = before.threads.max(SPARE_THREADS);
     let memory = before.memory_kib + MEMORY_KIB + (most_threads - before.threads) * THREAD_KIB;
-    let as_before = |held: Held| {
-        held.threads <= most_threads
-            && held.descriptors <= before.descriptors
-            && held.memory_kib <= memory
+    let as_before = |now: Resources| {
+        now.threads <= most_threads
+            && now.descriptors <= before.descriptors
+            && now.memory_kib <= memory
     };
     let after = settled(&server, as_before);
     println!("before {before:?}, after {after:?}");
@@ -136,13 +136,13 @@ fn get(server: &Server, target: &str) -> (u16, String) {
 }
 
 /// Waits until no thread has ended for a while and the process is as `good` wants it, or time is up.
-fn settled(server: &Server, good: impl Fn(Held) -> bool) -> Held {
+fn settled(server: &Server, good: impl Fn(Resources) -> bool) -> Resources {
     let deadline = Instant::now() + Duration::from_secs(45);
-    let mut last = held(server);
+    let mut last = resources(server);
     let mut still = 0;
     while Instant::now() < deadline {
         pause(LOOK);
-        let now = held(server);
+        let now = resources(server);
         still = if now.threads == last.threads {
             still + 1
         } else {
@@ -156,10 +156,10 @@ fn settled(server: &Server, good: impl Fn(Held) -> bool) -> Held {
     last
 }
 
-fn held(server: &Server) -> Held {
+fn resources(server: &Server) -> Resources {
     let pid = server.pid();
     let number = |name: &str| process::status(pid, name);
-    Held {
+    Resources {
         threads: number("Threads"),
         descriptors: process::open_files(pid),
         memory_kib: number("RssAnon"),
