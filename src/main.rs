@@ -55,16 +55,15 @@ fn main() -> ExitCode {
 
 fn command(arguments: &[String]) -> Result<ExitCode, Failure> {
     let (name, rest) = match arguments.split_first() {
-        Some((name, rest)) if !name.starts_with("--") => (name.as_str(), rest),
+        Some((name, rest)) if !name.starts_with('-') => (name.as_str(), rest),
         _ => ("serve", arguments),
     };
     let asks_for_help = rest
         .iter()
         .any(|argument| matches!(argument.as_str(), "--help" | "-h"));
     let result = match name {
-        "-h" => print(&settings::help()),
         "serve" if asks_for_help => print(&settings::help()),
-        "serve" if rest == ["--version"] => print_version(),
+        "serve" if rest == ["--version"] || rest == ["-V"] => print_version(),
         "serve" => serve(rest),
         "healthcheck" if asks_for_help => print(healthcheck::HELP),
         "healthcheck" => healthcheck(rest),

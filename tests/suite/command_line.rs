@@ -152,6 +152,7 @@ fn version_is_one_line() {
     let words: Vec<&str> = version.trim_end().split(' ').collect();
     assert_eq!(words[..2], ["httpserver", env!("CARGO_PKG_VERSION")]);
     assert_eq!(version.lines().count(), 1, "{version}");
+    assert_eq!(prints(&["-V"]), version);
 }
 
 /// The rows of the README's table of settings.
