@@ -32,19 +32,13 @@ impl Bytes {
     pub fn read<'a>(parameter: &'a str, request: &'a Request) -> Result<Bytes, Refusal<'a>> {
         let expected = "a size such as 512, 64Ki, 64KiB, 1MiB or 10M, up to 1GiB";
         let size = units::parse_size(parameter).filter(|size| *size <= limits::STREAM_BYTES);
-        let size =
-            size.ok_or_else(|| Refusal::bad_value("bytes", parameter.as_bytes(), expected))?;
-        let over = controls::duration(
-            request,
-            "over",
-            Duration::ZERO,
-            limits::PACE,
-            "a duration up to 10m",
-        )?;
+        let refusal = Refusal::Parameter("bytes", parameter.as_bytes(), expected);
         Ok(Bytes {
-            size,
-            chunked: controls::parameter(request.query(), "chunked").is_some(),
-            over,
+            size: size.ok_or(refusal)?,
+            chunked: controls::parameter(request, "chunked").is_some(),
+            over: controls::read(request, "over", "a duration up to 10m", |text| {
+                controls::duration(text, limits::PACE)
+            })?,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The controls of a response: `echo-status`, `echo-delay`, `echo-fault` and `echo-close`.
 //!
-//! They work on any path, because an Ingress or a Gateway hands `/app/…` on and leaves
-//! `/status/503` out of reach; only probes, `/version` and `/admin` have none. Each is a query
+//! They work on any path, because an Ingress or a Gateway often forwards only `/app/…`, so that
+//! `/status/503` cannot be reached; only probes, `/version` and `/admin` have none. Each is a query
 //! parameter or a request field of the same name; the query parameter wins over the field, and a
 //! control wins over what the path says. A bad value is refused with its name and the forms that
 //! are taken.
@@ -48,7 +48,7 @@ labelled! {
 }
 
 impl ResponseFault {
-    /// How much of a body of this length is sent.
+    /// How much of a body is sent, in the unit of its length: bytes, or events.
     pub fn part_of(self, length: u64) -> u64 {
         match self {
             ResponseFault::Truncate => length / 2,
@@ -83,39 +83,28 @@ impl ResponseFault {
     }
 }
 
-/// Why a request is refused, and which value was wrong.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal<'a> {
-    /// The kind of refusal.
-    pub error: RequestError,
-    /// What has the wrong value.
-    pub name: &'static str,
-    /// The wrong value.
-    pub value: &'a [u8],
-    /// What was expected.
-    pub expected: &'static str,
+pub enum Refusal<'a> {
+    /// For this reason.
+    Because(RequestError),
+    /// For a wrong value: what has it, the value, and what was expected.
+    Parameter(&'static str, &'a [u8], &'static str),
 }
 
-impl<'a> Refusal<'a> {
-    /// A refusal for a bad value.
-    pub fn bad_value(name: &'static str, value: &'a [u8], expected: &'static str) -> Refusal<'a> {
-        Refusal {
-            error: RequestError::Parameter,
-            name,
-            value,
-            expected,
+impl Refusal<'_> {
+    /// The kind of refusal.
+    pub fn error(self) -> RequestError {
+        match self {
+            Refusal::Because(error) => error,
+            Refusal::Parameter(..) => RequestError::Parameter,
         }
     }
 }
 
 impl From<RequestError> for Refusal<'_> {
     fn from(error: RequestError) -> Self {
-        Refusal {
-            error,
-            name: "",
-            value: b"",
-            expected: "",
-        }
+        Refusal::Because(error)
     }
 }
 
@@ -133,12 +122,12 @@ impl Controls {
             return Ok(Controls::default());
         }
         Ok(Controls {
-            status: read(request, EchoStatus, STATUS, |text| {
+            status: read(request, "echo-status", STATUS, |text| {
                 weighted_status(text, random)
             })?,
-            delay: read(request, EchoDelay, DELAY, |text| delay(text, random))?,
-            fault: read(request, EchoFault, FAULT, ResponseFault::from_label)?,
-            close: read(request, EchoClose, CLOSE, switch)?.unwrap_or_default(),
+            delay: read(request, "echo-delay", DELAY, |text| delay(text, random))?,
+            fault: read(request, "echo-fault", FAULT, ResponseFault::from_label)?,
+            close: read(request, "echo-close", CLOSE, switch)?.unwrap_or_default(),
         })
     }
 }
@@ -150,28 +139,28 @@ fn any(request: &Request) -> bool {
         || (holds(request.query().as_bytes(), b'-') && request.query().contains("echo-"))
 }
 
-/// Reads one control, if the request has it.
-fn read<'a, T>(
+/// Reads a query parameter, or the field of the same name if that has a meaning here.
+pub fn read<'a, T>(
     request: &'a Request,
-    name: FieldName,
+    name: &'static str,
     expected: &'static str,
     take: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>, Refusal<'a>> {
-    let Some(raw) =
-        parameter(request.query(), name.label()).or_else(|| request.values(name).next())
-    else {
+    // With the parser as its only caller, `FieldName::from_label` is inlined there.
+    let known = FieldName::ALL.iter().find(|known| known.label() == name);
+    let field = || request.values(*known?).next();
+    let Some(raw) = parameter(request, name).or_else(field) else {
         return Ok(None);
     };
     let mut room = [0; VALUE_BYTES];
     let taken = percent_decoded(raw, &mut room).and_then(|text| take(text.trim_ascii()));
-    taken
-        .map(Some)
-        .ok_or_else(|| Refusal::bad_value(name.label(), raw, expected))
+    let refusal = Refusal::Parameter(name, raw, expected);
+    taken.map(Some).ok_or(refusal)
 }
 
 /// The value of a query parameter; empty where it has no `=`.
-pub fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
-    query.split('&').find_map(|part| {
+pub fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a [u8]> {
+    request.query().split('&').find_map(|part| {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         (key == name).then_some(value.as_bytes())
     })
@@ -205,31 +194,32 @@ fn weighted_status(text: &str, random: &mut Rng) -> Option<Status> {
     if !text.contains(':') {
         return status(text);
     }
-    let read = |part: &str| {
+    let (mut total, mut drawn) = (0, None);
+    for part in text.split(',') {
         let (code, weight) = part.split_once(':')?;
-        Some((status(code.trim())?, weight.trim().parse::<u32>().ok()?))
-    };
-    let total = text
-        .split(',')
-        .try_fold(0u64, |sum, part| Some(sum + u64::from(read(part)?.1)))?;
-    let mut left = random.u64(..total.max(1));
-    text.split(',')
-        .filter_map(read)
-        .find_map(|(status, weight)| {
-            let drawn = left < u64::from(weight);
-            left = left.saturating_sub(weight.into());
-            drawn.then_some(status)
-        })
+        let (status, weight) = (status(code.trim())?, weight.trim().parse::<u32>().ok()?);
+        total += u64::from(weight);
+        // Each replaces those before it with its share of the weights so far.
+        if weight > 0 && random.u64(..total) < weight.into() {
+            drawn = Some(status);
+        }
+    }
+    drawn
 }
 
 /// Reads a delay, or a range from which one is drawn.
 fn delay(text: &str, random: &mut Rng) -> Option<Duration> {
-    let read = |text| units::parse_duration(text).filter(|delay| *delay <= limits::DELAY);
+    let read = |text| duration(text, limits::DELAY);
     let Some((min, max)) = text.split_once("..") else {
         return read(text);
     };
     let (min, max) = (read(min)?, read(max)?);
     (min <= max).then(|| uniform(min, max, random))
+}
+
+/// Reads a duration up to a limit.
+pub fn duration(text: &str, most: Duration) -> Option<Duration> {
+    units::parse_duration(text).filter(|duration| *duration <= most)
 }
 
 /// A random duration, uniform in microseconds between two bounds, the bounds included.
@@ -243,24 +233,6 @@ fn switch(text: &str) -> Option<bool> {
         "false" | "0" => Some(false),
         _ => None,
     }
-}
-
-/// A duration in the query, within bounds.
-pub fn duration<'a>(
-    request: &'a Request,
-    name: &'static str,
-    min: Duration,
-    max: Duration,
-    expected: &'static str,
-) -> Result<Option<Duration>, Refusal<'a>> {
-    let Some(value) = parameter(request.query(), name) else {
-        return Ok(None);
-    };
-    let duration = str::from_utf8(value).ok().and_then(units::parse_duration);
-    let duration = duration.filter(|duration| (min..=max).contains(duration));
-    duration
-        .map(Some)
-        .ok_or_else(|| Refusal::bad_value(name, value, expected))
 }
 
 #[cfg(test)]
@@ -278,11 +250,11 @@ mod tests {
     fn check(target: &str, fields: &str, expected: Result<Controls, &str>) {
         let request = request(target, fields);
         let controls = Controls::read(&request, &mut Rng::with_seed(7));
-        assert_eq!(
-            controls.map_err(|refusal| refusal.name),
-            expected,
-            "{target} {fields}"
-        );
+        let name = |refusal| match refusal {
+            Refusal::Parameter(name, ..) => name,
+            Refusal::Because(error) => error.label(),
+        };
+        assert_eq!(controls.map_err(name), expected, "{target} {fields}");
     }
 
     #[test]

@@ -27,22 +27,15 @@ pub struct Events {
 impl Events {
     /// Reads the query.
     pub fn read(request: &Request) -> Result<Events, Refusal<'_>> {
-        let (min, max) = (limits::EVENT_INTERVAL, limits::EVENT_INTERVAL_MAX);
-        let interval =
-            controls::duration(request, "interval", min, max, "a duration from 100ms to 1h")?;
-        let count = match controls::parameter(request.query(), "count") {
-            None => None,
-            Some(value) => {
-                let number = str::from_utf8(value)
-                    .ok()
-                    .and_then(|text| text.parse().ok());
-                let bad = || Refusal::bad_value("count", value, "a whole number");
-                Some(number.ok_or_else(bad)?)
-            }
-        };
+        let expected = "a duration from 100ms to 1h";
+        let interval = controls::read(request, "interval", expected, |text| {
+            let interval = controls::duration(text, limits::EVENT_INTERVAL_MAX);
+            interval.filter(|interval| *interval >= limits::EVENT_INTERVAL)
+        })?;
+        let number = |text: &str| text.parse().ok();
         Ok(Events {
             interval: interval.unwrap_or(Duration::from_secs(1)),
-            count,
+            count: controls::read(request, "count", "a whole number", number)?,
         })
     }
 }

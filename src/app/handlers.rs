@@ -12,7 +12,6 @@ use crate::app::controls::{self, Controls, Refusal, ResponseFault};
 use crate::app::events::{self, Events};
 use crate::app::{App, Exchange, admin, burn, echo, notes, upload};
 use crate::config::settings::{RuntimeSettings, Setting};
-use crate::config::units;
 use crate::http::decimal;
 use crate::http::error::RequestError;
 use crate::http::output::OutputBuffer;
@@ -105,7 +104,7 @@ impl<'a> Decision<'a> {
     /// Why the request is refused, if it is.
     pub fn refused(&self) -> Option<RequestError> {
         match self.action {
-            Action::Refuse(refusal) => Some(refusal.error),
+            Action::Refuse(refusal) => Some(refusal.error()),
             _ => None,
         }
     }
@@ -307,8 +306,8 @@ fn path_duration<'a>(
     most: Duration,
     expected: &'static str,
 ) -> Result<Duration, Refusal<'a>> {
-    let duration = units::parse_duration(parameter).filter(|duration| *duration <= most);
-    duration.ok_or_else(|| Refusal::bad_value(name, parameter.as_bytes(), expected))
+    let duration = controls::duration(parameter, most);
+    duration.ok_or(Refusal::Parameter(name, parameter.as_bytes(), expected))
 }
 
 /// What a route does.
@@ -326,8 +325,8 @@ fn action<'a>(
         Route::Favicon => Action::NoIcon,
         Route::Status => {
             let expected = "a status from 200 to 599";
-            let bad = || Refusal::bad_value("status", parameter.as_bytes(), expected);
-            Action::Status(controls::status(parameter).ok_or_else(bad)?)
+            let refusal = Refusal::Parameter("status", parameter.as_bytes(), expected);
+            Action::Status(controls::status(parameter).ok_or(refusal)?)
         }
         Route::Bytes => Action::Bytes(Bytes::read(parameter, request)?),
         Route::Events => Action::Events(Events::read(request)?),
@@ -410,7 +409,7 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
         Action::ListRequests => admin::list_requests(exchange, out),
         Action::Refuse(refusal) => {
             let allow = exchange.route.allow(exchange.parameter);
-            refuse(exchange.head(refusal.error.status(), out), &refusal, allow)
+            refuse(exchange.head(refusal.error().status(), out), refusal, allow)
         }
     }
 }
@@ -471,8 +470,8 @@ pub fn required_fields<'o, 'w>(
 
 /// Ends a response that refuses: the fields that the refusal asks for, and the reason in words.
 /// `allow` are the methods that the route takes.
-pub fn refuse(head: Head<'_, '_>, refusal: &Refusal<'_>, allow: &'static str) -> Sent {
-    let error = refusal.error;
+pub fn refuse(head: Head<'_, '_>, refusal: Refusal<'_>, allow: &'static str) -> Sent {
+    let error = refusal.error();
     let head = match error {
         RequestError::Method => head.field("Allow", allow),
         RequestError::Unauthorized => head.field("WWW-Authenticate", "Bearer realm=\"admin\""),
@@ -485,10 +484,11 @@ pub fn refuse(head: Head<'_, '_>, refusal: &Refusal<'_>, allow: &'static str) ->
     };
     let status = error.status();
     let code = decimal::decimal(status.code().into());
-    let (start, quote, end) = if refusal.expected.is_empty() {
-        (error.reason(), "", "")
-    } else {
-        (refusal.name, " \"", "\" is not usable: expected ")
+    let (start, quote, value, end, expected) = match refusal {
+        Refusal::Because(error) => (error.reason(), "", &b""[..], "", ""),
+        Refusal::Parameter(name, value, expected) => {
+            (name, " \"", value, "\" is not usable: expected ", expected)
+        }
     };
     head.pieces(
         TEXT,
@@ -499,9 +499,9 @@ pub fn refuse(head: Head<'_, '_>, refusal: &Refusal<'_>, allow: &'static str) ->
             b": ",
             start.as_bytes(),
             quote.as_bytes(),
-            refusal.value,
+            value,
             end.as_bytes(),
-            refusal.expected.as_bytes(),
+            expected.as_bytes(),
             b"\n",
         ],
     )

@@ -8,7 +8,6 @@ use std::fmt::Write;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::app::controls::Refusal;
 use crate::app::handlers::{self, Action, Decision};
 use crate::app::{ConnectionFacts, Exchange, Host, SleepEnds};
 use crate::config::level::Level;
@@ -308,7 +307,7 @@ impl<'a> Connection<'a> {
                 close: true,
             };
             let head = Head::new(&mut self.out, error.status(), &preamble);
-            handlers::refuse(head, &Refusal::from(error), "");
+            handlers::refuse(head, error.into(), "");
             End::Linger
         };
         // The input is used together with the rest of the connection.

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use fastrand::Rng;
-use httpserver::app::controls::Controls;
+use httpserver::app::controls::{Controls, Refusal};
 use httpserver::config::settings::{self, Config, SETTINGS, Setting};
 use httpserver::config::units;
 use httpserver::http::chunked::Chunked;
@@ -331,8 +331,11 @@ fn check_controls(target: &[u8], fields: &[u8]) -> Option<Result<Controls, &'sta
     if length != head.len() || request.target().as_bytes() != target {
         return None;
     }
-    let read =
-        |seed| Controls::read(&request, &mut Rng::with_seed(seed)).map_err(|error| error.name);
+    let name = |refusal| match refusal {
+        Refusal::Parameter(name, ..) => name,
+        Refusal::Because(error) => error.label(),
+    };
+    let read = |seed| Controls::read(&request, &mut Rng::with_seed(seed)).map_err(name);
     let first = read(7);
     assert_eq!(first, read(7), "the same draws");
     for seed in 0..3 {
