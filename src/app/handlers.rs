@@ -15,11 +15,11 @@ use crate::config::settings::{RuntimeSettings, Setting};
 use crate::http::decimal;
 use crate::http::error::RequestError;
 use crate::http::output::OutputBuffer;
-use crate::http::request::{Framing, Method, Request, Version};
+use crate::http::request::{Method, Request};
 use crate::http::response::{After, Head, JSON, Sent, TEXT};
 use crate::http::route::Route;
 use crate::http::status::Status;
-use crate::http::websocket::handshake::{Accept, Handshake, handshake};
+use crate::http::websocket::handshake::{Accept, handshake};
 use crate::limits;
 use crate::observe::metrics::{self, Fault, Faults};
 
@@ -28,9 +28,11 @@ use crate::observe::metrics::{self, Fault, Faults};
 pub enum Action<'a> {
     /// Send the echo.
     Echo,
-    /// Open a WebSocket; this answers its key.
+    /// Wait for so long, then send the echo.
+    Delay(Duration),
+    /// Open a WebSocket; this is the value of `Sec-WebSocket-Accept`.
     WebSocket(Accept),
-    /// Answer 500 because of the error rate.
+    /// Send 500 because of the error rate.
     FailByRate,
     /// Use a core for so long, then send the echo.
     Burn(Duration),
@@ -67,7 +69,7 @@ pub enum Action<'a> {
 /// Where a request goes and what is to be done there.
 #[derive(Clone, Copy)]
 pub struct Decision<'a> {
-    /// Its route; none for a request that is shed.
+    /// Its route; none for a request that is shed, and for one whose body was refused.
     pub route: Route,
     /// The parameter in its path.
     pub parameter: &'a str,
@@ -77,8 +79,6 @@ pub struct Decision<'a> {
     pub controls: Controls,
     /// The delay before the response.
     pub delay: Duration,
-    /// Whether the delay is measured, so that the server's own time can be told apart from it.
-    pub delay_is_measured: bool,
     /// Whether the request is a health check, which is neither delayed nor failed at random.
     pub health_check: bool,
 }
@@ -91,7 +91,6 @@ impl<'a> Decision<'a> {
             action,
             controls: Controls::default(),
             delay: Duration::ZERO,
-            delay_is_measured: false,
             health_check: false,
         }
     }
@@ -147,6 +146,30 @@ impl<'a> Decision<'a> {
             close.then_some(Fault::Close),
         ]
     }
+
+    /// What only the echo has: a random delay, WebSockets, and errors at random.
+    fn choose_for_echo(
+        &mut self,
+        settings: &RuntimeSettings,
+        request: &Request,
+        random: &mut Rng,
+    ) -> Result<(), RequestError> {
+        let plain = self.controls.status.is_none() && self.controls.fault.is_none();
+        self.health_check = notes::is_health_check(request);
+        if !self.health_check && !settings.delay_max.is_zero() {
+            self.delay = controls::uniform(settings.delay_min, settings.delay_max, random);
+        }
+        let may_fail = plain && !self.health_check && settings.error_rate > 0.0;
+        if plain && let Some(accept) = handshake(request)? {
+            (self.route, self.action) = (Route::WebSocket, Action::WebSocket(accept));
+        } else if may_fail && random.f64() < settings.error_rate {
+            self.action = Action::FailByRate;
+        } else if self.controls.status.is_some() {
+            // A status that was asked for counts as such, so that no alert on the echo's errors fires.
+            self.route = Route::Status;
+        }
+        Ok(())
+    }
 }
 
 /// Decides by the head of a request what is to be done. `shed` says that the connection has only
@@ -162,20 +185,48 @@ pub fn decide<'a>(
     if shed && !route.is_probe() {
         return Decision::refuse(Route::None, "", RequestError::Shed);
     }
-    if let Err(error) = check_access(app, request, route, parameter) {
-        return Decision::refuse(route, parameter, error);
+    let refuse = |error: RequestError| Decision::refuse(route, parameter, error);
+    if route == Route::Admin && !admin::is_authorized(request, app.config.admin_token.as_bytes()) {
+        return refuse(RequestError::Unauthorized);
+    }
+    if route == Route::Admin && admin_action(parameter).is_none() {
+        return refuse(RequestError::NotFound);
+    }
+    if !route.takes(request.method, parameter) {
+        return refuse(RequestError::Method);
     }
     if request.method == Method::Options && has_options(route) {
         return Decision::now(route, parameter, Action::Options);
     }
-    let decided = match route {
-        Route::Echo | Route::None => decide_echo(settings, request, route, random),
-        _ if has_controls(route) => decide_controlled(request, route, parameter, random),
-        _ => {
-            action(route, parameter, request).map(|action| Decision::now(route, parameter, action))
-        }
-    };
+    let decided = decide_route(settings, request, route, parameter, random);
     decided.unwrap_or_else(|refusal| Decision::refuse(route, parameter, refusal))
+}
+
+/// What a route does with a request that it takes, changed by the controls.
+fn decide_route<'a>(
+    settings: &RuntimeSettings,
+    request: &'a Request,
+    route: Route,
+    parameter: &'a str,
+    random: &mut Rng,
+) -> Result<Decision<'a>, Refusal<'a>> {
+    let controls = if has_controls(route) {
+        Controls::read(request, random)?
+    } else {
+        Controls::default()
+    };
+    let mut decision = Decision {
+        controls,
+        ..Decision::now(route, parameter, action(route, parameter, request)?)
+    };
+    if let Action::Delay(delay) = decision.action {
+        decision.delay = delay;
+    }
+    if route == Route::Echo {
+        decision.choose_for_echo(settings, request, random)?;
+    }
+    decision.delay = controls.delay.unwrap_or(decision.delay);
+    Ok(decision)
 }
 
 /// Whether OPTIONS is answered with the methods of the route. The echo shows what came instead, and
@@ -190,132 +241,13 @@ fn has_controls(route: Route) -> bool {
     !route.is_probe() && !matches!(route, Route::Version | Route::Admin | Route::Asterisk)
 }
 
-/// Whether the route takes the request at all.
-fn check_access(
-    app: &App,
-    request: &Request,
-    route: Route,
-    parameter: &str,
-) -> Result<(), RequestError> {
-    if route == Route::Admin {
-        if !admin::is_authorized(request, app.config.admin_token.as_bytes()) {
-            return Err(RequestError::Unauthorized);
-        }
-        if admin_action(parameter).is_none() {
-            return Err(RequestError::NotFound);
-        }
-    }
-    if route.takes(request.method, parameter) {
-        Ok(())
-    } else {
-        Err(RequestError::Method)
-    }
-}
-
-fn decide_echo<'a>(
-    settings: &RuntimeSettings,
-    request: &'a Request,
-    route: Route,
-    random: &mut Rng,
-) -> Result<Decision<'a>, Refusal<'a>> {
-    let controls = Controls::read(request, random)?;
-    let health_check = notes::is_health_check(request);
-    let delay = match controls.delay {
-        Some(delay) => delay,
-        None if !health_check && !settings.delay_max.is_zero() => {
-            controls::uniform(settings.delay_min, settings.delay_max, random)
-        }
-        None => Duration::ZERO,
-    };
-    if let Some(accept) = asks_for_websocket(request, controls)? {
-        return Ok(Decision {
-            controls,
-            delay,
-            health_check,
-            ..Decision::now(Route::WebSocket, "", Action::WebSocket(accept))
-        });
-    }
-    let plain = controls.status.is_none() && controls.fault.is_none() && !health_check;
-    let fails = plain && settings.error_rate > 0.0 && random.f64() < settings.error_rate;
-    let action = if fails {
-        Action::FailByRate
-    } else {
-        Action::Echo
-    };
-    // A status that was asked for counts as such, so that no alert on the echo's errors fires.
-    let route = if controls.status.is_some() {
-        Route::Status
-    } else {
-        route
-    };
-    Ok(Decision {
-        controls,
-        delay,
-        delay_is_measured: true,
-        health_check,
-        ..Decision::now(route, "", action)
-    })
-}
-
-/// The answer to the key of a request that opens a WebSocket: one that would reach the echo, and
-/// asks for no status and no fault. HTTP/1.0 knows no `Upgrade` (RFC 9110 section 7.8).
-fn asks_for_websocket(
-    request: &Request,
-    controls: Controls,
-) -> Result<Option<Accept>, RequestError> {
-    let plain =
-        controls.status.is_none() && controls.fault.is_none() && request.framing == Framing::None;
-    let may_upgrade = request.method == Method::Get && request.version == Version::Http11;
-    if !may_upgrade || !request.names_fields || !plain {
-        return Ok(None);
-    }
-    match handshake(request) {
-        Handshake::NotWebSocket => Ok(None),
-        Handshake::Accept(accept) => Ok(Some(accept)),
-        Handshake::OtherVersion => Err(RequestError::WebSocketVersion),
-        Handshake::BadKey => Err(RequestError::WebSocketKey),
-    }
-}
-
-/// What a route does that has its own response, changed by the controls.
-fn decide_controlled<'a>(
-    request: &'a Request,
-    route: Route,
-    parameter: &'a str,
-    random: &mut Rng,
-) -> Result<Decision<'a>, Refusal<'a>> {
-    let controls = Controls::read(request, random)?;
-    let delay = match route {
-        Route::Delay => {
-            let expected = "a duration such as 250ms, 2s, 1.5s or 1m, up to 60s";
-            path_duration("delay", parameter, limits::DELAY, expected)?
-        }
-        _ => Duration::ZERO,
-    };
-    Ok(Decision {
-        controls,
-        delay: controls.delay.unwrap_or(delay),
-        ..Decision::now(route, parameter, action(route, parameter, request)?)
-    })
-}
-
-/// The duration in the path, up to a limit.
-fn path_duration<'a>(
-    name: &'static str,
-    parameter: &'a str,
-    most: Duration,
-    expected: &'static str,
-) -> Result<Duration, Refusal<'a>> {
-    let duration = controls::duration(parameter, most);
-    duration.ok_or(Refusal::Parameter(name, parameter.as_bytes(), expected))
-}
-
 /// What a route does.
 fn action<'a>(
     route: Route,
     parameter: &'a str,
     request: &'a Request,
 ) -> Result<Action<'a>, Refusal<'a>> {
+    let bad = |name, expected| Refusal::Parameter(name, parameter.as_bytes(), expected);
     Ok(match route {
         Route::Healthz => Action::Healthz,
         Route::Readyz => Action::Readyz,
@@ -324,19 +256,24 @@ fn action<'a>(
         Route::Upload => Action::Upload,
         Route::Favicon => Action::NoIcon,
         Route::Status => {
-            let expected = "a status from 200 to 599";
-            let refusal = Refusal::Parameter("status", parameter.as_bytes(), expected);
-            Action::Status(controls::status(parameter).ok_or(refusal)?)
+            let status = controls::status(parameter);
+            Action::Status(status.ok_or(bad("status", "a status from 200 to 599"))?)
+        }
+        Route::Delay => {
+            let expected = "a duration such as 250ms, 2s, 1.5s or 1m, up to 60s";
+            let delay = controls::duration(parameter, limits::DELAY);
+            Action::Delay(delay.ok_or(bad("delay", expected))?)
         }
         Route::Bytes => Action::Bytes(Bytes::read(parameter, request)?),
         Route::Events => Action::Events(Events::read(request)?),
         Route::Burn => {
             let expected = "a duration such as 500ms or 2s, up to 10s";
-            Action::Burn(path_duration("burn", parameter, limits::BURN, expected)?)
+            let time = controls::duration(parameter, limits::BURN);
+            Action::Burn(time.ok_or(bad("burn", expected))?)
         }
         Route::Admin => admin_action(parameter).ok_or(RequestError::NotFound)?,
         Route::Asterisk => Action::Options,
-        Route::Echo | Route::Delay | Route::WebSocket | Route::None => Action::Echo,
+        Route::Echo | Route::WebSocket | Route::None => Action::Echo,
     })
 }
 
@@ -364,7 +301,7 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
         };
     }
     match *action {
-        Action::Echo => echo::respond(exchange, out),
+        Action::Echo | Action::Delay(_) => echo::respond(exchange, out),
         Action::WebSocket(accept) => echo::websocket(exchange, &accept, out),
         Action::FailByRate => {
             let head = exchange.head(Status::INTERNAL_SERVER_ERROR, out);

@@ -140,7 +140,8 @@ impl<'a> Connection<'a> {
         } else {
             self.sleep(decision.delay)
         };
-        if decision.delay_is_measured {
+        // Measured for the echo, so that its own time can be told apart from the delay.
+        if matches!(decision.action, Action::Echo | Action::FailByRate) {
             self.app()
                 .metrics
                 .injected_delay

@@ -9,9 +9,10 @@
 //! finding another key with the same hash.
 
 use crate::http::base64;
+use crate::http::error::RequestError;
 use crate::http::field;
 use crate::http::field_name::FieldName;
-use crate::http::request::Request;
+use crate::http::request::{Framing, Method, Request, Version};
 
 /// What RFC 6455 section 1.3 appends to the key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -19,34 +20,31 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The value of `Sec-WebSocket-Accept`: the base64 of a SHA-1 hash.
 pub type Accept = [u8; 28];
 
-/// What a request's fields say about a WebSocket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Handshake {
-    /// It does not ask for one.
-    NotWebSocket,
-    /// It asks for one: 101 with this answer to its key.
-    Accept(Accept),
-    /// It asks for another version: 426 with `Sec-WebSocket-Version: 13`.
-    OtherVersion,
-    /// Its key is not the base64 of 16 bytes: 400.
-    BadKey,
-}
-
-/// Judges a GET request of HTTP/1.1 by its fields.
-pub fn handshake(request: &Request) -> Handshake {
+/// The value of `Sec-WebSocket-Accept` for a request that opens a WebSocket, `None` for one that does
+/// not ask for that. Only a GET of HTTP/1.1 without a body may ask (HTTP/1.0 knows no `Upgrade`: RFC
+/// 9110 section 7.8).
+pub fn handshake(request: &Request) -> Result<Option<Accept>, RequestError> {
     let lists = |name, token: &str| {
         let mut members = request.values(name).flat_map(field::list);
         members.any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
     };
-    if !lists(FieldName::Upgrade, "websocket") || !lists(FieldName::Connection, "upgrade") {
-        return Handshake::NotWebSocket;
+    let may_ask = request.method == Method::Get
+        && request.version == Version::Http11
+        && request.framing == Framing::None;
+    // Most requests name no field in `Connection` and need not be searched.
+    if !request.names_fields
+        || !may_ask
+        || !lists(FieldName::Upgrade, "websocket")
+        || !lists(FieldName::Connection, "upgrade")
+    {
+        return Ok(None);
     }
     if only(request.values(FieldName::SecWebSocketVersion)) != Some(b"13") {
-        return Handshake::OtherVersion;
+        return Err(RequestError::WebSocketVersion);
     }
     match only(request.values(FieldName::SecWebSocketKey)) {
-        Some(key) if is_key(key) => Handshake::Accept(accept(key)),
-        _ => Handshake::BadKey,
+        Some(key) if is_key(key) => Ok(Some(accept(key))),
+        _ => Err(RequestError::WebSocketKey),
     }
 }
 
@@ -149,7 +147,7 @@ mod tests {
     }
 
     /// The handshake of a request with these fields, one a line.
-    fn judge(fields: &str) -> Handshake {
+    fn judge(fields: &str) -> Result<Option<Accept>, RequestError> {
         let fields = fields.replace('\n', "\r\n");
         let head = format!(
             "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n\r\n",
@@ -165,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_6455() {
-        let accept = Handshake::Accept(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let accept = Ok(Some(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         for asks in [
             ASKS,
             "Upgrade: h2c, WebSocket\nConnection: keep-alive, upgrade",
@@ -188,27 +186,26 @@ mod tests {
             "Upgrade: websockets\nConnection: upgrade",
         ] {
             let request = format!("{fields}\nSec-WebSocket-Version: 13\n{KEY}");
-            assert_eq!(judge(&request), Handshake::NotWebSocket, "{request}");
+            assert_eq!(judge(&request), Ok(None), "{request}");
         }
     }
 
     #[test]
     fn versions() {
+        let other = Err(RequestError::WebSocketVersion);
         for version in ["12", "14", "8", "", "013", "13, 8", "x"] {
             let request = format!("{ASKS}\nSec-WebSocket-Version: {version}\n{KEY}");
-            assert_eq!(judge(&request), Handshake::OtherVersion, "{version:?}");
+            assert_eq!(judge(&request), other, "{version:?}");
         }
-        assert_eq!(judge(&format!("{ASKS}\n{KEY}")), Handshake::OtherVersion);
+        assert_eq!(judge(&format!("{ASKS}\n{KEY}")), other);
         let twice = "Sec-WebSocket-Version: 13\nSec-WebSocket-Version: 13";
-        assert_eq!(
-            judge(&format!("{ASKS}\n{twice}\n{KEY}")),
-            Handshake::OtherVersion
-        );
+        assert_eq!(judge(&format!("{ASKS}\n{twice}\n{KEY}")), other);
     }
 
     #[test]
     fn keys() {
         let judge = |keys: &str| judge(&format!("{ASKS}\nSec-WebSocket-Version: 13\n{keys}"));
+        let bad = Err(RequestError::WebSocketKey);
         for key in [
             "",
             "dGhlIHNhbXBsZSBub25jZQ",
@@ -220,15 +217,11 @@ mod tests {
             "dGhlIHNhbXBs ZSBub25jQ==",
             "SGVsbG8sIHdvcmxkIQ==",
         ] {
-            assert_eq!(
-                judge(&format!("Sec-WebSocket-Key: {key}")),
-                Handshake::BadKey,
-                "{key:?}"
-            );
+            assert_eq!(judge(&format!("Sec-WebSocket-Key: {key}")), bad, "{key:?}");
         }
-        assert_eq!(judge(""), Handshake::BadKey);
-        assert_eq!(judge(&format!("{KEY}\n{KEY}")), Handshake::BadKey);
+        assert_eq!(judge(""), bad);
+        assert_eq!(judge(&format!("{KEY}\n{KEY}")), bad);
         let sloppy = judge("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==");
-        assert!(matches!(sloppy, Handshake::Accept(_)), "{sloppy:?}");
+        assert!(matches!(sloppy, Ok(Some(_))), "{sloppy:?}");
     }
 }
