@@ -50,7 +50,7 @@ pub fn respond(exchange: &Exchange<'_>, bytes: Bytes, out: &mut OutputBuffer<'_>
     let head = exchange.head_that_closes_if(ends_by_close, Status::OK, out);
     let length = (!bytes.chunked).then_some(bytes.size);
     let mut stream = head.stream("application/octet-stream", length);
-    let fault = exchange.controls.fault;
+    let fault = exchange.decision.controls.fault;
     let size = fault.map_or(bytes.size, |fault| fault.part_of(bytes.size));
     let whole = if let Some(over) = bytes.over {
         paced(exchange, &mut stream, size, over)

@@ -198,7 +198,7 @@ pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     describe(exchange, form, numbers, found, &mut |bytes| {
         length += bytes.len() as u64;
     });
-    let Some(fault) = exchange.controls.fault else {
+    let Some(fault) = exchange.decision.controls.fault else {
         return head.sized_body(content_type, length, |out| {
             describe(exchange, form, numbers, found, &mut |bytes| out.put(bytes));
         });
@@ -247,7 +247,7 @@ fn with_fields<'o, 'w>(exchange: &Exchange<'_>, mut head: Head<'o, 'w>) -> Head<
     let copied = exchange.app.copied_names;
     copied_runs(request, copied, |run| head.lines(request, run));
     if request.method == Method::Options {
-        head = head.field("Allow", exchange.route.allow(exchange.parameter));
+        head = head.field("Allow", exchange.decision.allow());
     }
     head.server_timing(exchange.delay)
 }

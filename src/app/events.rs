@@ -45,7 +45,7 @@ pub fn respond(exchange: &Exchange<'_>, events: Events, out: &mut OutputBuffer<'
     let ends_by_close = exchange.request.version == Version::Http10;
     let head = exchange.head_that_closes_if(ends_by_close, Status::OK, out);
     let mut stream = head.stream("text/event-stream", None);
-    let fault = exchange.controls.fault;
+    let fault = exchange.decision.controls.fault;
     // Half of the events, or one where their number is open.
     let count = fault.map_or(events.count, |fault| {
         Some(fault.part_of(events.count.unwrap_or(2)))

@@ -116,6 +116,11 @@ impl<'a> Decision<'a> {
         )
     }
 
+    /// The methods that the route takes, as the value of an `Allow` field.
+    pub fn allow(&self) -> &'static str {
+        self.route.allow(self.parameter)
+    }
+
     /// The status that the client asked for.
     pub fn asked_for_status(&self) -> bool {
         self.controls.status.is_some() || matches!(self.action, Action::Status(_))
@@ -288,19 +293,19 @@ fn admin_action(parameter: &str) -> Option<Action<'static>> {
     }
 }
 
-/// Carries out a decision on a test's behalf: a test may bring one of its own.
-pub type Respond = fn(&Exchange<'_>, &Action<'_>, &mut OutputBuffer<'_>) -> Sent;
+/// Writes the response to a request.
+pub type Respond = fn(&Exchange<'_>, &mut OutputBuffer<'_>) -> Sent;
 
-/// Writes the response.
-pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuffer<'_>) -> Sent {
+/// Carries out the decision.
+pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     let app = exchange.app;
-    if exchange.controls.fault == Some(ResponseFault::Empty) {
+    if exchange.decision.controls.fault == Some(ResponseFault::Empty) {
         return Sent {
             status: Status::NONE,
             after: After::Abort,
         };
     }
-    match *action {
+    match exchange.decision.action {
         Action::Echo | Action::Delay(_) => echo::respond(exchange, out),
         Action::WebSocket(accept) => echo::websocket(exchange, &accept, out),
         Action::FailByRate => {
@@ -324,7 +329,7 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
             .head(Status::OK, out)
             .body(JSON, &app.identity.version_json),
         Action::Status(status) => {
-            let asked = exchange.controls.status;
+            let asked = exchange.decision.controls.status;
             with_status(exchange, asked.unwrap_or(status), out)
         }
         Action::Bytes(bytes) => bytes::respond(exchange, bytes, out),
@@ -335,7 +340,7 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
             exchange.pieces(head, TEXT, &[b"404 Not Found: there is no icon\n"])
         }
         Action::Options => {
-            let allow = exchange.route.allow(exchange.parameter);
+            let allow = exchange.decision.allow();
             exchange
                 .head(Status::OK, out)
                 .field("Allow", allow)
@@ -345,7 +350,7 @@ pub fn respond(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuf
         Action::ChangeSetting(setting) => admin::change_setting(exchange, setting, out),
         Action::ListRequests => admin::list_requests(exchange, out),
         Action::Refuse(refusal) => {
-            let allow = exchange.route.allow(exchange.parameter);
+            let allow = exchange.decision.allow();
             refuse(exchange.head(refusal.error().status(), out), refusal, allow)
         }
     }
@@ -395,7 +400,7 @@ pub fn required_fields<'o, 'w>(
         206 => head.field("Content-Range", "bytes 0-19/20"),
         300..=303 | 305..=399 => head.field("Location", "/"),
         401 => head.field("WWW-Authenticate", "Bearer"),
-        405 => head.field("Allow", exchange.route.allow(exchange.parameter)),
+        405 => head.field("Allow", exchange.decision.allow()),
         407 => head.field("Proxy-Authenticate", "Basic"),
         416 => head.field("Content-Range", "bytes */0"),
         426 => head

@@ -17,7 +17,7 @@ use crate::http::field_name::FieldNames;
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Method, Request};
 use crate::http::response::{Head, Preamble, Sent};
-use crate::http::route::{Route, Routes};
+use crate::http::route::Routes;
 use crate::http::status::Status;
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::log::Log;
@@ -50,7 +50,7 @@ pub mod burn;
 pub mod handlers;
 
 use admin::RecentRequests;
-use controls::Controls;
+use handlers::Decision;
 use identity::Identity;
 
 /// What every request needs.
@@ -221,10 +221,8 @@ pub struct Exchange<'a> {
     pub settings: RuntimeSettings,
     /// The request.
     pub request: &'a Request,
-    /// Where it goes.
-    pub route: Route,
-    /// The parameter in its path.
-    pub parameter: &'a str,
+    /// What is to be done for it.
+    pub decision: &'a Decision<'a>,
     /// Its body.
     pub body: Body<'a>,
     /// The address of the client.
@@ -241,11 +239,7 @@ pub struct Exchange<'a> {
     pub dates: &'a Dates,
     /// What is known of the connection.
     pub connection: ConnectionFacts,
-    /// How the request wants its response to be changed.
-    pub controls: Controls,
-    /// Whether it is a health check, which is neither delayed nor failed at random.
-    pub health_check: bool,
-    /// The injected delay, as long as it really was.
+    /// How long the injected delay really took.
     pub delay: Duration,
     /// Whether the connection ends after this response.
     pub close: bool,
@@ -265,7 +259,7 @@ impl Exchange<'_> {
         status: Status,
         out: &'o mut OutputBuffer<'w>,
     ) -> Head<'o, 'w> {
-        let asked = self.controls.status;
+        let asked = self.decision.controls.status;
         let status = asked.unwrap_or(status);
         let head = Head::new(out, status, &self.preamble(closes || self.close));
         if asked.is_none() {
@@ -276,7 +270,7 @@ impl Exchange<'_> {
 
     /// Ends a response with a body in a few pieces, or with what a fault leaves of it.
     pub fn pieces(&self, head: Head<'_, '_>, content_type: &'static str, pieces: &[&[u8]]) -> Sent {
-        let Some(fault) = self.controls.fault else {
+        let Some(fault) = self.decision.controls.fault else {
             return head.pieces(content_type, pieces);
         };
         let length = pieces.iter().map(|piece| piece.len() as u64).sum();

@@ -158,7 +158,7 @@ const NOTES: [Note; 10] = [
         },
     },
     Note {
-        applies: |exchange| exchange.health_check,
+        applies: |exchange| exchange.decision.health_check,
         sentence: |exchange| {
             let agent = exchange.request.value(FieldName::UserAgent);
             [

@@ -191,13 +191,13 @@ mod tests {
 
     use std::time::Duration;
 
-    use crate::app::controls::Controls;
-    use crate::app::{App, Body, ConnectionFacts, Host, SleepEnds, notes};
+    use fastrand::Rng;
+
+    use crate::app::{App, Body, ConnectionFacts, Host, SleepEnds, handlers, notes};
     use crate::config::settings::Config;
     use crate::http::base64;
     use crate::http::date::Dates;
     use crate::http::request::Request;
-    use crate::http::route::Route;
     use crate::observe::diagnostics::Diagnostics;
     use crate::observe::log::Log;
     use crate::observe::metrics::Snapshot;
@@ -240,8 +240,7 @@ mod tests {
             host: &NoHost,
             settings: app.runtime(),
             request: &request,
-            route: Route::Echo,
-            parameter: "",
+            decision: &handlers::decide(&app, &app.runtime(), &request, false, &mut Rng::new()),
             body: Body {
                 bytes: body,
                 length: body.len() as u64,
@@ -255,8 +254,6 @@ mod tests {
             request_id: b"id",
             dates: &Dates::default(),
             connection: ConnectionFacts::default(),
-            controls: Controls::default(),
-            health_check: false,
             delay: Duration::ZERO,
             close: false,
         };

@@ -177,8 +177,7 @@ impl<'a> Connection<'a> {
                 host: &self.host(),
                 settings,
                 request,
-                route: decision.route,
-                parameter: decision.parameter,
+                decision,
                 body: self.buffers.body(received),
                 client: &self.client,
                 peer: &self.peer,
@@ -187,12 +186,10 @@ impl<'a> Connection<'a> {
                 request_id,
                 dates: &self.buffers.dates,
                 connection: self.facts(),
-                controls: decision.controls,
-                health_check: decision.health_check,
                 delay,
                 close,
             };
-            (self.server.respond)(&exchange, &decision.action, &mut self.out)
+            (self.server.respond)(&exchange, &mut self.out)
         };
         let messages = (sent.after == After::WebSocket).then(|| self.websocket());
         let facts = ResponseFacts {

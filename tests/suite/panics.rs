@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use httpserver::app::Exchange;
-use httpserver::app::handlers::{self, Action};
+use httpserver::app::handlers;
 use httpserver::config::settings::{self, Config};
 use httpserver::http::output::OutputBuffer;
 use httpserver::http::response::Sent;
@@ -20,9 +20,9 @@ use httpserver::server::{Server, shutdown};
 use crate::support::Client;
 
 /// The product's handler, but for a target on which it panics.
-fn fragile(exchange: &Exchange<'_>, action: &Action<'_>, out: &mut OutputBuffer<'_>) -> Sent {
+fn fragile(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
     assert_ne!(exchange.request.target(), "/panic", "on demand");
-    handlers::respond(exchange, action, out)
+    handlers::respond(exchange, out)
 }
 
 /// Ten requests that panic, between two connections that must not notice.
