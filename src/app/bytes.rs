@@ -1,7 +1,7 @@
 //! `/bytes/{size}`: a body of so many bytes, at once or spread evenly over a time.
 //!
-//! A paced body is sent in steps, and each step ends early at the drain's limit. A body that was
-//! announced with its length and is not whole then shows as truncated.
+//! A paced body is sent in steps, and each step ends early at the drain's limit. A client of
+//! HTTP/1.1 then sees that the body is not whole: bytes of its length, or its last chunk, are missing.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::app::controls::{self, Refusal};
 use crate::app::{Exchange, SleepEnds};
 use crate::config::units;
 use crate::http::output::OutputBuffer;
-use crate::http::request::{Request, Version};
+use crate::http::request::Request;
 use crate::http::response::{After, Sent, Stream};
 use crate::http::status::Status;
 use crate::limits;
@@ -45,9 +45,7 @@ impl Bytes {
 
 /// Sends bytes, at once or spread evenly over a time.
 pub fn respond(exchange: &Exchange<'_>, bytes: Bytes, out: &mut OutputBuffer<'_>) -> Sent {
-    // To a client of HTTP/1.0 only the end of the connection tells the end of the bytes.
-    let ends_by_close = bytes.chunked && exchange.request.version == Version::Http10;
-    let head = exchange.head_that_closes_if(ends_by_close, Status::OK, out);
+    let head = exchange.head(Status::OK, out);
     let length = (!bytes.chunked).then_some(bytes.size);
     let mut stream = head.stream("application/octet-stream", length);
     let fault = exchange.decision.controls.fault;

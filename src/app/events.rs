@@ -1,6 +1,7 @@
 //! `/events`: server-sent events, as the HTML standard defines them.
 //!
-//! They end with a proper last chunk: after their number, or when the drain begins.
+//! They end after their number, or when the drain begins: with a last chunk, or for a client of
+//! HTTP/1.0 with the connection. A fault leaves the last chunk out.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use crate::app::controls::{self, Refusal};
 use crate::app::{Exchange, SleepEnds};
 use crate::http::decimal;
 use crate::http::output::OutputBuffer;
-use crate::http::request::{Request, Version};
+use crate::http::request::Request;
 use crate::http::response::{After, Sent};
 use crate::http::status::Status;
 use crate::limits;
@@ -42,8 +43,7 @@ impl Events {
 
 /// Sends server-sent events, one for each interval.
 pub fn respond(exchange: &Exchange<'_>, events: Events, out: &mut OutputBuffer<'_>) -> Sent {
-    let ends_by_close = exchange.request.version == Version::Http10;
-    let head = exchange.head_that_closes_if(ends_by_close, Status::OK, out);
+    let head = exchange.head(Status::OK, out);
     let mut stream = head.stream("text/event-stream", None);
     let fault = exchange.decision.controls.fault;
     // Half of the events, or one where their number is open.

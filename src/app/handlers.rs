@@ -15,7 +15,7 @@ use crate::config::settings::{RuntimeSettings, Setting};
 use crate::http::decimal;
 use crate::http::error::RequestError;
 use crate::http::output::OutputBuffer;
-use crate::http::request::{Method, Request};
+use crate::http::request::{Method, Request, Version};
 use crate::http::response::{After, Head, JSON, Sent, TEXT};
 use crate::http::route::Route;
 use crate::http::status::Status;
@@ -126,9 +126,16 @@ impl<'a> Decision<'a> {
         self.controls.status.is_some() || matches!(self.action, Action::Status(_))
     }
 
-    /// Whether the connection closes after the response because the client asked for it.
-    pub fn closes(&self) -> bool {
-        self.controls.close || self.controls.fault.is_some()
+    /// Whether the connection closes after the response: because the client asked for it, or
+    /// because to a client of HTTP/1.0 only its end tells the end of a body without a length.
+    pub fn closes(&self, version: Version) -> bool {
+        let chunked = match self.action {
+            Action::Bytes(bytes) => bytes.chunked,
+            Action::Events(_) => true,
+            _ => false,
+        };
+        let asked = self.controls.close || self.controls.fault.is_some();
+        asked || (chunked && version == Version::Http10)
     }
 
     /// The faults that are injected, for metrics and the log line.
@@ -329,8 +336,10 @@ pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
             .head(Status::OK, out)
             .body(JSON, &app.identity.version_json),
         Action::Status(status) => {
-            let asked = exchange.decision.controls.status;
-            with_status(exchange, asked.unwrap_or(status), out)
+            let status = exchange.decision.controls.status.unwrap_or(status);
+            let code = decimal::decimal(status.code().into());
+            let pieces = [&code[..], b" ", status.reason().as_bytes(), b"\n"];
+            exchange.pieces(exchange.head(status, out), TEXT, &pieces)
         }
         Action::Bytes(bytes) => bytes::respond(exchange, bytes, out),
         Action::Upload => upload::respond(exchange, out),
@@ -349,10 +358,7 @@ pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
         Action::ListSettings => admin::list_settings(exchange, out),
         Action::ChangeSetting(setting) => admin::change_setting(exchange, setting, out),
         Action::ListRequests => admin::list_requests(exchange, out),
-        Action::Refuse(refusal) => {
-            let allow = exchange.decision.allow();
-            refuse(exchange.head(refusal.error().status(), out), refusal, allow)
-        }
+        Action::Refuse(refusal) => refuse(exchange.head(refusal.error().status(), out), refusal),
     }
 }
 
@@ -382,49 +388,14 @@ fn probe(
     exchange.head(status, out).body(TEXT, text.as_bytes())
 }
 
-fn with_status(exchange: &Exchange<'_>, status: Status, out: &mut OutputBuffer<'_>) -> Sent {
-    let code = decimal::decimal(status.code().into());
-    let pieces = [&code[..], b" ", status.reason().as_bytes(), b"\n"];
-    let head = Head::new(out, status, &exchange.preamble(exchange.close));
-    let head = required_fields(head, status, exchange);
-    exchange.pieces(head, TEXT, &pieces)
-}
-
-/// Adds the fields that the definition of a status demands (RFC 9110 section 15).
-pub fn required_fields<'o, 'w>(
-    head: Head<'o, 'w>,
-    status: Status,
-    exchange: &Exchange<'_>,
-) -> Head<'o, 'w> {
-    match status.code() {
-        206 => head.field("Content-Range", "bytes 0-19/20"),
-        300..=303 | 305..=399 => head.field("Location", "/"),
-        401 => head.field("WWW-Authenticate", "Bearer"),
-        405 => head.field("Allow", exchange.decision.allow()),
-        407 => head.field("Proxy-Authenticate", "Basic"),
-        416 => head.field("Content-Range", "bytes */0"),
-        426 => head
-            .field("Upgrade", "HTTP/2.0")
-            .field("Connection", "upgrade"),
-        _ => head,
-    }
-}
-
-/// Ends a response that refuses: the fields that the refusal asks for, and the reason in words.
-/// `allow` are the methods that the route takes.
-pub fn refuse(head: Head<'_, '_>, refusal: Refusal<'_>, allow: &'static str) -> Sent {
-    let error = refusal.error();
-    let head = match error {
-        RequestError::Method => head.field("Allow", allow),
-        RequestError::Unauthorized => head.field("WWW-Authenticate", "Bearer realm=\"admin\""),
-        RequestError::WebSocketVersion => head
-            .field("Sec-WebSocket-Version", "13")
-            .field("Upgrade", "websocket")
-            .field("Connection", "Upgrade"),
-        _ if error.status() == Status::SERVICE_UNAVAILABLE => head.field("Retry-After", "1"),
+/// Ends a response that refuses: the fields that the reason asks for, and the reason in words.
+pub fn refuse(head: Head<'_, '_>, refusal: Refusal<'_>) -> Sent {
+    let status = refusal.error().status();
+    let head = match refusal.error() {
+        RequestError::WebSocketVersion => head.field("Sec-WebSocket-Version", "13"),
+        _ if status == Status::SERVICE_UNAVAILABLE => head.field("Retry-After", "1"),
         _ => head,
     };
-    let status = error.status();
     let code = decimal::decimal(status.code().into());
     let (start, quote, value, end, expected) = match refusal {
         Refusal::Because(error) => (error.reason(), "", &b""[..], "", ""),

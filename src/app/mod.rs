@@ -246,26 +246,32 @@ pub struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Begins the response.
+    /// Begins the response, with the fields that the definition of its status demands (RFC 9110
+    /// section 15). A status that the controls ask for takes the place of `status`.
     pub fn head<'o, 'w>(&self, status: Status, out: &'o mut OutputBuffer<'w>) -> Head<'o, 'w> {
-        self.head_that_closes_if(false, status, out)
-    }
-
-    /// Begins a response after which the connection closes also if `closes` says so. A status that
-    /// the controls ask for takes the place of `status`.
-    pub fn head_that_closes_if<'o, 'w>(
-        &self,
-        closes: bool,
-        status: Status,
-        out: &'o mut OutputBuffer<'w>,
-    ) -> Head<'o, 'w> {
-        let asked = self.decision.controls.status;
-        let status = asked.unwrap_or(status);
-        let head = Head::new(out, status, &self.preamble(closes || self.close));
-        if asked.is_none() {
-            return head;
+        let status = self.decision.controls.status.unwrap_or(status);
+        let preamble = Preamble {
+            common: &self.app.identity.common_fields,
+            date: self.dates.http(),
+            request_id: self.request_id,
+            keep_alive: &self.app.identity.keep_alive_field,
+            version: self.request.version,
+            head_only: self.request.method == Method::Head,
+            close: self.close,
+        };
+        let head = Head::new(out, status, &preamble);
+        match status.code() {
+            206 => head.field("Content-Range", "bytes 0-19/20"),
+            300..=303 | 305..=399 => head.field("Location", "/"),
+            401 => head.field("WWW-Authenticate", "Bearer realm=\"httpserver\""),
+            405 => head.field("Allow", self.decision.allow()),
+            407 => head.field("Proxy-Authenticate", "Basic"),
+            416 => head.field("Content-Range", "bytes */0"),
+            426 => head
+                .field("Upgrade", "websocket")
+                .field("Connection", "Upgrade"),
+            _ => head,
         }
-        handlers::required_fields(head, status, self)
     }
 
     /// Ends a response with a body in a few pieces, or with what a fault leaves of it.
@@ -279,17 +285,5 @@ impl Exchange<'_> {
                 put(piece);
             }
         })
-    }
-
-    fn preamble(&self, close: bool) -> Preamble<'_> {
-        Preamble {
-            common: &self.app.identity.common_fields,
-            date: self.dates.http(),
-            request_id: self.request_id,
-            keep_alive: &self.app.identity.keep_alive_field,
-            version: self.request.version,
-            head_only: self.request.method == Method::Head,
-            close,
-        }
     }
 }

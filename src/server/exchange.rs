@@ -238,7 +238,8 @@ impl<'a> Connection<'a> {
     /// Whether this response is the connection's last. A request that is already here behind this
     /// one is answered too.
     fn is_last(&self, request: &Request, decision: &Decision<'_>, body: Option<Received>) -> bool {
-        let leaves = !request.keep_alive || decision.closes() || self.permit.is_shed();
+        let leaves =
+            !request.keep_alive || decision.closes(request.version) || self.permit.is_shed();
         let Some(body) = body.filter(|_| !leaves) else {
             return true;
         };
@@ -305,7 +306,7 @@ impl<'a> Connection<'a> {
                 close: true,
             };
             let head = Head::new(&mut self.out, error.status(), &preamble);
-            handlers::refuse(head, error.into(), "");
+            handlers::refuse(head, error.into());
             End::Linger
         };
         // The input is used together with the rest of the connection.
