@@ -4,7 +4,6 @@
 //! or the framing. The one table below says which those are. Fields to copy stand in the head as
 //! runs of lines and are copied run by run.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use crate::app::description::{Numbers, Sink, numbers};
@@ -15,18 +14,13 @@ use crate::http::field;
 use crate::http::field_name::{FieldName, FieldNames};
 use crate::http::output::OutputBuffer;
 use crate::http::request::{Method, Request};
-use crate::http::response::{HTML, Head, JSON, Sent, TEXT};
+use crate::http::response::{HTML, JSON, Sent, TEXT};
 use crate::http::status::Status;
 use crate::http::websocket::frames::{Opcode, frame_header};
 use crate::http::websocket::handshake::Accept;
 
-/// Whether a field with this name, in lower case, is copied into the response.
-fn is_copied(name: &str) -> bool {
-    // `CDN-Cache-Control` and its like are `Cache-Control` for one cache.
-    !is_withheld(name) && !name.ends_with("cache-control")
-}
-
-/// Whether a name is in the table of those that are not copied. The letter before each line says why:
+/// Whether a field with this name, in lower case, is not copied into the response. The letter before
+/// each line says why:
 ///
 /// - h: they speak of this connection or of the transfer (RFC 9110 section 7.6.1);
 /// - r: they describe a representation, or how long caches may keep it;
@@ -37,7 +31,8 @@ fn is_copied(name: &str) -> bool {
 #[rustfmt::skip]
 fn is_withheld(name: &str) -> bool {
     let starts = |start: &str| name.starts_with(start);
-    match name.as_bytes().first().copied().unwrap_or_default() {
+    // `CDN-Cache-Control` and its like are `Cache-Control` for one cache.
+    name.ends_with("cache-control") || match name.as_bytes().first().copied().unwrap_or_default() {
         b'a' =>
             /* r */ matches!(name, "accept-ranges" | "age")
             /* b */ || matches!(name, "activate-storage-access" | "allow" | "alt-svc"
@@ -119,7 +114,7 @@ fn is_withheld(name: &str) -> bool {
 pub fn copied_names() -> FieldNames {
     let mut copied = FieldNames::default();
     for name in FieldName::ALL {
-        if is_copied(name.label()) {
+        if !is_withheld(name.label()) {
             copied.insert(*name);
         }
     }
@@ -128,21 +123,29 @@ pub fn copied_names() -> FieldNames {
 
 /// Hands on the runs of fields to copy, in the order they came. `copied` are [`copied_names`].
 fn copied_runs(request: &Request, copied: FieldNames, mut put: impl FnMut(Range<usize>)) {
-    let named = request.names_fields.then(|| NamedFields::of(request));
+    // What the `Connection` fields name; a field of such a name ends at this hop. It is sorted,
+    // because a hundred long options beside a hundred long fields would cost a millisecond
+    // otherwise. It is no array, because every idle connection would keep the room for it in its
+    // stack.
+    let mut named = Vec::new();
+    if request.names_fields {
+        let options = request.values(FieldName::Connection).flat_map(field::list);
+        named.extend(options.map(<[u8]>::to_ascii_lowercase));
+        named.sort_unstable();
+    }
     let is_named = |name: &str| {
-        named
-            .as_ref()
-            .is_some_and(|named| named.contain(name.as_bytes()))
+        let found = named.binary_search_by(|named| named.as_slice().cmp(name.as_bytes()));
+        found.is_ok()
     };
     let (mut start, mut count) = (0, 0);
     for (place, (known, name)) in request.lower_names().enumerate() {
         count = place + 1;
-        let is_copied = known.map_or_else(|| is_copied(name), |known| copied.contains(known));
-        if !is_copied || is_named(name) {
+        let withheld = known.map_or_else(|| is_withheld(name), |known| !copied.contains(known));
+        if withheld || is_named(name) {
             if start < place {
                 put(start..place);
             }
-            start = place + 1;
+            start = count;
         }
     }
     if start < count {
@@ -150,37 +153,16 @@ fn copied_runs(request: &Request, copied: FieldNames, mut put: impl FnMut(Range<
     }
 }
 
-/// What the `Connection` fields name; a field of such a name ends at this hop. It is sorted, because
-/// a hundred long options beside a hundred long fields would cost a millisecond otherwise. It is no
-/// array, because every idle connection would keep the room for it in its stack.
-struct NamedFields<'a>(Vec<&'a [u8]>);
-
-impl<'a> NamedFields<'a> {
-    fn of(request: &'a Request) -> NamedFields<'a> {
-        let options = request.values(FieldName::Connection);
-        let mut names: Vec<&[u8]> = options.flat_map(field::list).collect();
-        names.sort_unstable_by(|a, b| compare_names(a, b));
-        NamedFields(names)
-    }
-
-    fn contain(&self, name: &[u8]) -> bool {
-        let found = self.0.binary_search_by(|named| compare_names(named, name));
-        found.is_ok()
-    }
-}
-
-/// Any order in which names that differ only in case are equal.
-fn compare_names(a: &[u8], b: &[u8]) -> Ordering {
-    let lower = |(a, b): (&u8, &u8)| a.to_ascii_lowercase().cmp(&b.to_ascii_lowercase());
-    let bytes = || a.iter().zip(b).map(lower).find(|order| order.is_ne());
-    let by_bytes = || bytes().unwrap_or(Ordering::Equal);
-    a.len().cmp(&b.len()).then_with(by_bytes)
-}
-
 /// Writes the echo.
 pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
-    let mut head = with_fields(exchange, exchange.head(Status::OK, out));
     let (request, found) = (exchange.request, notes::find(exchange));
+    let mut head = exchange.head(Status::OK, out);
+    let copied = exchange.app.copied_names;
+    copied_runs(request, copied, |run| head.lines(request, run));
+    if request.method == Method::Options {
+        head = head.field("Allow", exchange.decision.allow());
+    }
+    head = head.server_timing(exchange.delay);
     let form = form(request);
     let content_type = match form {
         Form::Text => TEXT,
@@ -227,7 +209,7 @@ fn form(request: &Request) -> Form {
 }
 
 /// Opens a WebSocket: the 101 response, and the description in JSON as the first message. `accept`
-/// answers the key.
+/// is the value of `Sec-WebSocket-Accept`.
 pub fn websocket(exchange: &Exchange<'_>, accept: &Accept, out: &mut OutputBuffer<'_>) -> Sent {
     let head = exchange.head(Status::SWITCHING_PROTOCOLS, out);
     let sent = head.server_timing(exchange.delay).websocket(accept);
@@ -239,17 +221,6 @@ pub fn websocket(exchange: &Exchange<'_>, accept: &Accept, out: &mut OutputBuffe
     out.put(&frame_header(Opcode::Text, message.len()));
     out.put(&message);
     sent
-}
-
-/// Adds the copied fields and the delay.
-fn with_fields<'o, 'w>(exchange: &Exchange<'_>, mut head: Head<'o, 'w>) -> Head<'o, 'w> {
-    let request = exchange.request;
-    let copied = exchange.app.copied_names;
-    copied_runs(request, copied, |run| head.lines(request, run));
-    if request.method == Method::Options {
-        head = head.field("Allow", exchange.decision.allow());
-    }
-    head.server_timing(exchange.delay)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Several `Accept` fields are one list (RFC 9110 section 5.3). A range such as `*/*` asks for no
 //! form in particular, so it gets text; HTML is for clients that name `text/html`.
 
+use std::cmp::Reverse;
+
 use crate::http::field;
 
 /// A form of the echo.
@@ -16,72 +18,45 @@ pub enum Form {
     Html,
 }
 
-/// What the list says of one form, by the most specific range that matches it.
-#[derive(Clone, Copy)]
-struct Preference {
-    form: Form,
-    /// That of the range in `RANGES`: 0 for the type itself, 1 for `type/*`, 2 for `*/*`.
-    rank: usize,
-    /// In thousandths.
-    weight: u32,
-    /// The place of the range in the list.
-    place: usize,
-}
-
-/// The ranges that match a form, each with its rank and its forms.
-const RANGES: [(&[u8], usize, &[Form]); 6] = [
-    (b"text/plain", 0, &[Form::Text]),
-    (b"application/json", 0, &[Form::Json]),
-    (b"text/html", 0, &[Form::Html]),
-    (b"text/*", 1, &[Form::Text, Form::Html]),
-    (b"application/*", 1, &[Form::Json]),
-    (b"*/*", 2, &[Form::Text, Form::Json, Form::Html]),
+/// The ranges that match each form, the most specific one first. HTML is for clients that name it.
+const RANGES: [(Form, &[&[u8]]); 3] = [
+    (Form::Text, &[b"text/plain", b"text/*", b"*/*"]),
+    (Form::Json, &[b"application/json", b"application/*", b"*/*"]),
+    (Form::Html, &[b"text/html"]),
 ];
 
 /// The form that the values of `Accept` prefer. At equal weight the one that is named first wins.
 pub fn preferred<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Form {
-    let mut preferences = [Form::Text, Form::Json, Form::Html].map(|form| Preference {
-        form,
-        rank: usize::MAX,
-        weight: 0,
-        place: usize::MAX,
-    });
+    // Of each form: the rank of its most specific range, then its weight and its place in the list.
+    let mut found = [(usize::MAX, (Reverse(0), usize::MAX)); RANGES.len()];
     let ranges = accept.flat_map(field::list).enumerate();
     // Images, fonts and the like are no form of the echo.
-    let counts = |range: &[u8]| matches!(range, [b't' | b'T' | b'a' | b'A' | b'*', ..]);
-    for (place, range) in ranges.filter(|(_, range)| counts(range)) {
+    let may_match = |range: &[u8]| matches!(range, [b't' | b'T' | b'a' | b'A' | b'*', ..]);
+    for (place, range) in ranges.filter(|(_, range)| may_match(range)) {
         let end = range.iter().position(|byte| *byte == b';');
         let (name, parameters) = range.split_at(end.unwrap_or(range.len()));
-        let name = name.trim_ascii_end();
-        let known = RANGES
-            .iter()
-            .find(|(known, ..)| known.eq_ignore_ascii_case(name));
-        let Some((_, rank, forms)) = known else {
-            continue;
-        };
-        let weight = weight(parameters);
-        for form in *forms {
-            let preference = &mut preferences[*form as usize];
-            if *rank < preference.rank {
-                (preference.rank, preference.weight) = (*rank, weight);
-                preference.place = if *rank < 2 { place } else { usize::MAX };
+        let (name, weight) = (name.trim_ascii_end(), weight(parameters));
+        for ((_, ranges), found) in RANGES.iter().zip(&mut found) {
+            let rank = ranges
+                .iter()
+                .position(|known| known.eq_ignore_ascii_case(name));
+            if let Some(rank) = rank.filter(|rank| *rank < found.0) {
+                // `*/*` names no form, and a weight of 0 refuses one.
+                let place = if rank < 2 && weight > 0 {
+                    place
+                } else {
+                    usize::MAX
+                };
+                *found = (rank, (Reverse(weight), place));
             }
         }
     }
-    let [text, json, html] = preferences;
-    let best = if json.beats(&text) { json } else { text };
-    if html.rank == 0 && html.beats(&best) {
-        Form::Html
-    } else {
-        best.form
-    }
-}
-
-impl Preference {
-    fn beats(&self, other: &Preference) -> bool {
-        self.weight > other.weight
-            || (self.weight == other.weight && self.weight > 0 && self.place < other.place)
-    }
+    // At equal weight and place the first form wins.
+    let best = RANGES
+        .iter()
+        .zip(found)
+        .min_by_key(|(_, (_, order))| *order);
+    best.map_or(Form::Text, |((form, _), _)| *form)
 }
 
 /// The weight of a range in thousandths; 1000 without one, 0 for a malformed one.
@@ -92,18 +67,14 @@ fn weight(parameters: &[u8]) -> u32 {
     let weight = parameters.find_map(|p| p.strip_prefix(b"q=").or_else(|| p.strip_prefix(b"Q=")));
     match weight {
         None | Some([b'1', ..]) => 1000,
-        Some([b'0', b'.', digits @ ..]) if digits.len() <= 3 => thousandths(digits).unwrap_or(0),
+        Some([b'0', b'.', digits @ ..])
+            if digits.len() <= 3 && digits.iter().all(u8::is_ascii_digit) =>
+        {
+            let digits = digits.iter().chain(b"000").take(3);
+            digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
+        }
         Some(_) => 0,
     }
-}
-
-fn thousandths(digits: &[u8]) -> Option<u32> {
-    let digit = |place| {
-        digits
-            .get(place)
-            .map_or(Some(0), |byte| char::from(*byte).to_digit(10))
-    };
-    (0..3).try_fold(0, |sum, place| Some(sum * 10 + digit(place)?))
 }
 
 #[cfg(test)]
