@@ -8,9 +8,9 @@ use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::app::{App, Exchange};
+use crate::app::Exchange;
 use crate::config::level::Level;
-use crate::config::settings::{self, Setting};
+use crate::config::settings::{self, BadValue, Setting};
 use crate::http::date::Dates;
 use crate::http::decimal;
 use crate::http::error::RequestError;
@@ -22,7 +22,7 @@ use crate::http::response::{JSON, Sent, TEXT};
 use crate::http::status::Status;
 use crate::limits;
 use crate::observe::diagnostics::unix_now;
-use crate::observe::escape::json_string;
+use crate::observe::escape::json_member;
 
 /// Whether a request has one `Authorization` field, and that has the token. Of two fields a proxy
 /// may have checked the other.
@@ -48,50 +48,39 @@ pub fn list_settings(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sen
 }
 
 /// Changes a setting to the value in the body.
-pub fn change_setting(
-    exchange: &Exchange<'_>,
-    setting: &Setting,
-    out: &mut OutputBuffer<'_>,
-) -> Sent {
-    let (app, name) = (exchange.app, setting.name);
-    let value = str::from_utf8(exchange.body.bytes)
-        .unwrap_or("(not UTF-8)")
-        .trim();
-    let (status, text) = match app.change(setting, value, exchange.client) {
+pub fn change(exchange: &Exchange<'_>, setting: &Setting, out: &mut OutputBuffer<'_>) -> Sent {
+    let value = str::from_utf8(exchange.body.bytes).unwrap_or("(not UTF-8)");
+    let (name, value) = (setting.name, value.trim());
+    let (status, text) = match apply(exchange, setting, value) {
         Ok(()) => (Status::OK, format!("{name} is now {value}\n")),
         Err(error) => {
-            app.metrics.rejected(RequestError::Parameter);
+            exchange.app.metrics.rejected(RequestError::Parameter);
             (Status::BAD_REQUEST, format!("400 Bad Request: {error}\n"))
         }
     };
     exchange.head(status, out).body(TEXT, text.as_bytes())
 }
 
-impl App {
-    /// Changes a runtime setting for all requests from now on, and says so in the diagnostics.
-    fn change(
-        &self,
-        setting: &Setting,
-        value: &str,
-        client: &str,
-    ) -> Result<(), settings::BadValue> {
-        let mut runtime = self.runtime.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = self.config.with_runtime(setting, value, *runtime)?;
-        // A change of the level is told at the more talkative one of the old and the new level.
-        let level = runtime.log_level.max(changed.log_level);
-        *runtime = changed;
-        drop(runtime);
-        if Level::Info <= level {
-            let message = format_args!("admin: {} is now {value}, by {client}", setting.name);
-            self.diagnostics.say(Level::Info, message);
-        }
-        Ok(())
+/// Changes a setting for all requests from now on, and says so in the diagnostics.
+fn apply(exchange: &Exchange<'_>, setting: &Setting, value: &str) -> Result<(), BadValue> {
+    let app = exchange.app;
+    let mut runtime = app.runtime.write().unwrap_or_else(PoisonError::into_inner);
+    let changed = app.config.with_runtime(setting, value, *runtime)?;
+    // A change of the level is told at whichever of both levels shows more.
+    let level = runtime.log_level.max(changed.log_level);
+    *runtime = changed;
+    drop(runtime);
+    if Level::Info <= level {
+        let (name, client) = (setting.name, exchange.client);
+        let message = format_args!("admin: {name} is now {value}, by {client}");
+        app.diagnostics.say(Level::Info, message);
     }
+    Ok(())
 }
 
 /// The last requests, for callers that cannot show their response, such as webhooks.
-#[derive(Debug)]
-pub struct RecentRequests(Option<Mutex<VecDeque<Recent>>>);
+#[derive(Debug, Default)]
+pub struct RecentRequests(Mutex<VecDeque<Recent>>);
 
 /// A request as it is remembered.
 #[derive(Debug)]
@@ -105,11 +94,6 @@ struct Recent {
 }
 
 impl RecentRequests {
-    /// Remembers requests only where `/admin` exists.
-    pub fn new(enabled: bool) -> RecentRequests {
-        RecentRequests(enabled.then(Mutex::default))
-    }
-
     /// Remembers a request, its client, and what became of it.
     pub fn remember(
         &self,
@@ -119,7 +103,6 @@ impl RecentRequests {
         status: Status,
         duration: Duration,
     ) {
-        let Some(requests) = &self.0 else { return };
         let recent = Recent {
             unix: unix_now(),
             client: client.to_owned(),
@@ -128,7 +111,7 @@ impl RecentRequests {
             status,
             duration,
         };
-        let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if requests.len() == limits::RECENT_REQUESTS {
             requests.pop_front();
         }
@@ -138,13 +121,8 @@ impl RecentRequests {
     /// The requests as a JSON list, the last one first.
     fn json(&self) -> Vec<u8> {
         let mut json = Vec::new();
-        let Some(requests) = &self.0 else { return json };
-        for recent in requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .rev()
-        {
+        let requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for recent in requests.iter().rev() {
             json.extend_from_slice(if json.is_empty() { b"[" } else { b",\n " });
             recent.write(&mut json);
         }
@@ -158,14 +136,12 @@ impl Recent {
         json.extend_from_slice(b"{\"time\":\"");
         Dates::at(self.unix).put_rfc3339(json);
         json.push(b'"');
-        for (name, value) in [
-            ("client", self.client.as_bytes()),
-            ("head", &self.head),
-            ("body", &self.body),
-        ] {
-            json.extend_from_slice(format!(",\"{name}\":").as_bytes());
-            json_string(value, &mut |bytes| json.extend_from_slice(bytes));
-        }
+        let mut member = |name, value: &[u8]| {
+            json_member(name, value, &mut |bytes| json.extend_from_slice(bytes));
+        };
+        member("client", self.client.as_bytes());
+        member("head", &self.head);
+        member("body", &self.body);
         let status = self.status.code();
         json.extend_from_slice(format!(",\"status\":{status},\"duration\":").as_bytes());
         json.extend_from_slice(&decimal::seconds(self.duration));
@@ -181,18 +157,16 @@ fn redacted_head(request: &Request) -> Vec<u8> {
         .position(|byte| *byte == b'\r')
         .unwrap_or_default();
     let mut head = [&request.head()[..line_end], b"\r\n"].concat();
-    for (name, value) in request.fields() {
-        let secret = ["authorization", "cookie", "proxy-authorization"]
-            .iter()
-            .any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()));
-        head.extend_from_slice(name);
-        head.extend_from_slice(b": ");
-        if secret {
-            head.extend_from_slice(format!("({} bytes)", value.len()).as_bytes());
-        } else {
-            head.extend_from_slice(value);
-        }
-        head.extend_from_slice(b"\r\n");
+    for ((name, value), (_, lower)) in request.fields().zip(request.lower_names()) {
+        let length;
+        let shown = match lower {
+            "authorization" | "cookie" | "proxy-authorization" => {
+                length = format!("({} bytes)", value.len());
+                length.as_bytes()
+            }
+            _ => value,
+        };
+        head.extend([name, b": ", shown, b"\r\n"].concat());
     }
     head.truncate(limits::RECENT_HEAD_BYTES);
     head

@@ -9,7 +9,7 @@ use crate::app::Exchange;
 use crate::app::notes::Notes;
 use crate::http::base64;
 use crate::http::decimal::{self, Digits};
-use crate::observe::escape::{self, json_string};
+use crate::observe::escape::{self, json_member, json_string};
 
 /// Where a description goes, piece by piece.
 pub type Sink<'s> = &'s mut dyn FnMut(&[u8]);
@@ -99,15 +99,10 @@ pub fn json(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<
         put(value);
         separator = b",\"";
     }
-    let process = exchange
-        .app
-        .identity
-        .facts
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()));
-    for (name, value) in strings(exchange).into_iter().chain(process) {
-        member(name, value.as_bytes(), put);
+    for (name, value) in strings(exchange) {
+        json_member(name, value.as_bytes(), put);
     }
+    put(&exchange.app.identity.facts_json);
     put(b",\"notes\":[");
     let mut separator: &[u8] = b"\"";
     notes.for_each(exchange, |pieces| {
@@ -122,13 +117,6 @@ pub fn json(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<
     pairs(&mut request.fields(), put);
     body(exchange, put);
     put(b"}\n");
-}
-
-fn member(name: &str, value: &[u8], put: Sink<'_>) {
-    put(b",\"");
-    put(name.as_bytes());
-    put(b"\":");
-    json_string(value, put);
 }
 
 /// Puts out names and values as a list of pairs.
@@ -147,13 +135,11 @@ fn pairs<'a>(fields: &mut dyn Iterator<Item = (&'a [u8], &'a [u8])>, put: Sink<'
 fn body(exchange: &Exchange<'_>, put: Sink<'_>) {
     let body = &exchange.body;
     if str::from_utf8(body.bytes).is_ok() {
-        member("body", body.bytes, put);
+        json_member("body", body.bytes, put);
     } else {
         put(b",\"body\":null,\"body_base64\":\"");
-        for group in body.bytes.chunks(3) {
-            for digit in base64::encode(group) {
-                put(digit.encode_utf8(&mut [0; 4]).as_bytes());
-            }
+        for digit in base64::encode(body.bytes) {
+            put(&[digit as u8]);
         }
         put(b"\"");
     }
@@ -169,12 +155,9 @@ pub(super) fn trailers(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty());
     lines.map(|line| {
-        let colon = line
-            .iter()
-            .position(|byte| *byte == b':')
-            .unwrap_or(line.len());
-        let value = line.get(colon + 1..).unwrap_or_default();
-        (&line[..colon], value.trim_ascii())
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let mut part = || parts.next().unwrap_or_default();
+        (part(), part().trim_ascii())
     })
 }
 

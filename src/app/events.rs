@@ -14,7 +14,6 @@ use crate::http::response::{After, Sent};
 use crate::http::status::Status;
 use crate::limits;
 use crate::observe::diagnostics::unix_now;
-use crate::observe::escape;
 
 /// What `/events` sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +81,7 @@ fn event(exchange: &Exchange<'_>, number: u64) -> Vec<u8> {
     let time = decimal::seconds(unix_now());
     let mut event = format!("id: {number}\ndata: {{\"time\":").into_bytes();
     event.extend_from_slice(&time);
-    for (name, value) in &exchange.app.identity.facts {
-        event.extend_from_slice(format!(",\"{name}\":").as_bytes());
-        escape::json_string(value.as_bytes(), &mut |bytes| {
-            event.extend_from_slice(bytes);
-        });
-    }
+    event.extend_from_slice(&exchange.app.identity.facts_json);
     event.extend_from_slice(b"}\n\n");
     event
 }

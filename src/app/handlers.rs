@@ -356,7 +356,7 @@ pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
                 .body(TEXT, b"")
         }
         Action::ListSettings => admin::list_settings(exchange, out),
-        Action::ChangeSetting(setting) => admin::change_setting(exchange, setting, out),
+        Action::ChangeSetting(setting) => admin::change(exchange, setting, out),
         Action::ListRequests => admin::list_requests(exchange, out),
         Action::Refuse(refusal) => refuse(exchange.head(refusal.error().status(), out), refusal),
     }

@@ -14,6 +14,8 @@ pub struct Identity {
     pub facts: Vec<(&'static str, String)>,
     /// The same as lines of text.
     pub facts_text: Vec<u8>,
+    /// The same as members of a JSON object.
+    pub facts_json: Vec<u8>,
     /// The body of `/version`.
     pub version_json: Vec<u8>,
 }
@@ -38,6 +40,7 @@ impl Identity {
     /// The identity of a process; `environment` tells pod, namespace and node.
     pub fn new(config: &Config, environment: impl Fn(&str) -> Option<String>) -> Identity {
         let version = &config.version;
+        let versions = [("version", version.as_str())].into_iter().chain(BUILD);
         let mut facts = vec![("hostname", process::hostname())];
         for (name, variable) in [
             ("pod", "POD_NAME"),
@@ -60,13 +63,15 @@ impl Identity {
             .into_bytes(),
             keep_alive_field: keep_alive_field(config),
             facts_text: facts.iter().map(line).collect::<String>().into_bytes(),
-            version_json: version_json(version),
+            facts_json: members(facts.iter().map(|(name, value)| (*name, value.as_str()))),
+            version_json: [b"{", &members(versions)[1..], b"}\n"].concat(),
             facts,
         }
     }
 }
 
-/// One second less than the idle timeout, so that clients close first.
+/// The field says one second less than the idle timeout, so that clients close first. There is none
+/// for a timeout of 0 or 1 s.
 fn keep_alive_field(config: &Config) -> Vec<u8> {
     match config.idle_timeout.as_secs() {
         0 | 1 => Vec::new(),
@@ -74,15 +79,14 @@ fn keep_alive_field(config: &Config) -> Vec<u8> {
     }
 }
 
-fn version_json(version: &str) -> Vec<u8> {
+/// Names and values as members of a JSON object, each after a comma.
+fn members<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
     let mut json = Vec::new();
-    for (name, value) in [("version", version)].into_iter().chain(BUILD) {
-        json.extend_from_slice(if json.is_empty() { b"{" } else { b"," });
-        escape::json_string(name.as_bytes(), &mut |bytes| json.extend_from_slice(bytes));
-        json.push(b':');
-        escape::json_string(value.as_bytes(), &mut |bytes| json.extend_from_slice(bytes));
+    for (name, value) in pairs {
+        escape::json_member(name, value.as_bytes(), &mut |bytes| {
+            json.extend_from_slice(bytes);
+        });
     }
-    json.extend_from_slice(b"}\n");
     json
 }
 

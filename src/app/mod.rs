@@ -95,7 +95,7 @@ impl App {
             metrics: Metrics::new(&identity::build_labels(&config.version))?,
             runtime: RwLock::new(config.runtime),
             copied_names: echo::copied_names(),
-            recent: RecentRequests::new(routes.admin),
+            recent: RecentRequests::default(),
             totals: Totals::default(),
             routes,
             log,

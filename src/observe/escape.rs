@@ -29,6 +29,14 @@ pub fn json_string(bytes: &[u8], put: &mut dyn FnMut(&[u8])) {
     put(b"\"");
 }
 
+/// Puts out a member of a JSON object that is not its first.
+pub fn json_member(name: &str, value: &[u8], put: &mut dyn FnMut(&[u8])) {
+    put(b",\"");
+    put(name.as_bytes());
+    put(b"\":");
+    json_string(value, put);
+}
+
 /// Puts out the inside of a JSON string: ASCII alone, other characters as `\uHHHH`. Where the bytes
 /// are not UTF-8 as a whole, each byte counts as one ISO-8859-1 character, so nothing is lost.
 pub fn json(bytes: &[u8], put: &mut dyn FnMut(&[u8])) {

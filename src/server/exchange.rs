@@ -382,7 +382,7 @@ impl<'a> Connection<'a> {
             broken_off: facts.broken_off,
         });
         pending.may_wait |= !decision.route.is_probe();
-        if let Some(request) = request {
+        if let Some(request) = request.filter(|_| app.routes.admin) {
             let body = self.buffers.body_bytes(facts.body);
             app.recent
                 .remember(request, &self.client, body, status, duration);
