@@ -7,9 +7,9 @@
 //! 2. [`http`]: HTTP/1.1 as bytes. Start with `request`, then `response`.
 //! 3. [`config`]: the table of settings, and units.
 //! 4. [`observe`]: the access log, diagnostics and metrics.
-//! 5. [`app`]: what is answered. Start with `handlers`, then `echo`.
+//! 5. [`app`]: what a request gets. Start with `handlers`, then `echo`.
 //! 6. [`server`]: sockets, threads and time. Start with `mod`, then `connection` and `exchange`;
-//!    `slots` admits connections; `shutdown` holds the stages of the drain.
+//!    `slots` admits connections; `shutdown` holds the stage of the drain.
 //! 7. [`client`]: the other end of the wire: `healthcheck` and `watch`.
 //!
 //! There is no async runtime and no global state, and every wait can be ended. The only unsafe code

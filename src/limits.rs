@@ -55,8 +55,6 @@ pub const LINGER_BYTES: u64 = 64 << 20;
 pub const DELAY: Duration = Duration::from_secs(60);
 /// The longest time that `/burn/{duration}` takes.
 pub const BURN: Duration = Duration::from_secs(10);
-/// How long `/burn` computes before it looks whether it has to end.
-pub const BURN_STEP: Duration = Duration::from_millis(10);
 /// The largest body that `/bytes/{size}` sends and `/upload` reads.
 pub const STREAM_BYTES: u64 = 1 << 30;
 /// The longest time over which `/bytes/{size}?over=` spreads its bytes.

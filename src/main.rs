@@ -12,6 +12,7 @@ use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Instant;
 
@@ -178,8 +179,8 @@ fn report_start(server: &Server, listener: &Listener) {
 /// Tells what became of requests and log lines.
 fn report_end(server: &Server, drained: Drained, totals: Totals) {
     let app = &server.app;
-    let counts = app.totals.read();
-    let (requests, not_logged) = (counts.requests, counts.not_logged);
+    let requests = app.totals.requests.load(Relaxed);
+    let not_logged = app.totals.not_logged.load(Relaxed);
     let Totals { written, lost, .. } = totals;
     if lost > 0 {
         let why = match totals.last_error {

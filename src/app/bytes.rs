@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::app::controls::{self, Refusal};
-use crate::app::{Exchange, SleepEnds};
+use crate::app::{Exchange, Stage};
 use crate::config::units;
 use crate::http::output::OutputBuffer;
 use crate::http::request::Request;
@@ -50,7 +50,8 @@ pub fn respond(exchange: &Exchange<'_>, bytes: Bytes, out: &mut OutputBuffer<'_>
     let mut stream = head.stream("application/octet-stream", length);
     let fault = exchange.decision.controls.fault;
     let size = fault.map_or(bytes.size, |fault| fault.part_of(bytes.size));
-    let whole = if let Some(over) = bytes.over {
+    let pace = bytes.over.filter(|_| stream.is_body_wanted());
+    let whole = if let Some(over) = pace {
         paced(exchange, &mut stream, size, over)
     } else {
         stream.repeat(BLOCK, size);
@@ -65,9 +66,6 @@ pub fn respond(exchange: &Exchange<'_>, bytes: Bytes, out: &mut OutputBuffer<'_>
 
 /// Sends so many bytes in equal steps; whether all of them were sent.
 fn paced(exchange: &Exchange<'_>, stream: &mut Stream<'_, '_>, size: u64, over: Duration) -> bool {
-    if !stream.is_body_wanted() {
-        return true;
-    }
     let steps = over
         .as_millis()
         .div_ceil(limits::PACE_STEP.as_millis())
@@ -78,7 +76,7 @@ fn paced(exchange: &Exchange<'_>, stream: &mut Stream<'_, '_>, size: u64, over: 
         let due = over.mul_f64(step as f64 / steps as f64);
         let wait = due.saturating_sub(start.elapsed());
         let flushed = stream.flush();
-        if !flushed || exchange.host.sleep(wait, SleepEnds::AtDrainLimit) < wait {
+        if !flushed || exchange.host.sleep(wait, Stage::NoDelays) < wait {
             return false;
         }
         let until = (u128::from(size) * u128::from(step) / u128::from(steps)) as u64;

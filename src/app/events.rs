@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::app::controls::{self, Refusal};
-use crate::app::{Exchange, SleepEnds};
+use crate::app::{Exchange, Stage};
 use crate::http::decimal;
 use crate::http::output::OutputBuffer;
 use crate::http::request::Request;
@@ -45,30 +45,24 @@ pub fn respond(exchange: &Exchange<'_>, events: Events, out: &mut OutputBuffer<'
     let head = exchange.head(Status::OK, out);
     let mut stream = head.stream("text/event-stream", None);
     let fault = exchange.decision.controls.fault;
-    // Half of the events, or one where their number is open.
-    let count = fault.map_or(events.count, |fault| {
-        Some(fault.part_of(events.count.unwrap_or(2)))
-    });
-    let count = if stream.is_body_wanted() {
-        count
-    } else {
-        Some(0)
+    let count = match fault {
+        _ if !stream.is_body_wanted() => 0,
+        // Half of the events, or one where their number is open.
+        Some(fault) => fault.part_of(events.count.unwrap_or(2)),
+        None => events.count.unwrap_or(u64::MAX),
     };
-    let (start, mut number) = (Instant::now(), 0);
-    while count.is_none_or(|count| number < count) && !exchange.host.draining() {
-        number += 1;
+    let (start, mut due) = (Instant::now(), Duration::ZERO);
+    for number in 1..=count {
+        let wait = due.saturating_sub(start.elapsed());
+        exchange.host.sleep(wait, Stage::Draining);
+        if exchange.host.reached(Stage::Draining) {
+            break;
+        }
         stream.write(&event(exchange, number));
         if !stream.flush() {
             return stream.break_off(After::Abort);
         }
-        if count == Some(number) {
-            break;
-        }
-        let due = events
-            .interval
-            .saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
-        let wait = due.saturating_sub(start.elapsed());
-        exchange.host.sleep(wait, SleepEnds::AtDrain);
+        due += events.interval;
     }
     match fault {
         None => stream.end(),

@@ -10,7 +10,7 @@ use fastrand::Rng;
 use crate::app::bytes::{self, Bytes};
 use crate::app::controls::{self, Controls, Refusal, ResponseFault};
 use crate::app::events::{self, Events};
-use crate::app::{App, Exchange, admin, burn, echo, notes, upload};
+use crate::app::{App, Exchange, Stage, admin, burn, echo, notes, upload};
 use crate::config::settings::{RuntimeSettings, Setting};
 use crate::http::decimal;
 use crate::http::error::RequestError;
@@ -325,12 +325,17 @@ pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
             echo::respond(exchange, out)
         }
         Action::Healthz => probe(exchange, out, exchange.settings.live, "ok\n", "not alive\n"),
-        Action::Readyz => readyz(exchange, out),
+        Action::Readyz if exchange.host.reached(Stage::Draining) => {
+            probe(exchange, out, false, "ready\n", "draining\n")
+        }
+        Action::Readyz => {
+            let ready = exchange.settings.ready;
+            probe(exchange, out, ready, "ready\n", "not ready\n")
+        }
         Action::Metrics => {
             let metrics = app.metrics.render(&exchange.host.snapshot());
-            exchange
-                .head(Status::OK, out)
-                .body(metrics::CONTENT_TYPE, &metrics)
+            let head = exchange.head(Status::OK, out);
+            head.body(metrics::CONTENT_TYPE, &metrics)
         }
         Action::Version => exchange
             .head(Status::OK, out)
@@ -349,10 +354,8 @@ pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
             exchange.pieces(head, TEXT, &[b"404 Not Found: there is no icon\n"])
         }
         Action::Options => {
-            let allow = exchange.decision.allow();
-            exchange
-                .head(Status::OK, out)
-                .field("Allow", allow)
+            let head = exchange.head(Status::OK, out);
+            head.field("Allow", exchange.decision.allow())
                 .body(TEXT, b"")
         }
         Action::ListSettings => admin::list_settings(exchange, out),
@@ -360,17 +363,6 @@ pub fn respond(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
         Action::ListRequests => admin::list_requests(exchange, out),
         Action::Refuse(refusal) => refuse(exchange.head(refusal.error().status(), out), refusal),
     }
-}
-
-fn readyz(exchange: &Exchange<'_>, out: &mut OutputBuffer<'_>) -> Sent {
-    let draining = exchange.host.draining();
-    let ready = exchange.settings.ready && !draining;
-    let not_ready = if draining {
-        "draining\n"
-    } else {
-        "not ready\n"
-    };
-    probe(exchange, out, ready, "ready\n", not_ready)
 }
 
 fn probe(

@@ -1,4 +1,4 @@
-//! What is answered: routes, the echo, admin. It knows no socket and no slots.
+//! What a request gets: routes, the echo, admin. It knows no socket and no slots.
 //!
 //! [`App`] owns what every request needs. A request becomes a [`handlers::Decision`] by its head
 //! (`decide`), so that a client which waits for a 100 response is refused before it sends its body.
@@ -120,9 +120,12 @@ impl App {
 /// Counts of requests that the drain's last line tells.
 #[derive(Debug, Default)]
 pub struct Totals {
-    requests: AtomicU64,
-    not_logged: AtomicU64,
-    completed: AtomicU64,
+    /// Requests.
+    pub requests: AtomicU64,
+    /// Those of them without a line in the access log.
+    pub not_logged: AtomicU64,
+    /// Responses that were taken whole.
+    pub completed: AtomicU64,
 }
 
 impl Totals {
@@ -138,53 +141,38 @@ impl Totals {
     pub fn completed(&self, count: usize) {
         self.completed.fetch_add(count as u64, Relaxed);
     }
-
-    /// The counts at present.
-    pub fn read(&self) -> RequestCounts {
-        RequestCounts {
-            requests: self.requests.load(Relaxed),
-            not_logged: self.not_logged.load(Relaxed),
-            completed: self.completed.load(Relaxed),
-        }
-    }
-}
-
-/// [`Totals`] at one time.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestCounts {
-    /// Requests.
-    pub requests: u64,
-    /// Those of them without a line in the access log.
-    pub not_logged: u64,
-    /// Responses that were taken whole.
-    pub completed: u64,
 }
 
 /// What the server offers to a handler.
 pub trait Host {
-    /// Whether the drain has begun.
-    fn draining(&self) -> bool;
+    /// Whether the shutdown has come this far.
+    fn reached(&self, stage: Stage) -> bool;
 
     /// Counts of connections and requests at this time.
     fn snapshot(&self) -> Snapshot;
 
-    /// Waits this long, or until the shutdown ends the sleep; the time that has passed.
-    fn sleep(&self, duration: Duration, ends: SleepEnds) -> Duration;
-
-    /// Whether the drain has ended all delays.
-    fn delays_ended(&self) -> bool;
+    /// Waits this long, or until a stage of the shutdown; the time that has passed.
+    fn sleep(&self, duration: Duration, until: Stage) -> Duration;
 
     /// Does work that needs a core, unless none gets free within this time.
     fn with_core(&self, within: Duration, work: &mut dyn FnMut());
 }
 
-/// When a shutdown ends a sleep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SleepEnds {
-    /// When the drain begins.
-    AtDrain,
-    /// When the drain's time limit has passed.
-    AtDrainLimit,
+/// How far the shutdown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Connections come and stay.
+    Open,
+    /// Each response is its connection's last.
+    Draining,
+    /// The port is being closed.
+    Closing,
+    /// No connection may wait for a request.
+    NoIdling,
+    /// No response may be delayed.
+    NoDelays,
+    /// Everything ends.
+    Cut,
 }
 
 /// What is known of a connection when a request comes.

@@ -193,7 +193,7 @@ mod tests {
 
     use fastrand::Rng;
 
-    use crate::app::{App, Body, ConnectionFacts, Host, SleepEnds, handlers, notes};
+    use crate::app::{App, Body, ConnectionFacts, Host, Stage, handlers, notes};
     use crate::config::settings::Config;
     use crate::http::base64;
     use crate::http::date::Dates;
@@ -206,7 +206,7 @@ mod tests {
     struct NoHost;
 
     impl Host for NoHost {
-        fn draining(&self) -> bool {
+        fn reached(&self, _: Stage) -> bool {
             false
         }
 
@@ -214,12 +214,8 @@ mod tests {
             Snapshot::default()
         }
 
-        fn sleep(&self, duration: Duration, _: SleepEnds) -> Duration {
+        fn sleep(&self, duration: Duration, _: Stage) -> Duration {
             duration
-        }
-
-        fn delays_ended(&self) -> bool {
-            false
         }
 
         fn with_core(&self, _: Duration, work: &mut dyn FnMut()) {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use crate::app::{App, Body, SleepEnds};
+use crate::app::{App, Body, Stage};
 use crate::http::date::Dates;
 use crate::http::error::RequestError;
 use crate::http::other_protocols::Found;
@@ -29,7 +29,6 @@ use crate::server::Server;
 use crate::server::body::Received;
 use crate::server::input::Input;
 use crate::server::listener::Addresses;
-use crate::server::shutdown::Stage;
 use crate::server::slots::{Permit, Phase};
 use crate::server::socket::{Reader, Transport, Writer};
 
@@ -321,7 +320,7 @@ impl<'a> Connection<'a> {
         if duration > limits::KEEP_BUFFERS_IN_DELAY {
             self.shrink();
         }
-        self.permit.sleep(duration, SleepEnds::AtDrainLimit)
+        self.permit.sleep(duration, Stage::NoDelays)
     }
 
     /// Writes what is pending, then its log lines; whether the client still takes it.

@@ -9,7 +9,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::app::handlers::{self, Action, Decision};
-use crate::app::{ConnectionFacts, Exchange, Host, SleepEnds};
+use crate::app::{ConnectionFacts, Exchange, Host, Stage};
 use crate::config::level::Level;
 use crate::config::settings::RuntimeSettings;
 use crate::http::decimal;
@@ -28,7 +28,6 @@ use crate::observe::metrics::{Aborted, Snapshot};
 use crate::server::Server;
 use crate::server::body::{BodyError, Received, Use};
 use crate::server::connection::{Buffers, Connection, End, PendingResponse};
-use crate::server::shutdown::Stage;
 use crate::server::slots::Permit;
 
 /// What a handler may ask of the server.
@@ -38,20 +37,16 @@ struct ServerHost<'a> {
 }
 
 impl Host for ServerHost<'_> {
-    fn draining(&self) -> bool {
-        self.server.slots.stage().reached(Stage::Draining)
+    fn reached(&self, stage: Stage) -> bool {
+        self.server.slots.stage().reached(stage)
     }
 
     fn snapshot(&self) -> Snapshot {
         self.server.snapshot()
     }
 
-    fn sleep(&self, duration: Duration, ends: SleepEnds) -> Duration {
-        self.permit.sleep(duration, ends)
-    }
-
-    fn delays_ended(&self) -> bool {
-        self.server.slots.stage().reached(Stage::NoDelays)
+    fn sleep(&self, duration: Duration, until: Stage) -> Duration {
+        self.permit.sleep(duration, until)
     }
 
     fn with_core(&self, within: Duration, work: &mut dyn FnMut()) {

@@ -13,13 +13,14 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Condvar, Mutex};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use crate::app::App;
 use crate::app::handlers::{self, Respond};
+use crate::app::{App, Stage};
 use crate::config::level::Level;
 use crate::config::settings::Config;
 use crate::config::units::show_duration;
@@ -58,7 +59,7 @@ use capacity::Capacity;
 use connection::Buffers;
 use cores::Cores;
 use listener::{Addresses, Listener};
-use shutdown::{Event, Events, Notifier, Stage};
+use shutdown::{Event, Events, Notifier};
 use slots::{Permit, Slots};
 
 /// Why the server could not run.
@@ -185,13 +186,13 @@ impl Server {
                 let _ = acceptor.start_thread();
             }
             while events.wait(None) != Event::Signal {}
-            completed = self.app.totals.read().completed;
+            completed = self.app.totals.completed.load(Relaxed);
             acceptor.drain(&mut events);
             Ok(())
         })?;
         // The scope has joined every thread, so nothing changes any more.
         Ok(Drained {
-            completed: self.app.totals.read().completed - completed,
+            completed: self.app.totals.completed.load(Relaxed) - completed,
             // Nothing is cut before the drain.
             cut: self.app.metrics.aborted_for(Aborted::Cut),
         })

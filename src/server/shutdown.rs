@@ -1,4 +1,4 @@
-//! The stages of a shutdown, and the events that move it on.
+//! The stage of a shutdown, and the events that move it on.
 //!
 //! Signals and the end of the last connection thread are bytes in a socket pair, so the main thread
 //! waits for all of them in one place: a read with a time limit. The write ends do not block: a
@@ -11,22 +11,7 @@ use std::time::Instant;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// How far the shutdown has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Connections come and stay.
-    Open,
-    /// Each response is its connection's last.
-    Draining,
-    /// The port is being closed.
-    Closing,
-    /// No connection may wait for a request.
-    NoIdling,
-    /// No response may be delayed.
-    NoDelays,
-    /// Everything ends.
-    Cut,
-}
+use crate::app::Stage;
 
 /// The stage that all threads look at. It only rises from zero, the first stage.
 #[derive(Debug, Default)]

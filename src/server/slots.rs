@@ -20,11 +20,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crate::app::SleepEnds;
+use crate::app::Stage;
 use crate::limits;
 use crate::observe::metrics::Snapshot;
 use crate::server::capacity::Capacity;
-use crate::server::shutdown::{Stage, StageCell};
+use crate::server::shutdown::StageCell;
 use crate::server::socket::Transport;
 use crate::server::websocket::{self, WriteLock};
 use crate::sync::{lock, wait_timeout};
@@ -497,24 +497,19 @@ impl Permit<'_> {
         lock
     }
 
-    /// Waits this long, or until the shutdown or an eviction ends the sleep; the time that has
-    /// passed.
-    pub fn sleep(&self, duration: Duration, ends: SleepEnds) -> Duration {
+    /// Waits this long, or until a stage of the shutdown or an eviction; the time that has passed.
+    pub fn sleep(&self, duration: Duration, until: Stage) -> Duration {
         if duration.is_zero() {
             return duration;
         }
         let start = Instant::now();
-        let end_stage = match ends {
-            SleepEnds::AtDrain => Stage::Draining,
-            SleepEnds::AtDrainLimit => Stage::NoDelays,
-        };
         self.enter(Phase::Delayed, start);
         let slept = loop {
             let elapsed = start.elapsed();
             if elapsed >= duration {
                 break duration;
             }
-            if self.slots.stage.reached(end_stage) || self.is_evicted() {
+            if self.slots.stage.reached(until) || self.is_evicted() {
                 break elapsed;
             }
             thread::park_timeout(duration.saturating_sub(elapsed));
@@ -1009,11 +1004,11 @@ mod tests {
     }
 
     /// How long a connection sleeps in a thread of its own, up to `end`.
-    fn slept(slots: &Slots, duration: Duration, ends: SleepEnds, end: impl Fn()) -> Duration {
+    fn slept(slots: &Slots, duration: Duration, until: Stage, end: impl Fn()) -> Duration {
         thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
                 let (_client, ours) = connection();
-                slots.admit(ours).unwrap().sleep(duration, ends)
+                slots.admit(ours).unwrap().sleep(duration, until)
             });
             let sleeps = |index| {
                 let slot = slots.slot(index);
@@ -1028,7 +1023,7 @@ mod tests {
     #[test]
     fn sleeps_end_at_their_time_or_their_stage() {
         let slots = slots(1, 0);
-        let (at_drain, at_limit) = (SleepEnds::AtDrain, SleepEnds::AtDrainLimit);
+        let (at_drain, at_limit) = (Stage::Draining, Stage::NoDelays);
         let moment = Duration::from_millis(10);
         let evict = || {
             let mut slot = slots.slot(0);
@@ -1048,7 +1043,7 @@ mod tests {
     fn the_cut_ends_everything() {
         let slots = slots(2, 0);
         let (client, active) = admit(&slots, Phase::Active, Duration::ZERO);
-        assert!(slept(&slots, MINUTE, SleepEnds::AtDrainLimit, || slots.cut()) < MINUTE);
+        assert!(slept(&slots, MINUTE, Stage::NoDelays, || slots.cut()) < MINUTE);
         assert_eq!(read(&client, &mut [0]).unwrap(), 0);
         stream(&active).write_all(b"x").unwrap_err();
         assert!(slots.admit(connection().1).is_none());

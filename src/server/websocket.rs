@@ -12,13 +12,13 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use crate::app::Stage;
 use crate::http::websocket::frames::{
     Decoder, Event, GOING_AWAY, Opcode, TRY_AGAIN_LATER, close_frame, frame_header,
 };
 use crate::limits;
 use crate::observe::metrics::Direction;
 use crate::server::connection::Connection;
-use crate::server::shutdown::Stage;
 use crate::sync::lock;
 
 /// The lock of a WebSocket's writes; true once a close frame was sent.

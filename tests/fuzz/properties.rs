@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -926,8 +927,9 @@ impl Served {
         let mut buffers = Buffers::default();
         let (server, permit) = (self.server, &self.permit);
         connection::serve(server, permit, &memory, addresses, &mut buffers);
-        let counts = server.app.totals.read();
-        while self.log.totals().written < counts.requests - counts.not_logged {
+        let counts = &server.app.totals;
+        let logged = counts.requests.load(Relaxed) - counts.not_logged.load(Relaxed);
+        while self.log.totals().written < logged {
             thread::yield_now();
         }
         let lines = self
