@@ -241,8 +241,8 @@ fn decide_route<'a>(
     Ok(decision)
 }
 
-/// Whether OPTIONS is answered with the methods of the route. The echo shows what came instead, and
-/// the probes answer OPTIONS as they answer GET, because HAProxy's default check sends it.
+/// Whether OPTIONS gets the methods of the route. The echo shows what came instead, and the probes
+/// give OPTIONS the response of GET, because HAProxy's default check sends it.
 fn has_options(route: Route) -> bool {
     !matches!(route, Route::Echo | Route::Healthz | Route::Readyz)
 }

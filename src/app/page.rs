@@ -1,6 +1,6 @@
 //! The page: the echo for a browser, as one HTML document that loads nothing.
 //!
-//! It shows the same facts as the other forms, and with its script what the same path answers when
+//! It shows the same facts as the other forms, and with its script what the same path gives when
 //! it is asked again and again. Two things keep a hostile request from running a script in it: each
 //! byte of the request passes through [`escape::html`], and the policy ([`POLICY`], CSP Level 3)
 //! lets only the style and the script run whose hashes it names. Without a script the live part
