@@ -40,10 +40,11 @@ pub fn text(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<
     put(number);
     put(b"\n");
     put(&exchange.app.identity.facts_text);
-    notes.for_each(exchange, |pieces| {
+    notes.for_each(exchange, |words, values| {
         put(b"note: ");
-        for piece in pieces {
-            put(piece);
+        for (words, value) in words.iter().zip(values) {
+            put(words.as_bytes());
+            put(value);
         }
         put(b"\n");
     });
@@ -105,10 +106,11 @@ pub fn json(exchange: &Exchange<'_>, numbers: &Numbers, notes: Notes, put: Sink<
     put(&exchange.app.identity.facts_json);
     put(b",\"notes\":[");
     let mut separator: &[u8] = b"\"";
-    notes.for_each(exchange, |pieces| {
+    notes.for_each(exchange, |words, values| {
         put(separator);
-        for piece in pieces {
-            escape::json(piece, put);
+        for (words, value) in words.iter().zip(values) {
+            escape::json(words.as_bytes(), put);
+            escape::json(value, put);
         }
         put(b"\"");
         separator = b",\"";

@@ -135,10 +135,11 @@ impl Page<'_> {
             return;
         }
         self.html("<h2>Notes</h2>\n<ul class=\"notes\">\n");
-        notes.for_each(exchange, |pieces| {
+        notes.for_each(exchange, |words, values| {
             self.html("<li>");
-            for piece in pieces {
-                self.text(piece);
+            for (words, value) in words.iter().zip(values) {
+                self.text(words);
+                self.text(value);
             }
             self.html("</li>\n");
         });
