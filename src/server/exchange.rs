@@ -1,11 +1,10 @@
 //! One request and its response.
 //!
 //! The order is always the same: decide by the head, read the body, wait out the delay, write the
-//! response, take note of it. A request that is refused may leave its body unread; then no request
+//! response, record it. A request that is refused may leave its body unread; then no request
 //! can follow it, and the connection ends.
 
 use std::fmt::Write;
-use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::app::handlers::{self, Action, Decision};
@@ -18,7 +17,7 @@ use crate::http::field;
 use crate::http::field_name::FieldName;
 use crate::http::forwarded;
 use crate::http::request::{Framing, Method, Request, Version};
-use crate::http::response::{After, Head, Preamble};
+use crate::http::response::{After, Sent};
 use crate::http::route::Route;
 use crate::http::status::Status;
 use crate::limits;
@@ -113,7 +112,7 @@ impl<'a> Connection<'a> {
             app.metrics.aborted(self.why_aborted());
             return Some(End::Close);
         }
-        let after = self.respond(request, &decision, settings, body, delay);
+        let after = self.respond(request, None, &decision, settings, body, delay);
         self.finish_body(received);
         self.end_after(request, after, body.is_some())
     }
@@ -130,32 +129,31 @@ impl<'a> Connection<'a> {
 
     /// Waits out the delay of a decision; how long it really was.
     fn delay(&mut self, decision: &Decision<'_>) -> Duration {
-        let delay = if decision.delay.is_zero() {
-            Duration::ZERO
-        } else {
-            self.sleep(decision.delay)
+        let app = self.app();
+        let delay = match decision.delay {
+            Duration::ZERO => Duration::ZERO,
+            delay => self.sleep(delay),
         };
         // Measured for the echo, so that its own time can be told apart from the delay.
         if matches!(decision.action, Action::Echo | Action::FailByRate) {
-            self.app()
-                .metrics
-                .injected_delay
-                .observe(delay.as_secs_f64());
+            app.metrics.injected_delay.observe(delay.as_secs_f64());
         }
         delay
     }
 
-    /// Writes the response and takes note of it; what happens to the connection.
+    /// Writes the response and records it; what happens to the connection. For a head that could not
+    /// be parsed, `unparsed` is what the log shows, and the request is one without fields.
     fn respond(
         &mut self,
         request: &Request,
+        unparsed: Option<&[u8]>,
         decision: &Decision<'_>,
         settings: RuntimeSettings,
         body: Option<Received>,
         delay: Duration,
     ) -> After {
         let app = self.app();
-        self.set_client(Some(request));
+        self.set_client(request);
         let made_id;
         let request_id = if let Some(sent_id) = sent_id(request) {
             sent_id
@@ -166,7 +164,11 @@ impl<'a> Connection<'a> {
         let close = self.is_last(request, decision, body);
         self.buffers.dates.set(unix_now());
         let (output_start, received) = (self.out.position(), body.unwrap_or_default());
-        let sent = {
+        let sent = if decision.refused() == Some(RequestError::Http2) {
+            self.refuse_http2();
+            let (status, after) = (RequestError::Http2.status(), After::Close);
+            Sent { status, after }
+        } else {
             let exchange = Exchange {
                 app,
                 host: &self.host(),
@@ -198,7 +200,7 @@ impl<'a> Connection<'a> {
             output_start,
             broken_off: self.why_broken_off(sent.after, decision),
         };
-        self.take_note(Some(request), b"", &facts);
+        self.record(request, unparsed, &facts);
         sent.after
     }
 
@@ -233,9 +235,9 @@ impl<'a> Connection<'a> {
     /// Whether this response is the connection's last. A request that is already here behind this
     /// one is answered too.
     fn is_last(&self, request: &Request, decision: &Decision<'_>, body: Option<Received>) -> bool {
-        let leaves =
+        let closes =
             !request.keep_alive || decision.closes(request.version) || self.permit.is_shed();
-        let Some(body) = body.filter(|_| !leaves) else {
+        let Some(body) = body.filter(|_| !closes) else {
             return true;
         };
         if !self.permit.closes_after_next_response() {
@@ -281,79 +283,62 @@ impl<'a> Connection<'a> {
     #[inline(never)]
     pub(super) fn refuse_head(&mut self, error: RequestError, shown: &[u8]) -> End {
         self.requests += 1;
-        self.set_client(None);
-        let request_id = decimal::hex64(self.random.u64(..));
-        self.buffers.dates.set(unix_now());
-        let output_start = self.out.position();
-        let end = if error == RequestError::Http2 {
-            self.refuse_http2();
-            // nginx drops a response that comes together with the end of the connection.
-            End::Stall
-        } else {
-            let came = self.buffers.input.unread().trim_ascii_start();
-            let preamble = Preamble {
-                common: &self.app().identity.common_fields,
-                date: self.buffers.dates.http(),
-                request_id: &request_id,
-                keep_alive: b"",
-                version: Version::Http11,
-                head_only: came.starts_with(b"HEAD "),
-                close: true,
-            };
-            let head = Head::new(&mut self.out, error.status(), &preamble);
-            handlers::refuse(head, error.into());
-            End::Linger
-        };
-        // The input is used together with the rest of the connection.
-        let input = mem::take(&mut self.buffers.input);
-        let length = input.unread().len() as u64;
+        let (settings, mut request) = (self.app().runtime(), Request::default());
+        if first_line(self.buffers.input.unread()).starts_with(b"HEAD ") {
+            request.method = Method::Head;
+        }
+        let decision = Decision::refuse(Route::None, "", error);
+        let line = Some(shown);
+        self.respond(&request, line, &decision, settings, None, Duration::ZERO);
+        let length = self.buffers.input.unread().len() as u64;
         self.app().metrics.request_bytes.inc_by(length);
-        let came = input.unread().trim_ascii_start();
-        let mut lines = came.split(|byte| matches!(byte, b'\r' | b'\n'));
-        let first_line = lines.next().unwrap_or_default();
-        let facts = ResponseFacts {
-            decision: &Decision::refuse(Route::None, "", error),
-            status: error.status(),
-            log_level: self.app().runtime().log_level,
-            delay: Duration::ZERO,
-            request_id: &request_id,
-            body: Received::default(),
-            messages: None,
-            output_start,
-            broken_off: None,
-        };
-        let line = if shown.is_empty() { first_line } else { shown };
-        self.take_note(None, line, &facts);
-        self.buffers.input = input;
-        end
+        match error {
+            // nginx drops a response that comes together with the end of the connection.
+            RequestError::Http2 => End::Stall,
+            _ => End::Linger,
+        }
+    }
+
+    /// Counts a response.
+    fn count(&self, method: Method, duration: Duration, facts: &ResponseFacts<'_>) {
+        let (metrics, decision) = (&self.app().metrics, facts.decision);
+        if let Some(error) = decision.refused() {
+            metrics.rejected(error);
+        }
+        for fault in decision.faults().iter().flatten() {
+            metrics.injected(*fault);
+        }
+        if facts.status != Status::NONE {
+            metrics.responded(decision.route, method, facts.status, duration);
+        }
     }
 
     /// Counts and logs a response.
-    fn take_note(&mut self, request: Option<&Request>, raw: &[u8], facts: &ResponseFacts<'_>) {
-        let (app, decision) = (self.app(), facts.decision);
+    fn record(&mut self, request: &Request, unparsed: Option<&[u8]>, facts: &ResponseFacts<'_>) {
+        let (app, decision, status) = (self.app(), facts.decision, facts.status);
         self.responded = Instant::now();
         let duration = self.responded.saturating_duration_since(self.started);
-        let (status, refused) = (facts.status, decision.refused());
-        if let Some(error) = refused {
-            app.metrics.rejected(error);
-        }
-        let faults = decision.faults();
-        for fault in faults.iter().flatten() {
-            app.metrics.injected(*fault);
-        }
-        let method = request.map_or(Method::Other, |request| request.method);
-        if status != Status::NONE {
-            app.metrics
-                .responded(decision.route, method, status, duration);
-        }
+        let parsed = unparsed.is_none().then_some(request);
+        let method = parsed.map_or(Method::Other, |request| request.method);
+        self.count(method, duration, facts);
         let level = access_log::level(decision.route, status, decision.asked_for_status());
         let logged = level <= facts.log_level;
         let line_start = self.buffers.pending.lines.len();
         if logged {
+            let Buffers {
+                dates,
+                input,
+                pending,
+                ..
+            } = &mut *self.buffers;
+            let raw = match unparsed {
+                Some(b"") => first_line(input.unread()),
+                shown => shown.unwrap_or_default(),
+            };
             let entry = Entry {
                 client: &self.client,
                 peer: &self.peer,
-                request,
+                request: parsed,
                 raw,
                 route: decision.route,
                 status,
@@ -362,11 +347,10 @@ impl<'a> Connection<'a> {
                 duration,
                 delay: facts.delay,
                 request_id: facts.request_id,
-                refused,
-                faults,
+                refused: decision.refused(),
+                faults: decision.faults(),
                 messages: facts.messages,
             };
-            let Buffers { dates, pending, .. } = &mut *self.buffers;
             entry.write(dates, app.config.log_json, &mut pending.lines);
         }
         app.totals.request(logged);
@@ -377,7 +361,7 @@ impl<'a> Connection<'a> {
             broken_off: facts.broken_off,
         });
         pending.may_wait |= !decision.route.is_probe();
-        if let Some(request) = request.filter(|_| app.routes.admin) {
+        if let Some(request) = parsed.filter(|_| app.routes.admin) {
             let body = self.buffers.body_bytes(facts.body);
             app.recent
                 .remember(request, &self.client, body, status, duration);
@@ -388,19 +372,25 @@ impl<'a> Connection<'a> {
     }
 
     /// Writes the address of the client: the peer, or the one that trusted proxies name.
-    fn set_client(&mut self, request: Option<&Request>) {
+    fn set_client(&mut self, request: &Request) {
         let trusted = &self.app().config.trusted_proxies;
         if trusted.is_empty() {
             return;
         }
-        let client = request.map_or(self.peer_ip, |request| {
-            let forwarded = request.values(FieldName::XForwardedFor);
-            forwarded::client(self.peer_ip, trusted, forwarded)
-        });
+        let forwarded = request.values(FieldName::XForwardedFor);
+        let client = forwarded::client(self.peer_ip, trusted, forwarded);
         self.client.clear();
         // Writing into a string does not fail.
         let _ = write!(self.client, "{client}");
     }
+}
+
+/// The first line of a head that could not be parsed.
+fn first_line(input: &[u8]) -> &[u8] {
+    let mut lines = input
+        .trim_ascii_start()
+        .split(|byte| matches!(byte, b'\r' | b'\n'));
+    lines.next().unwrap_or_default()
 }
 
 /// The client's own id of a request, if it may stand in our responses and logs.
