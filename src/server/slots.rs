@@ -34,16 +34,16 @@ use crate::sync::{lock, wait_timeout};
 pub enum Phase {
     /// Nothing has arrived yet.
     New,
-    /// A request head has begun and is not whole, since its client could begin: later lines of the
-    /// same head do not make it younger.
+    /// A request head has begun and is not whole. The phase counts from the time at which the client
+    /// could begin, so later lines of the same head do not make it younger.
     Head,
-    /// A request is being read or answered.
+    /// A request is being read, or its response written.
     Active,
-    /// A request waits for more of its body, since the last of it came.
+    /// A request waits for more of its body. The phase counts from the last bytes that came.
     Body,
     /// A response is delayed.
     Delayed,
-    /// The connection waits for a next request, since its last response.
+    /// The connection waits for a next request. The phase counts from its last response.
     Idle,
     /// The last response was sent; the connection waits for its client to take it.
     Lingering,
@@ -499,21 +499,12 @@ impl Permit<'_> {
 
     /// Waits this long, or until a stage of the shutdown or an eviction; the time that has passed.
     pub fn sleep(&self, duration: Duration, until: Stage) -> Duration {
-        if duration.is_zero() {
-            return duration;
-        }
-        let start = Instant::now();
+        let (start, mut slept) = (Instant::now(), Duration::ZERO);
         self.enter(Phase::Delayed, start);
-        let slept = loop {
-            let elapsed = start.elapsed();
-            if elapsed >= duration {
-                break duration;
-            }
-            if self.slots.stage.reached(until) || self.is_evicted() {
-                break elapsed;
-            }
-            thread::park_timeout(duration.saturating_sub(elapsed));
-        };
+        while slept < duration && !self.slots.stage.reached(until) && !self.is_evicted() {
+            thread::park_timeout(duration.saturating_sub(slept));
+            slept = start.elapsed().min(duration);
+        }
         self.enter(Phase::Active, Instant::now());
         slept
     }
@@ -531,7 +522,7 @@ impl Permit<'_> {
             .is_some_and(|occupant| occupant.evicted)
     }
 
-    /// Comes into a phase; whether the connection was evicted before. After the drain's grace no
+    /// Puts the connection into a phase; whether it was evicted before. After the drain's grace no
     /// connection may wait for a request: then it is evicted, and what has already arrived is read.
     pub fn enter(&self, phase: Phase, since: Instant) -> bool {
         let mut slot = self.slots.slot(self.index);
