@@ -91,7 +91,9 @@ fn a_few_busy_clients_too_many_lose_nothing() {
 }
 
 #[test]
-#[ignore = "1,100 connections"]
+#[ignore = "1,056 connections"]
 fn a_thousand_busy_clients_lose_nothing() {
-    busy_clients("1024", 1100, "/delay/100ms", Duration::from_secs(8));
+    // Half as many too many as there are overflow slots: on a slow machine a slot is still taken when
+    // its client comes back, and a newcomer that finds all of them taken ends another one.
+    busy_clients("1024", 1056, "/delay/100ms", Duration::from_secs(8));
 }
