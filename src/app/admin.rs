@@ -23,6 +23,7 @@ use crate::http::status::Status;
 use crate::limits;
 use crate::observe::diagnostics::unix_now;
 use crate::observe::escape::json_member;
+use crate::sync::lock;
 
 /// Whether a request has one `Authorization` field, and that has the token. Of two fields a proxy
 /// may have checked the other.
@@ -111,7 +112,7 @@ impl RecentRequests {
             status,
             duration,
         };
-        let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = lock(&self.0);
         if requests.len() == limits::RECENT_REQUESTS {
             requests.pop_front();
         }
@@ -121,7 +122,7 @@ impl RecentRequests {
     /// The requests as a JSON list, the last one first.
     fn json(&self) -> Vec<u8> {
         let mut json = Vec::new();
-        let requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = lock(&self.0);
         for recent in requests.iter().rev() {
             json.extend_from_slice(if json.is_empty() { b"[" } else { b",\n " });
             recent.write(&mut json);

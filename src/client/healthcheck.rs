@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use super::http::{Connection, Error, Url};
+use crate::client::http::{Connection, Error, Url};
 
 /// How long the whole check may take: below the 5 s and more that probes and container runtimes are
 /// given.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::http::{Url, UrlError};
+use crate::client::http::{Url, UrlError};
 use crate::config::arguments::{ArgumentError, Arguments};
 use crate::config::settings::log_json;
 use crate::config::units::{parse_count, parse_duration, show_duration};

@@ -6,9 +6,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::http::Url;
-use super::json::Object;
-use super::tally::{Kind, Names, Seen, Tally};
+use crate::client::http::Url;
+use crate::client::json::Object;
+use crate::client::tally::{Kind, Names, Seen, Tally};
 
 /// Above this, the summary tells how late requests were started.
 const LATE: Duration = Duration::from_millis(50);
@@ -285,9 +285,9 @@ fn time_of_day(unix: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tally::Outcome;
-    use super::super::target::Request;
     use super::*;
+    use crate::client::tally::Outcome;
+    use crate::client::target::Request;
     use std::time::Instant;
 
     const NOON: u64 = 1_700_049_600;

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::histogram::Histogram;
-use super::http::Error;
-use super::target::Request;
+use crate::client::histogram::Histogram;
+use crate::client::http::Error;
+use crate::client::target::Request;
 use crate::labelled::labelled;
 
 /// Versions, pods, statuses or causes that are told apart; the rest is counted together.

@@ -7,13 +7,14 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::http::{Connection, Error, Response, Url};
-use super::options::Options;
-use super::tally::{Kind, Outcome};
+use crate::client::http::{Connection, Error, Response, Url};
+use crate::client::options::Options;
+use crate::client::tally::{Kind, Outcome};
+use crate::sync::lock;
 
 /// Addresses are looked up again after this time, when a connection is opened.
 const LOOKUP_EVERY: Duration = Duration::from_secs(5);
@@ -169,11 +170,6 @@ fn member<'a>(json: &'a str, name: &str) -> Option<&'a str> {
 fn shown(name: &str) -> String {
     let visible = |char: char| if char.is_control() { '?' } else { char };
     name.chars().take(NAME_SHOWN).map(visible).collect()
-}
-
-/// Locks a value, even after a panic elsewhere: none leaves it half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::http;
-use super::options::Options;
-use super::report::{self, Run};
-use super::tally::{Gap, Kind, Outcome, Tally};
-use super::target::{Request, Target};
+use crate::client::http;
+use crate::client::options::Options;
+use crate::client::report::{self, Run};
+use crate::client::tally::{Gap, Kind, Outcome, Tally};
+use crate::client::target::{Request, Target};
 use crate::observe::diagnostics::unix_now;
 
 /// Stack of a request's thread, in bytes of address space; it touches about 12 KiB of it.

@@ -3,16 +3,18 @@
 //! Connection threads append; the writer lets lines gather for a millisecond and writes them
 //! together. A full buffer makes appenders wait, so nothing is lost; only those that may not wait
 //! lose their lines.
+//!
 //! A write to a pipe that nobody reads cannot be interrupted, so the writer runs outside the
 //! server's scope, over a log that lives as long as the process.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::limits;
+use crate::sync::{lock, wait_timeout};
 
 /// A log: the buffer between those who append lines and the thread that writes them.
 #[derive(Debug, Default)]
@@ -64,7 +66,7 @@ impl Log {
     /// Adds `count` whole lines. Where the buffer is full, a caller that may wait does so until
     /// the end begins; the lines of any other one are lost.
     pub fn append(&self, lines: &[u8], count: u64, may_wait: impl Fn() -> bool) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         while state.lines.len() + lines.len() > limits::LOG_BUFFER_BYTES {
             if state.ending || !may_wait() {
                 state.totals.lost += count;
@@ -102,7 +104,7 @@ impl Log {
 
     /// Adds the lines of one write to the totals; hands back its error if no write failed before.
     fn settle(&self, lines: u64, result: io::Result<()>) -> Option<io::Error> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.unwritten -= lines;
         let totals = &mut state.totals;
         match &result {
@@ -119,15 +121,14 @@ impl Log {
 
     /// Waits for lines, lets more gather, and takes them all; their number.
     fn take(&self, taken: &mut Vec<u8>) -> u64 {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         while state.lines.is_empty() {
             state.writer_sleeps = true;
             let waited = self.more.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);
         }
         if !state.ending && !self.gather.is_zero() {
-            let pause = self.more.wait_timeout(state, self.gather);
-            state = pause.unwrap_or_else(PoisonError::into_inner).0;
+            state = wait_timeout(&self.more, state, self.gather);
         }
         mem::swap(&mut state.lines, taken);
         self.notify_waiters(&state);
@@ -143,7 +144,7 @@ impl Log {
 
     /// Ends all waiting for room: from now on, lines are lost where there is none.
     pub fn end_waiting(&self) {
-        self.lock().ending = true;
+        lock(&self.state).ending = true;
         self.room.notify_all();
         self.more.notify_all();
     }
@@ -152,7 +153,7 @@ impl Log {
     /// count as lost.
     pub fn finish(&self, at_most: Duration) -> Totals {
         self.end_waiting();
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.waiters += 1;
         let unwritten = |state: &mut State| state.unwritten > 0;
         let waited = self.room.wait_timeout_while(state, at_most, unwritten);
@@ -166,11 +167,7 @@ impl Log {
 
     /// What became of the lines so far.
     pub fn totals(&self) -> Totals {
-        self.lock().totals
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state).totals
     }
 }
 

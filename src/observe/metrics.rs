@@ -5,7 +5,7 @@
 //! label comes from the wire. What can be counted when it is asked for (connections, memory) is a
 //! gauge that the scrape sets.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -21,6 +21,7 @@ use crate::http::status::Status;
 use crate::labelled::labelled;
 use crate::observe::diagnostics::unix_now;
 use crate::observe::process::{self, Usage};
+use crate::sync::lock;
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -337,7 +338,7 @@ impl Metrics {
 
     /// Every metric in the text format of Prometheus.
     pub fn render(&self, snapshot: &Snapshot) -> Vec<u8> {
-        let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = lock(&self.scrape);
         let usage = process::usage();
         for (gauge, (_, _, read)) in self.gauges.iter().zip(GAUGES) {
             gauge.set(read(snapshot, &usage));

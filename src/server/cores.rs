@@ -10,6 +10,8 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::sync::lock;
+
 /// The cores that burns may use.
 #[derive(Debug)]
 pub struct Cores {
@@ -32,10 +34,8 @@ impl Default for Cores {
 impl Cores {
     /// Takes a core; `None` if no core gets free within this time.
     pub fn take(&self, within: Duration) -> Option<Core<'_>> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self
-            .freed
-            .wait_timeout_while(free, within, |free| *free == 0);
+        let (free, none) = (lock(&self.free), |free: &mut usize| *free == 0);
+        let waited = self.freed.wait_timeout_while(free, within, none);
         let (mut free, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
             return None;
@@ -47,8 +47,7 @@ impl Cores {
 
 impl Drop for Core<'_> {
     fn drop(&mut self) {
-        let free = &self.0.free;
-        *free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *lock(&self.0.free) += 1;
         self.0.freed.notify_one();
     }
 }
