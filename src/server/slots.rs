@@ -210,6 +210,11 @@ impl Slots {
             if !evicted.is_some_and(|index| self.will_free_its_slot(index)) {
                 evicted = self.evict(&mut table, kind, Instant::now());
             }
+            // Where nobody else can be evicted, those that were evicted before soon free theirs.
+            if evicted.is_none() && kind == Kind::Overflow {
+                let mut overflow = self.regular..self.slots.len();
+                evicted = overflow.find(|index| self.will_free_its_slot(*index));
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if evicted.is_none() || left.is_zero() || self.stage.reached(Stage::Cut) {
                 return None;
@@ -760,6 +765,19 @@ mod tests {
             drop(idle);
             assert_eq!(newcomer.join().unwrap(), Some(0));
             assert!(start.elapsed() < MINUTE / 2, "it was not notified");
+        });
+    }
+
+    #[test]
+    fn a_newcomer_waits_for_one_that_was_evicted_for_another() {
+        let slots = slots(0, 1);
+        let (_a, lingering) = admit(&slots, Phase::Lingering, Duration::ZERO);
+        assert_eq!(evict(&slots, Kind::Overflow), Some(0));
+        thread::scope(|scope| {
+            let newcomer = scope.spawn(|| slots.take(Kind::Overflow, MINUTE));
+            wait_until("it waits", || slots.table().waiting);
+            drop(lingering);
+            assert_eq!(newcomer.join().unwrap(), Some(0));
         });
     }
 
