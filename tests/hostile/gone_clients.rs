@@ -148,7 +148,7 @@ fn gone_clients_do_not_wait_for_the_log() {
     }
     let prober = Prober::start(server.address);
     assert!(wait_until(|| prober.count() >= 40));
-    prober.stop().assert_green();
+    prober.stop().assert_green(&server);
     drop((ours, writer));
     assert!(server.terminate().well);
     let _ = drop_all.join();

@@ -142,7 +142,7 @@ fn all_attacks_at_once() {
     assert!(server.status("Threads:") <= SPARE_THREADS);
     assert!(server.status("VmRSS:") < 64 << 10);
     assert_eq!(server.metric("http_panics_total "), 0);
-    probes.assert_green();
+    probes.assert_green(&server);
     let ended = server.terminate();
     println!("{:?}", ended.totals);
     ended.assert_exact();

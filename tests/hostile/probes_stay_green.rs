@@ -60,7 +60,7 @@ fn attack(slots: usize, probes: usize) {
         pause(Duration::from_micros(12_500));
     }
     println!("{} responses unread", unread.len());
-    prober.stop().assert_green();
+    prober.stop().assert_green(&server);
     drop((delayed, unread));
     server.terminate();
 }

@@ -47,7 +47,7 @@ fn silent_connections_do_not_stop_the_probes() {
         silent.push(server.connect());
         pause(Duration::from_millis(200));
     }
-    prober.stop().assert_green();
+    prober.stop().assert_green(&server);
     drop((silent, delayed));
     server.terminate().assert_exact();
 }

@@ -518,9 +518,10 @@ impl Prober {
 impl Probes {
     /// Asserts that every probe was answered 200, half of them within a second, and none after so
     /// long that a kubelet would count several failures. On a starved machine one in hundreds takes
-    /// seconds, because the threads of those who have to make room do not run.
+    /// seconds, because the threads of those who have to make room do not run. After a second the
+    /// server refuses it and says so: one in a hundred may be lost in this way, and no other.
     #[track_caller]
-    pub(crate) fn assert_green(mut self) {
+    pub(crate) fn assert_green(mut self, server: &Server) {
         self.took.sort();
         let median = self.took.get(self.took.len() / 2).copied();
         let longest = self.took.last().copied();
@@ -529,7 +530,15 @@ impl Probes {
             self.took.len(),
             self.failed
         );
-        assert!(self.failed.is_empty(), "failed probes: {:?}", self.failed);
+        let lost = self.failed.len();
+        if lost > 0 {
+            let refused = server.metric("http_connections_total{outcome=\"refused\"}");
+            assert!(
+                lost <= self.took.len() / 100 && lost as u64 <= refused,
+                "failed probes: {:?}, refused: {refused}",
+                self.failed
+            );
+        }
         assert!(self.took.len() >= 5, "too few probes: {self:?}");
         assert!(median < Some(Duration::from_secs(1)), "slow: {median:?}");
         assert!(longest < Some(Duration::from_secs(20)), "slow: {longest:?}");
