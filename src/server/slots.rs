@@ -210,10 +210,12 @@ impl Slots {
             if !evicted.is_some_and(|index| self.will_free_its_slot(index)) {
                 evicted = self.evict(&mut table, kind, Instant::now());
             }
-            // Where nobody else can be evicted, those that were evicted before soon free theirs.
+            // Where nobody else can be evicted, those that were evicted before soon free theirs, also
+            // one that has a request: it gets one response.
             if evicted.is_none() && kind == Kind::Overflow {
+                let is_evicted = |slot: &Occupant| slot.evicted;
                 let mut overflow = self.regular..self.slots.len();
-                evicted = overflow.find(|index| self.will_free_its_slot(*index));
+                evicted = overflow.find(|index| self.slot(*index).as_ref().is_some_and(is_evicted));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if evicted.is_none() || left.is_zero() || self.stage.reached(Stage::Cut) {
@@ -770,15 +772,17 @@ mod tests {
 
     #[test]
     fn a_newcomer_waits_for_one_that_was_evicted_for_another() {
-        let slots = slots(0, 1);
-        let (_a, lingering) = admit(&slots, Phase::Lingering, Duration::ZERO);
-        assert_eq!(evict(&slots, Kind::Overflow), Some(0));
-        thread::scope(|scope| {
-            let newcomer = scope.spawn(|| slots.take(Kind::Overflow, MINUTE));
-            wait_until("it waits", || slots.table().waiting);
-            drop(lingering);
-            assert_eq!(newcomer.join().unwrap(), Some(0));
-        });
+        for phase in [Phase::Lingering, Phase::Active] {
+            let slots = slots(0, 1);
+            let (_a, evicted) = admit(&slots, phase, limits::SHED_GRACE);
+            assert_eq!(evict(&slots, Kind::Overflow), Some(0));
+            thread::scope(|scope| {
+                let newcomer = scope.spawn(|| slots.take(Kind::Overflow, MINUTE));
+                wait_until("it waits", || slots.table().waiting);
+                drop(evicted);
+                assert_eq!(newcomer.join().unwrap(), Some(0), "{phase:?}");
+            });
+        }
     }
 
     #[test]
